@@ -1,0 +1,1 @@
+"""The benchmark's own parts: population, exchange, ledger, layout, clock, method."""

@@ -1,0 +1,108 @@
+"""The only way in which a method reaches other members, so that no byte is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wash_bench.core.ledger import (
+    Content,
+    Ledger,
+    charge_broadcast,
+    charge_gather,
+    charge_mean,
+    charge_permute,
+)
+from wash_bench.seeds import numpy_stream
+
+# Shapes. N: members, D: coordinates of the tensors exchanged, K: chosen coordinates.
+
+
+class Exchange(Protocol):
+    """The collectives that a method may use; every call is entered in the ledger.
+
+    Attributes:
+        n: number of members of the population.
+        seed: the run's seed, shared by everybody, from which coordinates are drawn.
+        ledger: the book.
+    """
+
+    n: int
+    seed: int
+    ledger: Ledger
+
+    def stream(self, purpose: str, *counters: int) -> np.random.Generator:
+        """A random stream that every member draws alike, so that indices need not travel."""
+        ...
+
+    def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
+        """The mean (D,) over all members of ``rows`` (N, D); all-reduce."""
+        ...
+
+    def permute_(
+        self, rows: Tensor, coordinates: Tensor, sources: Tensor, content: Content = "weights"
+    ) -> None:
+        """Shuffle chosen coordinates of ``rows`` (N, D) in place; all-to-all.
+
+        Member n receives, at ``coordinates[k]``, the value of member ``sources[k, n]``; every
+        row of ``sources`` (K, N) is a permutation of 0..N-1. Values that stay are not sent.
+        """
+        ...
+
+    def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
+        """Everybody's row of ``rows`` (N, D) becomes the row of member ``source``."""
+        ...
+
+    def gather(self, rows: Tensor, content: Content = "weights") -> Tensor:
+        """All rows (N, D), known to everybody; all-gather."""
+        ...
+
+
+class LocalExchange:
+    """All members in one process. It charges what the same collectives would send over a wire."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.seed = seed
+        self.ledger = Ledger(n)
+
+    def stream(self, purpose: str, *counters: int) -> np.random.Generator:
+        return numpy_stream(self.seed, purpose, *counters)
+
+    def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
+        self.ledger.add(charge_mean(self.n, rows.shape[1], content, rows.element_size()))
+        return rows.mean(dim=0)
+
+    def permute_(
+        self, rows: Tensor, coordinates: Tensor, sources: Tensor, content: Content = "weights"
+    ) -> None:
+        moved = int((sources != torch.arange(self.n)).sum())
+        self.ledger.add(charge_permute(moved, content, rows.element_size()))
+        if moved == 0:
+            return
+        coordinates = coordinates.to(rows.device)
+        values_NK = rows[:, coordinates]
+        rows[:, coordinates] = values_NK.gather(0, sources.T.to(rows.device))
+
+    def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
+        self.ledger.add(charge_broadcast(self.n, rows.shape[1], content, rows.element_size()))
+        rows.copy_(rows[source].clone().expand_as(rows))
+
+    def gather(self, rows: Tensor, content: Content = "weights") -> Tensor:
+        self.ledger.add(charge_gather(self.n, rows.shape[1], content, rows.element_size()))
+        return rows
+
+
+def permute_together_(
+    exchange: Exchange,
+    tensors: Sequence[tuple[Tensor, Content]],
+    coordinates: Tensor,
+    sources: Tensor,
+) -> None:
+    """Apply one shuffle to several (N, D) tensors, as WASH+Opt does to weights and momentum."""
+    for rows, content in tensors:
+        exchange.permute_(rows, coordinates, sources, content)

@@ -1,0 +1,132 @@
+"""What was sent: the unit in which every exchange is charged, and the book that adds them up.
+
+Two conventions stand side by side.
+
+*Values sent*, the papers' convention: scalars of the parameters and of the optimizer's state that
+leave a member. An average of the population counts one full vector a member, whatever the
+collective does; a shuffled coordinate counts once for each member that gives its value away.
+BatchNorm statistics are not counted, as in the papers.
+
+*Bytes on the wire*: what the collective really used sends, everything included. A mean is a ring
+all-reduce, 2 (N-1)/N of the vector a member; a shuffle is an all-to-all of the values that change
+owner (indices are drawn from a shared seed and do not travel); a broadcast or a gather sends
+every receiver one copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+ExchangeKind = Literal["mean", "permute", "broadcast", "gather"]
+Content = Literal["weights", "optimizer", "buffers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One exchange, summed over all members.
+
+    Attributes:
+        kind: the collective.
+        content: what was sent.
+        values: scalars in the papers' convention (0 for buffers).
+        wire_bytes: bytes on the wire.
+        variance: variance of ``values`` where the charge is an expectation, else 0.
+    """
+
+    kind: ExchangeKind
+    content: Content
+    values: float
+    wire_bytes: float
+    variance: float = 0.0
+
+
+def charge_mean(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
+    """A mean of ``size`` values over ``n`` members, all of whom receive it (ring all-reduce)."""
+    return Charge("mean", content, _counted(content, n * size), 2 * (n - 1) * size * itemsize)
+
+
+def charge_permute(
+    moved: float, content: Content = "weights", itemsize: int = 4, variance: float = 0.0
+) -> Charge:
+    """``moved`` values change owner, each sent once (all-to-all)."""
+    return Charge("permute", content, _counted(content, moved), moved * itemsize, variance)
+
+
+def charge_broadcast(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
+    """One member's ``size`` values go to the ``n - 1`` others."""
+    values = (n - 1) * size
+    return Charge("broadcast", content, _counted(content, values), values * itemsize)
+
+
+def charge_gather(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
+    """Every member's ``size`` values go to all others (ring all-gather)."""
+    return Charge(
+        "gather", content, _counted(content, n * size), n * (n - 1) * size * itemsize
+    )
+
+
+def _counted(content: Content, values: float) -> float:
+    return 0 if content == "buffers" else values
+
+
+@dataclass
+class Tally:
+    """Running totals of one kind of exchange with one content, summed over members."""
+
+    events: int = 0
+    values: float = 0
+    wire_bytes: float = 0
+    variance: float = 0.0
+
+    def add(self, charge: Charge) -> None:
+        self.events += 1
+        self.values += charge.values
+        self.wire_bytes += charge.wire_bytes
+        self.variance += charge.variance
+
+
+@dataclass
+class Ledger:
+    """The book of one training, kept by the exchange."""
+
+    n: int
+    itemsize: int = 4
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+
+    def add(self, charge: Charge) -> None:
+        self.tallies.setdefault((charge.kind, charge.content), Tally()).add(charge)
+
+    def add_all(self, charges: Iterable[Charge]) -> None:
+        for charge in charges:
+            self.add(charge)
+
+    @property
+    def sent_values(self) -> float:
+        """Scalars sent per member (mean over members), the papers' convention."""
+        return sum(tally.values for tally in self.tallies.values()) / self.n
+
+    @property
+    def sent_values_std(self) -> float:
+        """Standard deviation of ``sent_values`` where it is an expectation."""
+        return sum(tally.variance for tally in self.tallies.values()) ** 0.5 / self.n
+
+    @property
+    def sent_bytes(self) -> float:
+        """``sent_values`` in bytes, per member."""
+        return self.sent_values * self.itemsize
+
+    @property
+    def wire_bytes(self) -> float:
+        """Bytes on the wire sent per member (mean over members)."""
+        return sum(tally.wire_bytes for tally in self.tallies.values()) / self.n
+
+    def as_dict(self) -> dict[str, dict]:
+        """``{"kind/content": {events, values, wire_bytes, variance}}``, totals over members."""
+        return {"/".join(key): asdict(tally) for key, tally in sorted(self.tallies.items())}
+
+    def load(self, tallies: Mapping[str, Mapping]) -> None:
+        self.tallies = {
+            tuple(key.split("/", 1)): Tally(**tally) for key, tally in tallies.items()
+        }

@@ -1,0 +1,129 @@
+"""What a method is: a training rule and a merge rule. The loop owns everything else.
+
+A method decides who talks to whom, when and about what, and which models come out. It reaches
+other members only through the exchange, which keeps the ledger. This module imports no torch,
+so that a mistyped option is answered at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wash_bench.core.clock import Clock
+from wash_bench.core.layout import Layout
+from wash_bench.core.ledger import Charge
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wash_bench.core.exchange import Exchange
+    from wash_bench.core.population import Population
+    from wash_bench.data.recipe import Recipe
+    from wash_bench.evaluate.judge import Judge, Predictor
+
+
+class MethodOptions(BaseModel):
+    """A method's own settings; unknown names and values out of range are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def option(default: Any, help: str, *, unit: str = "", unverified: str = "", **limits: Any) -> Any:
+    """A field of a method's Options.
+
+    Args:
+        default: the default value.
+        help: what it does, one line.
+        unit: its unit, as ``epochs`` or ``probability``.
+        unverified: why the default is not settled by a source, if it is not.
+        **limits: pydantic's constraints, as ``ge=0, le=1``.
+    """
+    return Field(
+        default,
+        description=help,
+        json_schema_extra={"unit": unit, "unverified": unverified},
+        **limits,
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a method's bill depends on besides the moment.
+
+    Attributes:
+        layout: the coordinates of one member.
+        n: number of members.
+        optimizer_slots: optimizer state tensors of the weights' shape (SGD 1, AdamW 2).
+    """
+
+    layout: Layout
+    n: int
+    optimizer_slots: int = 1
+
+
+class Method(ABC):
+    """Base of every method. Subclasses set the class attributes and the two abstract methods.
+
+    Attributes:
+        name: the name on the command line.
+        rule: the update in one line.
+        paper: the source.
+        sends: what travels, in one line.
+        Options: the settings, a subclass of MethodOptions.
+    """
+
+    name: ClassVar[str]
+    rule: ClassVar[str]
+    paper: ClassVar[str]
+    sends: ClassVar[str]
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+
+    def __init__(self, options: MethodOptions | None = None) -> None:
+        self.options = self.Options() if options is None else options
+
+    # The training rule -----------------------------------------------------------------------
+
+    def training_key(self) -> dict[str, Any]:
+        """What identifies the training: methods with equal keys share one training."""
+        return {"rule": self.name, "options": self.options.model_dump(mode="json")}
+
+    def recipe(self, member: int, base: Recipe, clock: Clock) -> Recipe:
+        """The augmentation of ``member`` for the step that ``clock`` names; ``base`` by default."""
+        return base
+
+    def active(self, n: int, clock: Clock) -> int:
+        """How many members, counted from the first, train in the step that ``clock`` names."""
+        return n
+
+    def start(self, population: Population, exchange: Exchange) -> None:
+        """Called once, before the first step of a training that starts from nothing."""
+
+    @abstractmethod
+    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+        """The coupling, called after every member has taken its optimizer step."""
+
+    @abstractmethod
+    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+        """What ``after_step`` sends at this moment, from arithmetic alone (expected values)."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that a resumed training needs; empty for a method without memory."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state_dict`` gave."""
+
+    # The merge rule --------------------------------------------------------------------------
+
+    @abstractmethod
+    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        """The models this method delivers, the main one first.
+
+        ``judge`` offers the usual merges (``members``, ``ensemble``, ``average``, ``greedy``)
+        and the validation accuracy of any state; test data is out of reach.
+        """

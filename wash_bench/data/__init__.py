@@ -1,0 +1,1 @@
+"""Data sets, their fixed splits, and batch-wise augmentation."""

@@ -1,0 +1,37 @@
+"""The errors that a user sees: one line on stderr each, with the fix in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WashBenchError(Exception):
+    """A failure told to the user in one line; the command ends with ``exit_code``."""
+
+    exit_code = 1
+
+
+class UsageError(WashBenchError):
+    """The command line, a preset or a method file is wrong; nothing has been started."""
+
+    exit_code = 2
+
+
+class CellFailure(WashBenchError):
+    """One training or evaluation failed; the other cells of the run go on."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error line: the names nearest to ``name``, or all of them if they are few.
+
+    >>> nearest("wahs", ["wash", "papa"])
+    "did you mean 'wash'?"
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
+    if len(known) <= 20:
+        return "known: " + ", ".join(known)
+    return f"none of the {len(known)} known names is near"

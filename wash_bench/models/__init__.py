@@ -1,0 +1,1 @@
+"""Networks: any timm architecture, with the papers' stems for small images."""

@@ -1,0 +1,1 @@
+"""Reports: read records, write tables and figures. Imports no torch."""
