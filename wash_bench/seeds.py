@@ -5,7 +5,8 @@ alone, never on what was drawn before, on the method or on the number of members
 needs no saved generator state, and every rank of a distributed run can draw what another one drew.
 
 Purposes in use: ``init`` (member), ``order`` (member, epoch), ``augment`` (member, step),
-``forward`` (member, step), ``shuffle`` (step), ``recipes`` (), ``split`` (), ``reestimate`` (batch).
+``forward`` (member, step), ``shuffle`` (step), ``recipes`` (), ``split`` (use),
+``reestimate`` (batch).
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -28,11 +28,13 @@ def derive(seed: int, purpose: str, *counters: int) -> int:
 
 def numpy_stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """A NumPy generator (Philox, whose streams are the same on every platform)."""
+    import numpy as np
+
     return np.random.Generator(np.random.Philox(key=derive(seed, purpose, *counters)))
 
 
 def torch_stream(seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A CPU torch generator; draw on the CPU and move, so that every device sees the same values."""
+    """A CPU torch generator; draw on the CPU and move, so that every device sees the same."""
     import torch
 
     generator = torch.Generator()
