@@ -80,7 +80,9 @@ class Schedule:
         if self.kind == "multistep":
             passed = sum(step >= round(share * self.steps) for share in self.milestones)
             return self.lr * self.gamma**passed
-        return self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * step / self.steps)) / 2
+        return (
+            self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * step / self.steps)) / 2
+        )
 
     def clock(self, step: int) -> Clock:
         return Clock(

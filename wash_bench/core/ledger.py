@@ -62,9 +62,7 @@ def charge_broadcast(n: int, size: int, content: Content = "weights", itemsize: 
 
 def charge_gather(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
     """Every member's ``size`` values go to all others (ring all-gather)."""
-    return Charge(
-        "gather", content, _counted(content, n * size), n * (n - 1) * size * itemsize
-    )
+    return Charge("gather", content, _counted(content, n * size), n * (n - 1) * size * itemsize)
 
 
 def _counted(content: Content, values: float) -> float:
@@ -127,6 +125,4 @@ class Ledger:
         return {"/".join(key): asdict(tally) for key, tally in sorted(self.tallies.items())}
 
     def load(self, tallies: Mapping[str, Mapping]) -> None:
-        self.tallies = {
-            tuple(key.split("/", 1)): Tally(**tally) for key, tally in tallies.items()
-        }
+        self.tallies = {tuple(key.split("/", 1)): Tally(**tally) for key, tally in tallies.items()}

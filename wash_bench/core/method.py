@@ -100,7 +100,7 @@ class Method(ABC):
         """How many members, counted from the first, train in the step that ``clock`` names."""
         return n
 
-    def start(self, population: Population, exchange: Exchange) -> None:
+    def start(self, population: Population, exchange: Exchange) -> None:  # noqa: B027
         """Called once, before the first step of a training that starts from nothing."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Method(ABC):
         """Tensors that a resumed training needs; empty for a method without memory."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
         """Take back what ``state_dict`` gave."""
 
     # The merge rule --------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class Population:
         self.counters = torch.zeros(n, layout.counter_size, dtype=torch.int64, device=device)
         self.gradient = torch.zeros(layout.size, device=device)
         self.optimizer_state = {slot: torch.zeros_like(self.weights) for slot in slots}
-        self.optimizer_steps = torch.zeros(n)
+        self.optimizer_steps = torch.zeros(n, device=device)
 
     def _fill(self, module: nn.Module, member: int) -> None:
         state = self.state(member)

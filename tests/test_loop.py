@@ -1,0 +1,147 @@
+"""The shared loop against plain PyTorch, member by member."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from wash_bench.config import RunConfig, TrainingConfig
+from wash_bench.core.clock import Schedule
+from wash_bench.core.exchange import LocalExchange
+from wash_bench.errors import CellFailure
+from wash_bench.methods.naive_ensemble import NaiveEnsemble
+from wash_bench.methods.papa import Papa
+from wash_bench.runner.setting import Setting
+from wash_bench.train.loop import Loop
+
+
+def _loop(config: TrainingConfig, method=None, seed: int = 0) -> Loop:
+    setting = Setting.of(config)
+    population = setting.population(seed)
+    return Loop(
+        config,
+        method or NaiveEnsemble(),
+        population,
+        LocalExchange(population.n, seed),
+        setting.data,
+        setting.recipes(seed),
+        seed,
+        setting.schedule,
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
+def test_members_train_as_networks_of_their_own(tiny: RunConfig, optimizer: str, model: str):
+    """Row optimizers and shared gradient row: the same weights as per-tensor training."""
+    lr = 0.05 if optimizer == "sgd" else 1e-3
+    config = tiny.training.model_copy(
+        update={"optimizer": optimizer, "model": model, "lr": lr, "init": "independent"}
+    )
+    loop = _loop(config)
+    networks = [copy.deepcopy(module) for module in loop.population.modules]
+    loop.epoch(0, lambda pulse: None)
+
+    schedule = loop.schedule
+    for member, network in enumerate(networks):
+        network.train()
+        for parameter in network.parameters():
+            parameter.grad = None
+        if optimizer == "sgd":
+            plain = torch.optim.SGD(
+                network.parameters(), lr=lr, momentum=config.momentum, weight_decay=1e-4, fused=True
+            )
+        else:
+            plain = torch.optim.AdamW(
+                network.parameters(), lr=lr, weight_decay=1e-4, fused=True
+            )
+        batches = loop.data.epoch_batches(0, member, 0, config.batch_size, loop.recipes[member])
+        for step, batch in enumerate(batches):
+            plain.param_groups[0]["lr"] = schedule.at(step)
+            plain.zero_grad()
+            F.cross_entropy(network(batch.images), batch.targets).backward()
+            plain.step()
+        ours = loop.population.named_tensors(loop.population.state(member))
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_member_does_not_depend_on_method_or_population_size(tiny: RunConfig) -> None:
+    """Data, order, augmentation and init of member 1 are the same under N = 2 and N = 3."""
+    small = tiny.training.model_copy(update={"population": 2, "init": "independent"})
+    large = tiny.training.model_copy(update={"population": 3, "init": "independent"})
+    first, second = _loop(small), _loop(large)
+    third = _loop(large, Papa(Papa.Options(alpha=1.0)))  # a pull of strength 0
+    for loop in (first, second, third):
+        loop.epoch(0, lambda pulse: None)
+    assert torch.equal(first.population.weights, second.population.weights[:2])
+    torch.testing.assert_close(second.population.weights, third.population.weights)
+
+
+def test_shared_init_gives_equal_members_and_independent_init_does_not(tiny: RunConfig) -> None:
+    shared = Setting.of(tiny.training).population(0)
+    assert torch.equal(shared.weights[0], shared.weights[2])
+    other = tiny.training.model_copy(update={"init": "independent"})
+    assert not torch.equal(*Setting.of(other).population(0).weights[:2])
+
+
+def test_a_loss_that_is_not_finite_names_the_member(tiny: RunConfig) -> None:
+    loop = _loop(tiny.training)
+    with torch.no_grad():
+        loop.population.weights[1].fill_(float("nan"))
+    with pytest.raises(CellFailure, match=r"loss of member 1 is not finite at step 0 \(epoch 1\)"):
+        loop.epoch(0, lambda pulse: None)
+
+
+def test_bf16_autocast_trains_and_keeps_float32_weights(tiny: RunConfig) -> None:
+    loop = _loop(tiny.training.model_copy(update={"amp": "bf16"}))
+    first = loop.epoch(0, lambda pulse: None)
+    second = loop.epoch(1, lambda pulse: None)
+    assert loop.population.weights.dtype == torch.float32
+    assert (second < first).all()
+
+
+def test_fp16_scales_the_loss_of_each_member_on_its_own(tiny: RunConfig) -> None:
+    loop = _loop(tiny.training.model_copy(update={"amp": "fp16"}))
+    assert len({id(scaler) for scaler in loop.scalers}) == loop.population.n
+    losses = loop.epoch(0, lambda pulse: None)
+    assert torch.isfinite(losses).all()
+    assert torch.isfinite(loop.population.weights).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "rate"),
+    [
+        ("cosine", 0, 0.1),
+        ("cosine", 500, (0.1 + 1e-4) / 2),
+        ("cosine", 1000, 1e-4),
+        ("constant", 700, 0.1),
+        ("multistep", 499, 0.1),
+        ("multistep", 500, 0.01),
+        ("multistep", 750, 0.001),
+    ],
+)
+def test_learning_rate_by_step(kind: str, step: int, rate: float) -> None:
+    schedule = Schedule(kind, 0.1, 1e-4, steps=1000, steps_per_epoch=100)
+    assert schedule.at(step) == pytest.approx(rate)
+
+
+def test_cosine_equals_torchs_scheduler() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40, eta_min=1e-4)
+    schedule = Schedule("cosine", 0.1, 1e-4, steps=40, steps_per_epoch=10)
+    for clock in schedule.clocks():
+        assert clock.lr == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+        assert clock.next_lr == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_clock_knows_epoch_ends() -> None:
+    schedule = Schedule("constant", 0.1, 0.0, steps=25, steps_per_epoch=10)
+    ends = [clock.step for clock in schedule.clocks() if clock.epoch_end]
+    assert ends == [9, 19, 24]
+    assert [schedule.clock(step).epoch for step in (0, 9, 10, 24)] == [0, 0, 1, 2]

@@ -1,0 +1,90 @@
+"""Predictions of any network state of a population, each computed once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from wash_bench.core.population import ModelState, Population, bind
+from wash_bench.data.recipe import Recipe
+from wash_bench.data.source import DataSource
+from wash_bench.evaluate.batchnorm import batchnorms, reestimate_
+from wash_bench.evaluate.metrics import log_probabilities
+from wash_bench.train.loop import autocast
+
+
+@dataclass
+class Evaluator:
+    """Runs states through one network of the population's architecture.
+
+    Attributes:
+        population: whose architecture it is.
+        data: where the images come from.
+        amp: precision of the forward passes.
+        seed: the run's seed, for the augmented images of re-estimation.
+        recipes: the augmentations of the re-estimation stream, in turn: the same stream for
+            members, ensemble and averages, so that none is flattered.
+    """
+
+    population: Population
+    data: DataSource
+    amp: str
+    seed: int
+    recipes: Sequence[Recipe]
+    batch_size: int = 64
+    _kept: dict[tuple, tuple[ModelState, Tensor]] = field(default_factory=dict)
+    _labels: dict[tuple, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shell = copy.deepcopy(self.population.modules[0]).requires_grad_(False).eval()
+        self.has_batchnorm = bool(batchnorms(self.shell))
+
+    def _load(self, state: ModelState) -> None:
+        bind(self.shell, self.population.layout, state, None, self.population.channels_last)
+
+    @torch.no_grad()
+    def compute(self, state: ModelState, split: str, limit: int = 0) -> Tensor:
+        """Log-probabilities (M, C), float64 on the CPU, of one state on a split."""
+        self._load(state)
+        self.shell.eval()
+        parts, labels = [], []
+        for images, targets in self.data.eval_batches(split, limit):
+            with autocast(self.population.device, self.amp):
+                logits = self.shell(images)
+            parts.append(logits.float().cpu())
+            labels.append(targets.cpu())
+        self._labels[split, limit] = torch.cat(labels)
+        return log_probabilities(torch.cat(parts))
+
+    def log_probs(self, state: ModelState, split: str) -> Tensor:
+        """As ``compute`` on a whole split, kept: a state object must not change afterwards."""
+        key = (id(state), split)
+        if key not in self._kept:
+            # The state is kept too, so that its id is not given to another one.
+            self._kept[key] = (state, self.compute(state, split))
+        return self._kept[key][1]
+
+    def labels(self, split: str, limit: int = 0) -> Tensor:
+        if (split, limit) not in self._labels:
+            batches = self.data.eval_batches(split, limit)
+            self._labels[split, limit] = torch.cat([labels.cpu() for _, labels in batches])
+        return self._labels[split, limit]
+
+    def reestimated(self, state: ModelState, images: int) -> ModelState:
+        """The state with BatchNorm statistics re-estimated on augmented training images.
+
+        Args:
+            state: left as it is.
+            images: how many images; 0 for the training set once.
+        """
+        if not self.has_batchnorm:
+            return state
+        fresh = ModelState(state.weights, state.buffers.clone(), state.counters.clone())
+        self._load(fresh)
+        stream = self.data.reestimation_batches(self.seed, self.recipes, images, self.batch_size)
+        reestimate_(self.shell, stream, self.amp)
+        return fresh

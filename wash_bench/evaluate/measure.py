@@ -1,0 +1,105 @@
+"""Everything that is reported of one trained population, under the names of ``summary.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from wash_bench.config import EvaluationConfig
+from wash_bench.core.method import Method
+from wash_bench.core.population import ModelState
+from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
+from wash_bench.evaluate.evaluator import Evaluator
+from wash_bench.evaluate.judge import Predictor
+from wash_bench.evaluate.judging import PopulationJudge
+from wash_bench.evaluate.metrics import (
+    all_metrics,
+    disagreement,
+    mean_of_logits,
+    mean_of_probabilities,
+)
+
+
+def measure_population(
+    evaluator: Evaluator,
+    judge: PopulationJudge,
+    config: EvaluationConfig,
+    pulse: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, Any], list[Point]]:
+    """The columns of the papers for one population, on the whole test set, and its barriers.
+
+    Members, ensemble, average and greedy soup each with the statistics they have (averaged for
+    a merged network) and, as ``..._bn_...``, re-estimated on one and the same augmented stream.
+    """
+    summary: dict[str, Any] = {}
+    members, average, greedy = judge.members, judge.average(), judge.greedy()
+    plain = [evaluator.log_probs(member, "test") for member in members]
+    labels = evaluator.labels("test")
+
+    def put(name: str, log_probs: Tensor) -> None:
+        for metric, value in all_metrics(log_probs, labels, config.ece_bins).items():
+            summary[f"{name}_{metric}"] = value
+
+    _put_members(summary, "member", plain, labels, config.ece_bins)
+    put("ensemble", mean_of_probabilities(plain))
+    put("ensemble_logit", mean_of_logits(plain))
+    put("average", evaluator.log_probs(average.states[0], "test"))
+    put("greedy", evaluator.log_probs(greedy.states[0], "test"))
+    summary["greedy_size"] = len(greedy.members)
+    summary["greedy_members"] = " ".join(map(str, greedy.members))
+    summary["disagreement"] = disagreement(plain)
+
+    def again(state: ModelState) -> Tensor:
+        if not evaluator.has_batchnorm:  # re-estimation is the identity then
+            return evaluator.log_probs(state, "test")
+        return evaluator.compute(evaluator.reestimated(state, config.bn_images), "test")
+
+    fresh = [again(member) for member in members]
+    _put_members(summary, "member_bn", fresh, labels, config.ece_bins)
+    put("ensemble_bn", mean_of_probabilities(fresh))
+    put("average_bn", again(average.states[0]))
+    put("greedy_bn", again(greedy.states[0]))
+
+    points = barrier_points(evaluator, members, config, pulse)
+    summary |= barrier_summary(points)
+    consensus = evaluator.population.consensus()
+    summary["consensus_distance"] = consensus["distance"]
+    summary["consensus_relative"] = consensus["relative"]
+    return summary, points
+
+
+def measure_method(
+    evaluator: Evaluator, judge: PopulationJudge, method: Method, bins: int
+) -> dict[str, Any]:
+    """What the method itself delivers: ``method_predictor`` names its main model, ``method_acc``
+    is that model's test accuracy, ``predictor_NAME_acc`` that of every one it returned."""
+    predictors = method.predictors(evaluator.population, judge)
+    labels = evaluator.labels("test")
+    result: dict[str, Any] = {}
+    for name, predictor in predictors.items():
+        metrics = all_metrics(_predict(evaluator, predictor), labels, bins)
+        if not result:
+            result["method_predictor"] = name
+            result["method_networks"] = len(predictor.states)
+            result |= {f"method_{metric}": value for metric, value in metrics.items()}
+        result[f"predictor_{name}_acc"] = metrics["acc"]
+    return result
+
+
+def _predict(evaluator: Evaluator, predictor: Predictor) -> Tensor:
+    parts = [evaluator.log_probs(state, "test") for state in predictor.states]
+    return parts[0] if len(parts) == 1 else mean_of_probabilities(parts)
+
+
+def _put_members(
+    summary: dict[str, Any], name: str, log_probs: Sequence[Tensor], labels: Tensor, bins: int
+) -> None:
+    each = [all_metrics(member, labels, bins) for member in log_probs]
+    for metric in each[0]:
+        values = [metrics[metric] for metrics in each]
+        summary[f"{name}_{metric}_mean"] = sum(values) / len(values)
+        if metric == "acc":
+            summary[f"{name}_acc_min"] = min(values)
+            summary[f"{name}_acc_max"] = max(values)

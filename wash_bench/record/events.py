@@ -1,0 +1,32 @@
+"""The table of events of one training: step, epoch, member, metric, value; one JSON line each."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+
+class EventLog:
+    """Append-only; a resumed training cuts it back to where its checkpoint was taken."""
+
+    def __init__(self, path: Path, keep_bytes: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        self._file.truncate(keep_bytes)
+        self._file.seek(0, os.SEEK_END)
+
+    def add(self, step: int, epoch: float, metric: str, value: float, member: int | None = None):
+        row = {"step": step, "epoch": epoch, "member": member, "metric": metric, "value": value}
+        if value - value != 0:
+            row["value"] = None  # JSON knows no NaN
+        self._file.write(json.dumps(row).encode() + b"\n")
+
+    def flush(self) -> int:
+        """Bring everything to the disk; the number of bytes that the log has now."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,73 @@
+"""Who is who on disk: the identity of an experiment, of a training and of a cell.
+
+A *training* is a population trained under one rule at one seed. A *cell* is a method at a seed;
+cells whose methods have the same training rule read the same training. Each identity is the
+canonical JSON of all settings that matter to it, hashed. Where the data lies and how often
+checkpoints are taken does not matter to it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from wash_bench.config import SCHEMA_VERSION, RunConfig, fingerprint
+from wash_bench.core.method import Method
+
+_NOT_IDENTITY = {"data_dir"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one seed, and where its records belong."""
+
+    method: str
+    seed: int
+    cell_id: str
+    training_id: str
+    evaluation_id: str
+    experiment_id: str
+
+
+def cell_of(
+    config: RunConfig, device_type: str, method: Method, source_hash: str | None, seed: int
+) -> Cell:
+    """The cell of ``method`` at ``seed``.
+
+    Args:
+        config: the experiment.
+        device_type: the device that ``auto`` stands for, as ``cpu``.
+        method: the method with its options.
+        source_hash: hash of the file of a method that is not ours, else None.
+        seed: the run's seed.
+    """
+    shared = config.training.model_dump(mode="json", exclude=_NOT_IDENTITY)
+    shared |= {"device": device_type, "schema": SCHEMA_VERSION, "eval_every": config.eval_every}
+    evaluation = config.evaluation.model_dump(mode="json")
+    rule = method.training_key() | {"source": source_hash}
+    training = shared | {"seed": seed, "training_rule": rule}
+    options = method.options.model_dump(mode="json")
+    cell = training | {"evaluation": evaluation, "method": method.name, "options": options}
+    cell["source"] = source_hash
+
+    where = f"{config.training.model}-{config.training.dataset}-n{config.training.population}"
+    tail = _file_name(f"{where}-s{seed}")
+    return Cell(
+        method.name,
+        seed,
+        f"{method.name}-{tail}-{fingerprint(cell)}",
+        f"{_file_name(str(rule.get('rule', method.name)))}-{tail}-{fingerprint(training)}",
+        fingerprint(evaluation),
+        f"{_file_name(where)}-{fingerprint(shared | {'evaluation': evaluation})}",
+    )
+
+
+def cell_config(config: RunConfig, cell: Cell, options: dict[str, Any]) -> dict[str, Any]:
+    """The resolved configuration of one cell, as its record holds it."""
+    data = config.model_dump(mode="json")
+    return data | {"methods": [cell.method], "seeds": [cell.seed], "set": {cell.method: options}}
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.")[:80]

@@ -1,0 +1,100 @@
+"""The run folder: ``cells/ID.json``, one a cell, and ``trainings/ID/``, one a training.
+
+A training folder holds ``training.json`` (its settings), ``environment.json``, ``events.jsonl``,
+``status.json``, ``checkpoint.safetensors`` while it runs and ``population.safetensors`` once it
+is done, and what was measured on it. Every file but the event log is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.record.files import read_json, write_json
+
+
+class Store:
+    """One run folder.
+
+    Raises:
+        UsageError: the folder cannot be made or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            (root / "cells").mkdir(parents=True, exist_ok=True)
+            (root / "trainings").mkdir(exist_ok=True)
+            probe = root / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to the run folder {root}: {error.strerror}; choose another --out"
+            ) from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the folder to one run at a time; the lock goes with the process that holds it."""
+        lock = FileLock(self.root / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise WashBenchError(
+                f"another run is using {self.root}; wait for it to end, or choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def cell(self, cell_id: str) -> dict[str, Any] | None:
+        """The record of a cell that finished or failed, None if there is none (or a broken one)."""
+        return self._read(self.root / "cells" / f"{cell_id}.json")
+
+    def write_cell(self, record: dict[str, Any]) -> None:
+        write_json(self.root / "cells" / f"{record['cell_id']}.json", record)
+
+    def training(self, training_id: str) -> TrainingFolder:
+        return TrainingFolder(self.root / "trainings" / training_id)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any] | None:
+        try:
+            data = read_json(path)
+        except (FileNotFoundError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+
+class TrainingFolder:
+    """The folder of one training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events = path / "events.jsonl"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.population = path / "population.safetensors"
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return Store._read(self.path / "status.json") or {"status": "new", "reason": None}
+
+    def set_status(self, status: str, reason: str | None = None) -> None:
+        """``running``, ``finished`` or ``failed`` with the reason."""
+        write_json(self.path / "status.json", {"status": status, "reason": reason})
+
+    def evaluation(self, evaluation_id: str) -> dict[str, Any] | None:
+        """What was measured on the population under these evaluation settings, if it was."""
+        return Store._read(self.path / f"evaluation-{evaluation_id}.json")
+
+    def write_evaluation(self, evaluation_id: str, data: dict[str, Any]) -> None:
+        write_json(self.path / f"evaluation-{evaluation_id}.json", data)
+
+    def barrier(self, evaluation_id: str) -> Path:
+        return self.path / f"barrier-{evaluation_id}.csv"

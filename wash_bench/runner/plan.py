@@ -1,0 +1,175 @@
+"""What an experiment will cost, without training: steps, parameters, bytes, memory, time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from wash_bench.config import RunConfig
+from wash_bench.core.bill import bill
+from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.method import Method, Site
+from wash_bench.core.optim import optimizer_slots
+from wash_bench.core.population import Population
+from wash_bench.registry import MethodEntry
+from wash_bench.runner.experiment import tasks_of
+from wash_bench.runner.setting import Setting
+from wash_bench.train.loop import Loop, autocast
+
+WARM_UP_STEPS, TIMED_STEPS = 2, 5
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell. Everything sent is per member; a cell that shares a training costs none."""
+
+    method: str
+    seed: int
+    steps: int
+    parameters: int
+    sent_values: float
+    sent_bytes: float
+    wire_bytes: float
+    memory_bytes: float
+    seconds: float
+    shared_with: str | None
+
+
+@dataclass
+class Plan:
+    cells: list[CellPlan] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def total_seconds(self) -> float:
+        return sum(cell.seconds for cell in self.cells)
+
+
+def plan_experiment(
+    config: RunConfig, entries: Sequence[MethodEntry], *, download: bool = False
+) -> Plan:
+    """Count and time; nothing is trained and no record is written.
+
+    Args:
+        config: the experiment.
+        entries: its methods.
+        download: whether a data set may be fetched.
+
+    Raises:
+        UsageError: the device, data or network do not do.
+    """
+    setting = Setting.of(config.training, download)
+    layout = setting.check()
+    n = config.training.population
+    slots = optimizer_slots(config.training)
+    site = Site(layout, n, len(slots))
+    schedule = setting.schedule
+    step_seconds, image_seconds = _time_steps(setting)
+    evaluation_seconds = _evaluation_images(config, setting) * image_seconds
+    # N rows of weights and of each optimizer slot, and one gradient row, float32.
+    memory = 4 * (layout.size * (n * (1 + len(slots)) + 1) + n * layout.buffer_size)
+
+    plan = Plan()
+    for task in tasks_of(config, entries):
+        trained_by: str | None = None
+        for cell, method in zip(task.cells, task.methods(), strict=True):
+            ledger = bill(method, site, schedule)
+            seconds = 0.0
+            if trained_by is None:
+                member_steps = _member_steps(method, n, schedule)
+                seconds = member_steps * step_seconds + evaluation_seconds
+            plan.cells.append(
+                CellPlan(
+                    cell.method,
+                    cell.seed,
+                    schedule.steps,
+                    layout.size,
+                    ledger.sent_values,
+                    ledger.sent_bytes,
+                    ledger.wire_bytes,
+                    memory,
+                    seconds,
+                    trained_by,
+                )
+            )
+            trained_by = trained_by or cell.method
+    plan.notes = [
+        f"{schedule.steps_per_epoch} steps an epoch x {config.training.epochs} epochs, "
+        f"{setting.data.train_size} training images, batches of {config.training.batch_size}",
+        f"time from {TIMED_STEPS} timed steps of one member ({step_seconds * 1e3:.1f} ms a step on "
+        f"{setting.device}, {torch.get_num_threads()} threads) times members and steps, plus "
+        f"{evaluation_seconds:.0f} s a training of evaluation; exchanges are not timed",
+        "memory is the population's (weights, optimizer state, one gradient row), "
+        "activations and data not counted",
+    ]
+    return plan
+
+
+def _member_steps(method: Method, n: int, schedule) -> int:
+    per_epoch = schedule.steps_per_epoch
+    return sum(
+        method.active(n, schedule.clock(first)) * per_epoch
+        for first in range(0, schedule.steps, per_epoch)
+    )
+
+
+def _time_steps(setting: Setting) -> tuple[float, float]:
+    """Seconds a training step of one member, and seconds an image of a forward pass."""
+    from wash_bench.methods.naive_ensemble import NaiveEnsemble
+
+    config = setting.config
+    population = Population(
+        lambda member: setting.network(0, member),
+        1,
+        device=setting.device,
+        channels_last=config.channels_last,
+        optimizer_slots=optimizer_slots(config),
+    )
+    loop = Loop(
+        config,
+        NaiveEnsemble(),
+        population,
+        LocalExchange(1, 0),
+        setting.data,
+        setting.recipes(0),
+        0,
+        setting.schedule,
+    )
+    module = population.modules[0].train()
+    stream, epoch, times = iter(()), 0, []
+    for _ in range(WARM_UP_STEPS + TIMED_STEPS):
+        began = time.perf_counter()
+        batch = next(stream, None)
+        while batch is None:  # a small data set has fewer steps an epoch
+            recipe = setting.recipes(0)[0]
+            stream = setting.data.epoch_batches(0, 0, epoch, config.batch_size, recipe)
+            batch, epoch = next(stream, None), epoch + 1
+        loop.member_step(0, batch, setting.schedule.clock(0)).item()
+        times.append(time.perf_counter() - began)
+    module.eval()
+    with torch.no_grad(), autocast(setting.device, config.amp):
+        module(batch.images)
+        began = time.perf_counter()
+        module(batch.images).sum().item()
+        image_seconds = (time.perf_counter() - began) / len(batch.images)
+    timed = sorted(times[WARM_UP_STEPS:])
+    return timed[len(timed) // 2], image_seconds
+
+
+def _evaluation_images(config: RunConfig, setting: Setting) -> int:
+    """Forward passes of single images that the final evaluation takes."""
+    evaluation, data, n = config.evaluation, setting.data, config.training.population
+    networks = n + 2  # members, average, greedy soup
+    again = evaluation.bn_images or data.train_size
+    whole = {"train": data.train_size, "val": data.val_size, "test": data.test_size}
+    split = whole[evaluation.barrier_split]
+    at_point = min(evaluation.barrier_images or split, split)
+    segments = math.comb(n, 2) + n
+    points = n + 1 + segments * (evaluation.barrier_points - 2)
+    return networks * (2 * data.test_size + data.val_size + again) + points * (
+        2 * at_point + min(evaluation.barrier_bn_images, data.train_size)
+    )

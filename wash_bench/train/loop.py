@@ -1,0 +1,143 @@
+"""The one training loop that all methods share.
+
+All members in lockstep: each takes one optimizer step on its own batch, then the method couples
+them. Data, order, augmentation, learning rate and evaluation are the loop's; a method cannot
+change them except by the recipe of a member and by the members that are active.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wash_bench.config import TrainingConfig
+from wash_bench.core.clock import Clock, Schedule
+from wash_bench.core.exchange import Exchange
+from wash_bench.core.method import Method
+from wash_bench.core.optim import RowOptimizer
+from wash_bench.core.population import Population
+from wash_bench.data.recipe import Recipe
+from wash_bench.data.source import Batch, DataSource
+from wash_bench.errors import CellFailure
+from wash_bench.seeds import derive
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CHECK_EVERY = 50  # steps between looks at the losses: a look makes a GPU wait
+
+
+@dataclass
+class Pulse:
+    """What the loop tells while it runs: losses (N,) are means over the epoch so far."""
+
+    clock: Clock
+    losses: Tensor
+
+
+class Loop:
+    """Trains one population under one method.
+
+    Args:
+        config: the settings of the training.
+        method: the training rule.
+        population: the members, at their initial or resumed state.
+        exchange: the collectives, with the ledger.
+        data: batches.
+        recipes: base recipe of each member.
+        seed: the run's seed.
+        schedule: learning rates by step.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        method: Method,
+        population: Population,
+        exchange: Exchange,
+        data: DataSource,
+        recipes: list[Recipe],
+        seed: int,
+        schedule: Schedule,
+    ) -> None:
+        self.config = config
+        self.method = method
+        self.population = population
+        self.exchange = exchange
+        self.data = data
+        self.recipes = recipes
+        self.seed = seed
+        self.schedule = schedule
+        self.optimizer = RowOptimizer(population, config)
+        self.scalers = (
+            [torch.amp.GradScaler(population.device.type) for _ in range(population.n)]
+            if config.amp == "fp16"
+            else [None] * population.n
+        )
+        self.train_seconds = 0.0
+
+    def epoch(self, epoch: int, pulse: Callable[[Pulse], None]) -> Tensor:
+        """Train one epoch; returns the members' mean losses (N,), NaN for inactive members.
+
+        Raises:
+            CellFailure: a member's loss is not finite; it is named.
+        """
+        began = time.monotonic()
+        population, schedule = self.population, self.schedule
+        first = schedule.clock(epoch * schedule.steps_per_epoch)
+        active = self.method.active(population.n, first)
+        streams = [self._batches(member, first) for member in range(active)]
+        losses = torch.full((schedule.steps_per_epoch, population.n), torch.nan)
+        losses = losses.to(population.device)
+        for module in population.modules:
+            module.train()
+        for offset in range(schedule.steps_per_epoch):
+            clock = schedule.clock(first.step + offset)
+            for member, stream in enumerate(streams):
+                losses[offset, member] = self.member_step(member, next(stream), clock)
+            self.method.after_step(population, self.exchange, clock)
+            if (offset + 1) % CHECK_EVERY == 0:
+                self._check(losses[: offset + 1, :active], first.step)
+                pulse(Pulse(clock, losses[: offset + 1].mean(dim=0)))
+        self._check(losses[:, :active], first.step)
+        self.train_seconds += time.monotonic() - began
+        return losses.mean(dim=0)
+
+    def _batches(self, member: int, clock: Clock):
+        recipe = self.method.recipe(member, self.recipes[member], clock)
+        return self.data.epoch_batches(
+            self.seed, member, clock.epoch, self.config.batch_size, recipe
+        )
+
+    def member_step(self, member: int, batch: Batch, clock: Clock) -> Tensor:
+        """One optimizer step of one member; its loss."""
+        population = self.population
+        population.gradient.zero_()
+        torch.manual_seed(derive(self.seed, "forward", member, clock.step))  # dropout
+        with autocast(population.device, self.config.amp):
+            logits = population.modules[member](batch.images)
+        loss = F.cross_entropy(logits.float(), batch.targets)
+        scaler = self.scalers[member]
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        self.optimizer.step(member, clock.lr, scaler)
+        return loss.detach()
+
+    def _check(self, losses: Tensor, first_step: int) -> None:
+        """Name the first member whose loss (steps, members) was not finite: a method may have
+        spread it to the others since."""
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            offset, member = bad[0].tolist()
+            step = first_step + offset
+            raise CellFailure(
+                f"the loss of member {member} is not finite at step {step} "
+                f"(epoch {step // self.schedule.steps_per_epoch + 1}); lower --lr"
+            )
+
+
+def autocast(device: torch.device, amp: str) -> torch.autocast:
+    """The context of a forward pass; an inactive one for ``off``."""
+    return torch.autocast(device.type, AMP_TYPES.get(amp, torch.bfloat16), enabled=amp != "off")
