@@ -1,0 +1,62 @@
+"""Greedy soup (Wortsman et al. 2022, arXiv 2203.05482, section 2; model-soups, main.py:142-198).
+
+Members are trained apart and merged afterwards. They are sorted by held-out accuracy; the soup
+begins as the best one; each next member is mixed in, soup <- soup k/(k+1) + member/(k+1), and
+kept if and only if the held-out accuracy of the mixture is strictly greater than the best so far.
+One pass, no second try.
+
+Deviations: equal accuracies keep the members' order (the published codes leave ties to the sort).
+Held-out images are not augmented (in PAPA's code they are, which makes the choice random).
+The original soups fine-tunings of one pretrained network; here the members are what the run's
+initialization makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from wash_bench.methods.naive_ensemble import NaiveEnsemble
+
+if TYPE_CHECKING:
+    from wash_bench.core.population import Population
+    from wash_bench.evaluate.judge import Judge, Predictor
+
+
+def greedy_soup(accuracies: Sequence[float], evaluate: Callable[[list[int]], float]) -> list[int]:
+    """Choose the members of the greedy soup.
+
+    The running mixture with weights k/(k+1) and 1/(k+1) is the uniform average of the chosen
+    members, hence ``evaluate`` is asked about lists of members.
+
+    Args:
+        accuracies: held-out accuracy of each member by itself.
+        evaluate: held-out accuracy of the uniform average of the listed members.
+
+    Returns:
+        Indices of the members, in the order in which they were accepted; never empty.
+
+    Raises:
+        ValueError: if there is no member.
+    """
+    if not accuracies:
+        raise ValueError("a soup needs at least one member")
+    first, *others = sorted(range(len(accuracies)), key=lambda member: -accuracies[member])
+    soup, best = [first], accuracies[first]
+    for member in others:
+        accuracy = evaluate([*soup, member])
+        if accuracy > best:
+            soup, best = [*soup, member], accuracy
+    return soup
+
+
+class GreedySoup(NaiveEnsemble):
+    """Independent members; their averages grown greedily on held-out accuracy."""
+
+    name = "greedy-soup"
+    rule = "no coupling; members added to the average while held-out accuracy strictly grows"
+    paper = "Wortsman et al. 2022, arXiv 2203.05482"
+    sends = "nothing while training"
+
+    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        return {"greedy": judge.greedy(), "average": judge.average()}

@@ -1,0 +1,37 @@
+"""The bill: what a method will send over a whole training, from arithmetic alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from wash_bench.core.clock import Clock, Schedule
+from wash_bench.core.ledger import Charge, Ledger, Tally
+from wash_bench.core.method import Method, Site
+
+
+def bill(method: Method, site: Site, schedule: Schedule | Iterable[Clock]) -> Ledger:
+    """Add up ``method.charges`` over a training.
+
+    The ledger is the one that the exchange would keep: exactly, where the rule is deterministic;
+    in expectation, with the variance beside it, where coordinates are drawn.
+
+    Args:
+        method: the method with its options.
+        site: layout, number of members and optimizer slots.
+        schedule: the training's schedule, or the clocks of its steps.
+    """
+    clocks = schedule.clocks() if isinstance(schedule, Schedule) else schedule
+    # A method has a handful of different moments in some 10^5 steps: count first, multiply later.
+    moments: Counter[tuple[Charge, ...]] = Counter(
+        tuple(method.charges(site, clock)) for clock in clocks
+    )
+    ledger = Ledger(site.n)
+    for charges, times in moments.items():
+        for charge in charges:
+            tally = ledger.tallies.setdefault((charge.kind, charge.content), Tally())
+            tally.events += times
+            tally.values += times * charge.values
+            tally.wire_bytes += times * charge.wire_bytes
+            tally.variance += times * charge.variance
+    return ledger
