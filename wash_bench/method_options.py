@@ -1,0 +1,240 @@
+"""Options of methods: read from the command line, checked, explained.
+
+Imports neither torch nor any method, and pydantic only where something is checked.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wash_bench.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic.fields import FieldInfo
+
+    from wash_bench.core.method import Method
+
+
+@dataclass(frozen=True)
+class OptionDescription:
+    """One option of a method, in words.
+
+    Attributes:
+        name: its name, as in ``--set method.name=value``.
+        type: its type, as ``float`` or ``a or b``.
+        default: the default value.
+        unit: its unit, or empty.
+        limits: the allowed range, or empty.
+        description: what it does.
+        unverified: why the default is not settled by a source, or empty.
+    """
+
+    name: str
+    type: str
+    default: object
+    unit: str
+    limits: str
+    description: str
+    unverified: str
+
+
+@dataclass(frozen=True)
+class MethodDescription:
+    """A method in words; ``target`` says where its class is."""
+
+    name: str
+    rule: str
+    paper: str
+    sends: str
+    target: str
+    options: tuple[OptionDescription, ...]
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+def parse_value(text: str) -> object:
+    """A value as TOML writes it (number, true, false, quoted text, list); else the text itself.
+
+    Raises:
+        UsageError: the text is empty, or begins like a list or a quoted text and is none.
+    """
+    text = text.strip()
+    if not text:
+        raise UsageError("the value is empty")
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        if text[0] in "[{\"'":
+            raise UsageError(
+                f"{text} cannot be read; write lists as [1, 2] or ['a', 'b']"
+            ) from None
+        return text
+    value = table["value"]
+    if len(table) > 1 or not isinstance(value, (bool, int, float, str, list, dict)):
+        return text  # several lines, or a date: nobody's option
+    return value
+
+
+def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
+    """``["wash.p=0.05"]`` as ``{"wash": {"p": 0.05}}``; of equal names the last one counts.
+
+    Raises:
+        UsageError: an item is not of the form ``method.option=value``.
+    """
+    result: dict[str, dict[str, object]] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        method, dot, name = key.strip().partition(".")
+        if not (equals and dot and method and name):
+            raise UsageError(f"--set {item}: write method.option=value, as --set wash.p=0.05")
+        try:
+            value = parse_value(text)
+        except UsageError as error:
+            raise UsageError(f"--set {item}: {error}") from None
+        result.setdefault(method, {})[name] = value
+    return result
+
+
+# Checking --------------------------------------------------------------------------------------
+
+
+def make(name: str, cls: type[Method], options: dict[str, object]) -> Method:
+    """Check ``options`` against ``cls.Options`` and construct the method.
+
+    Raises:
+        UsageError: unknown options or values that are not allowed, all in one line.
+    """
+    from pydantic import ValidationError
+
+    fields = cls.Options.model_fields
+    for key in options:
+        if key not in fields:
+            hint = nearest(key, fields) if fields else "it has no options"
+            raise UsageError(f"method {name!r} has no option {key!r}: {hint}")
+    # pydantic takes true for 1 and lets not-a-number pass where there is no limit.
+    wrong = [
+        f"{name}.{key}={_shown(value)} is not allowed ({_allowed(fields[key])})"
+        for key, value in options.items()
+        if (isinstance(value, bool) and not _takes(fields[key], bool))
+        or (isinstance(value, float) and math.isnan(value))
+    ]
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    try:
+        checked = cls.Options(**options)
+    except ValidationError as error:
+        raise UsageError(_in_words(name, error, fields)) from None
+    try:
+        return cls(checked)
+    except (TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise UsageError(f"method {name!r} does not take its options: {text}") from error
+
+
+def _in_words(name: str, error: ValidationError, fields: dict[str, FieldInfo]) -> str:
+    parts: dict[str, str] = {}
+    for problem in error.errors():
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if not key:
+            parts.setdefault(key, f"{name}: {message}")
+        elif key not in parts:  # a union reports every alternative; the first says enough
+            value = problem["input"]
+            allowed = _allowed(fields[key])
+            parts[key] = f"{name}.{key}={_shown(value)} {message} ({allowed})"
+    return "; ".join(parts.values())
+
+
+def _shown(value: object) -> str:
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+# Explaining ------------------------------------------------------------------------------------
+
+
+def describe_class(name: str, target: str, cls: type[Method]) -> MethodDescription:
+    """A method's class in words."""
+    options = tuple(_describe(key, field) for key, field in cls.Options.model_fields.items())
+    return MethodDescription(name, cls.rule, cls.paper, cls.sends, target, options)
+
+
+def _describe(name: str, field: FieldInfo) -> OptionDescription:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return OptionDescription(
+        name=name,
+        type=_type_in_words(field.annotation),
+        default=field.get_default(call_default_factory=True),
+        unit=str(extra.get("unit", "")),
+        limits=_limits(field),
+        description=field.description or "",
+        unverified=str(extra.get("unverified", "")),
+    )
+
+
+def _allowed(field: FieldInfo) -> str:
+    kind, limits = _type_in_words(field.annotation), _limits(field)
+    return f"allowed: {kind} {limits}".rstrip()
+
+
+def _type_in_words(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " or ".join(str(argument) for argument in arguments)
+    if origin is typing.Annotated:
+        return _type_in_words(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_in_words(argument) for argument in arguments)
+    if origin in (tuple, list, set, frozenset):
+        inner = [_type_in_words(argument) for argument in arguments if argument is not ...]
+        return f"list of {', '.join(dict.fromkeys(inner))}"
+    if annotation is bool:
+        return "true or false"
+    return {type(None): "none", str: "text"}.get(annotation, getattr(annotation, "__name__", "any"))
+
+
+def _takes(field: FieldInfo, kind: type) -> bool:
+    """Whether ``kind`` is among the types of a field."""
+
+    def within(annotation: Any) -> bool:
+        if annotation in (kind, Any):
+            return True
+        if typing.get_origin(annotation) is typing.Literal:
+            return any(isinstance(argument, kind) for argument in typing.get_args(annotation))
+        return any(within(argument) for argument in typing.get_args(annotation))
+
+    return within(field.annotation)
+
+
+def _limits(field: FieldInfo) -> str:
+    """The range of a field, as ``in [0, 1]`` or ``>= 1``."""
+    found = {
+        key: getattr(limit, key)
+        for limit in field.metadata
+        for key in ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")
+        if getattr(limit, key, None) is not None
+    }
+    low = found.get("ge", found.get("gt"))
+    high = found.get("le", found.get("lt"))
+    words = []
+    if low is not None and high is not None:
+        left, right = "[" if "ge" in found else "(", "]" if "le" in found else ")"
+        words.append(f"in {left}{low:g}, {high:g}{right}")
+    elif low is not None:
+        words.append(f"{'>=' if 'ge' in found else '>'} {low:g}")
+    elif high is not None:
+        words.append(f"{'<=' if 'le' in found else '<'} {high:g}")
+    if "multiple_of" in found:
+        words.append(f"multiple of {found['multiple_of']:g}")
+    if "min_length" in found or "max_length" in found:
+        low, high = found.get("min_length", 0), found.get("max_length", "any")
+        words.append(f"{low} to {high} entries")
+    return ", ".join(words)

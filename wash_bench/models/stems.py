@@ -1,0 +1,137 @@
+"""The small-image forms of ResNet and VGG that the weight-averaging papers train.
+
+``keep`` is timm's network as it is. ``cifar`` is the network of PAPA's code (Jolicoeur-Martineau
+et al., arXiv 2304.03094), which WASH and the others follow: ResNet begins with a 3x3 convolution
+of stride 1 and no pooling; VGG has BatchNorm and one linear layer behind the convolutions
+instead of the hidden fully connected ones. Both start from PyTorch's default initialization,
+without zeros in the last BatchNorm of a block.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from wash_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Stem = Literal["auto", "keep", "cifar"]
+SMALL_IMAGE = 64  # pixels; up to this side, 'auto' takes the small-image form
+
+_PLAIN_RESNET = re.compile(r"resnet\d+$")
+_VGG = re.compile(r"vgg\d+(_bn)?$")
+
+
+def resolve_stem(stem: Stem, name: str, size: int) -> Literal["keep", "cifar"]:
+    """What ``auto`` means for an architecture and an image side in pixels.
+
+    ``auto`` takes the small-image form of the plain ResNets (resnet18, resnet50, ...) and the
+    VGGs for images of at most 64 pixels. Variants that are defined by their stem (resnet18d,
+    resnet26t, ...), and all other architectures, stay as timm has them.
+    """
+    if stem != "auto":
+        return stem
+    architecture = name.partition(".")[0]
+    plain = _PLAIN_RESNET.match(architecture) or _VGG.match(architecture)
+    return "cifar" if plain and size <= SMALL_IMAGE else "keep"
+
+
+def create_cifar(name: str, classes: int, channels: int, model_args: dict[str, Any]) -> nn.Module:
+    """Build the small-image form of a ResNet or VGG, PyTorch's default initialization.
+
+    Args:
+        name: an architecture that timm knows; ``vgg16`` means ``vgg16_bn``.
+        classes: outputs.
+        channels: input channels.
+        model_args: further arguments of the network's constructor.
+
+    Returns:
+        The network, float32 on the CPU. ``resnet18`` with 3 channels has 11,173,962 parameters
+        for 10 classes and 11,220,132 for 100; ``vgg16`` 14,728,266 and 14,774,436.
+
+    Raises:
+        UsageError: the architecture has no such form.
+    """
+    import timm
+    from timm.models.resnet import ResNet
+
+    architecture = name.partition(".")[0]
+    if _VGG.match(architecture):
+        if not architecture.endswith("_bn"):
+            name = f"{architecture}_bn"  # the tag names weights of the form without BatchNorm
+        model = _vgg(name, classes, channels, model_args)
+    else:
+        # Only ResNet's own module makes ResNet; asking first spares building a big network.
+        if not _may_be_resnet(architecture):
+            raise _no_such_form(name)
+        model_args = {"zero_init_last": False} | model_args
+        model = timm.create_model(
+            name, pretrained=False, num_classes=classes, in_chans=channels, **model_args
+        )
+        if not isinstance(model, ResNet):
+            raise _no_such_form(name)
+        _open_resnet(model, channels)
+    reset_to_defaults(model)
+    return model
+
+
+def _no_such_form(name: str) -> UsageError:
+    return UsageError(
+        f"model {name!r} has no stem 'cifar': only ResNets (resnet18, resnet50, ...) and VGGs "
+        "(vgg11, vgg16, ...) have one; use --stem keep"
+    )
+
+
+def _may_be_resnet(architecture: str) -> bool:
+    """Whether timm makes the architecture in a module whose networks are ``ResNet`` objects."""
+    import sys
+
+    from timm.models import model_entrypoint
+    from timm.models.resnet import ResNet
+
+    module = sys.modules[model_entrypoint(architecture).__module__]
+    return any(value is ResNet for value in vars(module).values())
+
+
+def _vgg(name: str, classes: int, channels: int, model_args: dict[str, Any]) -> nn.Module:
+    """A VGG whose head is one linear layer on the 512 pooled features."""
+    import timm
+    import torch
+    from torch import nn
+
+    # timm's hidden head has 120 million parameters: built without memory, then dropped.
+    with torch.device("meta"):
+        model = timm.create_model(
+            name, pretrained=False, num_classes=classes, in_chans=channels, **model_args
+        )
+        model.pre_logits = nn.Identity()
+        model.head.fc = nn.Linear(model.num_features, classes)
+    return model.to_empty(device="cpu")
+
+
+def _open_resnet(model: nn.Module, channels: int) -> None:
+    """Give a timm ResNet a stem that keeps the resolution."""
+    from torch import nn
+
+    stem = [layer for layer in model.conv1.modules() if isinstance(layer, nn.Conv2d)]
+    width = stem[-1].out_channels
+    model.conv1 = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+
+
+def reset_to_defaults(model: nn.Module) -> None:
+    """Initialize every layer by its own ``reset_parameters``, in registration order.
+
+    Raises:
+        UsageError: a layer has parameters but no default initialization.
+    """
+    for path, layer in model.named_modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+        elif next(layer.parameters(recurse=False), None) is not None:
+            raise UsageError(
+                f"layer {path!r} ({type(layer).__name__}) has no default initialization, "
+                "hence no stem 'cifar'; use --stem keep"
+            )

@@ -1,0 +1,175 @@
+"""Which methods there are, and how to get at one by name or by file.
+
+Methods are entry points of the group ``wash_bench.methods``: ours, and those of any other
+installed distribution. A single file stands on equal terms: ``path/to/file.py:Class``.
+Nothing of a method is imported until :meth:`MethodEntry.load`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wash_bench.errors import UsageError, WashBenchError, nearest
+from wash_bench.method_import import (
+    import_failure,
+    import_file,
+    import_module,
+    method_class,
+    read_source,
+    source_hash,
+)
+from wash_bench.method_options import (
+    MethodDescription,
+    OptionDescription,
+    describe_class,
+    make,
+    parse_set,
+    parse_value,
+)
+
+if TYPE_CHECKING:
+    from wash_bench.core.method import Method
+
+__all__ = [
+    "MethodDescription",
+    "MethodEntry",
+    "OptionDescription",
+    "describe",
+    "find_method",
+    "load_method_file",
+    "make_method",
+    "method_names",
+    "parse_set",
+    "parse_value",
+]
+
+GROUP = "wash_bench.methods"
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method that has a name but is not imported yet; it can be pickled to other processes.
+
+    Attributes:
+        name: the name on the command line.
+        target: ``package.module:Class``, or ``/path/to/file.py:Class``.
+        source_hash: first eight hex digits of the SHA-256 of the file that defines it, for
+            methods that are not ours; None for ours, which the version of wash-bench identifies.
+    """
+
+    name: str
+    target: str
+    source_hash: str | None = None
+
+    def load(self) -> type[Method]:
+        """Import the class. Repeated calls in one process give the same class.
+
+        Raises:
+            UsageError: it cannot be imported or is no complete Method.
+            WashBenchError: the file is not the one that the entry was made from.
+        """
+        place, _, name = self.target.rpartition(":")
+        if place.endswith(".py"):
+            path = Path(place)
+            source = read_source(path)
+            if self.source_hash is not None and source_hash(source) != self.source_hash:
+                raise WashBenchError(
+                    f"method file {place} has changed since the run began; start the run again"
+                )
+            module = import_file(path, source)
+        else:
+            module = import_module(place, self.name)
+        cls = method_class(module, name, place)
+        if cls.name != self.name:
+            raise UsageError(
+                f"method {self.name!r}: {self.target} calls itself {cls.name!r}; "
+                "its entry point must have the same name"
+            )
+        return cls
+
+
+def method_names() -> list[str]:
+    """The names of all installed methods, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def find_method(name: str) -> MethodEntry:
+    """The installed method of that name.
+
+    Raises:
+        UsageError: there is none, or two distributions offer one.
+    """
+    points = {
+        f"{point.module}:{point.attr}": point
+        for point in entry_points(group=GROUP)
+        if point.name == name
+    }
+    if not points:
+        known = method_names()
+        if not known:
+            raise UsageError(
+                f"unknown method {name!r}: none is installed; install wash-bench (pip install .)"
+            )
+        raise UsageError(f"unknown method {name!r}: {nearest(name, known)}")
+    if len(points) > 1:
+        raise UsageError(
+            f"method {name!r} is offered twice, by {' and '.join(sorted(points))}; "
+            "uninstall one of the two distributions"
+        )
+    ((target, point),) = points.items()
+    return MethodEntry(name, target, None if _is_ours(point) else _hash_of_module(point))
+
+
+def load_method_file(spec: str) -> MethodEntry:
+    """The method of a single file, given as ``path/to/file.py:Class``.
+
+    Raises:
+        UsageError: the file is missing or does not import, it has no such class, the class is no
+            complete Method, or an installed method has its name already.
+    """
+    place, _, name = spec.rpartition(":")
+    if not place.endswith(".py") or not name.isidentifier():
+        raise UsageError(f"--method {spec}: write path/to/file.py:Class")
+    path = Path(place).expanduser().resolve()
+    source = read_source(path)
+    cls = method_class(import_file(path, source), name, place)
+    if cls.name in method_names():
+        raise UsageError(
+            f"{place}: the name {cls.name!r} belongs to an installed method; "
+            f"set another {name}.name"
+        )
+    return MethodEntry(cls.name, f"{path}:{name}", source_hash(source))
+
+
+def make_method(entry: MethodEntry, options: dict[str, object] | None = None) -> Method:
+    """A method with the given options; all others keep their defaults.
+
+    Raises:
+        UsageError: an unknown option, or values that the method does not allow (all of them in
+            one line).
+    """
+    return make(entry.name, entry.load(), dict(options or {}))
+
+
+def describe(entry: MethodEntry) -> MethodDescription:
+    """What ``wash-bench methods NAME`` shows."""
+    return describe_class(entry.name, entry.target, entry.load())
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name.replace("_", "-").lower() == "wash-bench"
+
+
+def _hash_of_module(point: EntryPoint) -> str:
+    """The hash of the module file of another distribution's method."""
+    try:
+        spec = importlib.util.find_spec(point.module)  # imports the packages above the module
+    except Exception as error:
+        raise UsageError(import_failure(f"method {point.name!r}", point.module, error)) from error
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise UsageError(f"method {point.name!r}: there is no module {point.module}")
+    return source_hash(read_source(Path(spec.origin)))
