@@ -1,0 +1,231 @@
+"""Catalogue, splits and batches of the small sets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wash_bench.config import TrainingConfig
+from wash_bench.data.catalog import DatasetSpec, all_specs, spec_of
+from wash_bench.data.load import load_data
+from wash_bench.data.memory import resize_images
+from wash_bench.data.recipe import Recipe
+from wash_bench.data.splits import EVALUATION, spread, train_and_validation
+from wash_bench.errors import UsageError
+
+CPU = torch.device("cpu")
+ALL_KNOBS = Recipe(
+    crop_padding=1, flip=True, cutout=2, random_erasing=0.35, mixup=0.5, cutmix=0.5,
+    label_smoothing=0.1, auto_augment=True,
+)  # fmt: skip
+
+
+def load(name: str, **options):
+    return load_data(TrainingConfig(dataset=name, **options), CPU)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def fingerprints(images: torch.Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+def split_images(source, split: str) -> torch.Tensor:
+    return torch.cat([images for images, _ in source.eval_batches(split)])
+
+
+# Catalogue
+
+
+def test_catalogue_imports_neither_torch_nor_numpy():
+    code = "import sys, wash_bench.data.catalog; print({'torch', 'numpy'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_names_and_their_errors():
+    assert {spec.name for spec in all_specs()} == {
+        "digits", "fashion-mnist", "fashion-mini", "cifar10", "cifar100", "imagenet", "folder:PATH",
+    }  # fmt: skip
+    assert isinstance(spec_of("cifar10"), DatasetSpec)
+    assert spec_of("folder:/data/birds").name == "folder:/data/birds"
+    with pytest.raises(UsageError, match="did you mean 'cifar10'"):
+        spec_of("cifar-10")
+    with pytest.raises(UsageError, match="folder:PATH"):
+        spec_of("folder:")
+    assert not spec_of("digits").recipe.flip
+
+
+# Splits
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=2, max_size=6),
+    share=st.floats(0.02, 0.5),
+    limit=st.integers(0, 40),
+)
+def test_validation_is_disjoint_fixed_and_stratified(counts, share, limit):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    train, val = train_and_validation(labels, share, limit)
+    n = len(labels)
+    assert not set(train) & set(val)
+    assert len(val) == min(max(1, round(n * share)), n - 1)
+    rest = n - len(val)
+    assert len(train) == (min(limit, rest) if limit else rest)
+    np.testing.assert_array_equal(val, train_and_validation(labels, share)[1])
+    for k, count in enumerate(counts):
+        assert abs((labels[val] == k).sum() - len(val) * count / n) < 1.01
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=6), wanted=st.integers(1, 100))
+def test_balanced_subsets_fill_the_classes_evenly(counts, wanted):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    chosen = spread(labels, wanted, EVALUATION, balanced=True)
+    assert len(set(chosen)) == len(chosen) == min(wanted, len(labels))
+    got = np.bincount(labels[chosen], minlength=len(counts))
+    for k, count in enumerate(counts):
+        assert got[k] == count or got[k] >= got.max() - 1
+
+
+def test_digits_splits_are_disjoint_images_of_the_stated_sizes(digits):
+    assert (digits.train_size, digits.val_size, digits.test_size) == (1372, 28, 397)
+    train, val, test = (fingerprints(split_images(digits, s)) for s in ("train", "val", "test"))
+    assert not train & val and not train & test and not val & test
+    assert len(train) + len(val) + len(test) > 1790  # nearly all of the 1,797 are distinct
+    counts = np.bincount(digits.split_labels["test"], minlength=10)
+    assert counts.sum() == 397 and counts.min() >= 38 and counts.max() <= 41
+    assert digits.test_size == spec_of("digits").test_images
+
+
+def test_splits_do_not_depend_on_the_limit_and_the_limit_is_balanced(digits):
+    limited = load("digits", train_limit=100)
+    assert np.bincount(limited.split_labels["train"]).tolist() == [10] * 10
+    assert torch.equal(split_images(limited, "val"), split_images(digits, "val"))
+    assert torch.equal(split_images(limited, "test"), split_images(digits, "test"))
+    assert fingerprints(split_images(limited, "train")) < fingerprints(
+        split_images(digits, "train")
+    )
+
+
+def test_fashion_mini_is_balanced_and_has_the_declared_statistics():
+    mini = load("fashion-mini")
+    assert (mini.train_size + mini.val_size, mini.test_size) == (5000, 1000)
+    assert np.bincount(mini.split_labels["test"]).tolist() == [100] * 10
+    assert np.bincount(mini.split_labels["val"]).tolist() == [10] * 10
+    images = split_images(mini, "train")  # of the whole Fashion-MNIST: 0 and 1
+    assert images.shape[1:] == (1, 28, 28)
+    assert abs(float(images.mean())) < 0.02 and abs(float(images.std()) - 1) < 0.02
+
+
+# Batches
+
+
+def test_an_epoch_is_a_permutation_of_the_training_set(digits):
+    batches = list(digits.epoch_batches(0, 0, 0, 100, Recipe()))
+    assert [len(b.images) for b in batches] == [100] * 13 + [72]
+    assert len(batches) == digits.steps_per_epoch(100)
+    seen = torch.cat([b.images for b in batches])
+    whole = split_images(digits, "train")
+
+    def ordered(images: torch.Tensor) -> list[bytes]:
+        return sorted(image.numpy().tobytes() for image in images)
+
+    assert ordered(seen) == ordered(whole) and not torch.equal(seen, whole)
+    labels = torch.cat([b.targets for b in batches])
+    assert labels.dtype == torch.int64
+    np.testing.assert_array_equal(
+        np.bincount(labels.numpy()), np.bincount(digits.split_labels["train"])
+    )
+
+
+@pytest.mark.parametrize("recipe", [Recipe(crop_padding=1), ALL_KNOBS], ids=["base", "all"])
+def test_batches_depend_on_member_and_step_alone(digits, recipe):
+    whole = list(digits.epoch_batches(3, 1, 2, 128, recipe))
+    for first in (0, 4, len(whole) - 1):
+        resumed = list(digits.epoch_batches(3, 1, 2, 128, recipe, first))
+        assert len(resumed) == len(whole) - first
+        assert all(same(a, b) for a, b in zip(resumed, whole[first:], strict=True))
+    # Members taking turns, and another process state, change nothing.
+    torch.manual_seed(99)
+    turns = zip(*(digits.epoch_batches(3, m, 2, 128, recipe) for m in range(3)), strict=True)
+    assert all(same(step[1], b) for step, b in zip(turns, whole, strict=True))
+    for other in ((4, 1, 2), (3, 0, 2), (3, 1, 3)):
+        assert not torch.equal(
+            next(digits.epoch_batches(*other, 128, recipe)).images, whole[0].images
+        )
+
+
+def test_batches_leave_the_global_stream_alone(digits):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    list(digits.epoch_batches(0, 0, 0, 500, ALL_KNOBS))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_form_of_batches(digits):
+    batch = next(digits.epoch_batches(0, 0, 0, 32, ALL_KNOBS))
+    assert batch.images.shape == (32, 1, 8, 8) and batch.images.dtype == torch.float32
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.targets.shape == (32, 10) and batch.targets.dtype == torch.float32
+    torch.testing.assert_close(batch.targets.sum(1), torch.ones(32))
+
+
+def test_a_single_last_image_is_dropped_and_too_large_batches_refused():
+    source = load("digits", train_limit=101)
+    assert source.steps_per_epoch(50) == 2
+    assert [len(b.images) for b in source.epoch_batches(0, 0, 0, 50, Recipe())] == [50, 50]
+    assert source.steps_per_epoch(51) == 2
+    assert source.steps_per_epoch(1) == 101
+    assert source.steps_per_epoch(101) == 1
+    with pytest.raises(UsageError, match=r"102 images is larger .* \(101 images\)"):
+        source.steps_per_epoch(102)
+
+
+def test_evaluation_is_fixed_and_limited_by_class(digits):
+    once = list(digits.eval_batches("test", limit=100, batch_size=30))
+    assert [len(labels) for _, labels in once] == [30, 30, 30, 10]
+    again = list(digits.eval_batches("test", limit=100, batch_size=30))
+    assert all(same(a, b) for a, b in zip(once, again, strict=True))
+    counts = torch.bincount(torch.cat([labels for _, labels in once]), minlength=10)
+    assert counts.min() >= 9 and counts.max() <= 11
+    assert sum(len(labels) for _, labels in digits.eval_batches("test", limit=10_000)) == 397
+
+
+def test_reestimation_cycles_the_recipes_over_the_training_set(digits):
+    batches = list(digits.reestimation_batches(0, [Recipe()], 0, 128))
+    assert sum(map(len, batches)) == digits.train_size
+    assert fingerprints(torch.cat(batches)) == fingerprints(split_images(digits, "train"))
+    assert sum(map(len, digits.reestimation_batches(0, [Recipe()], 300, 128))) == 300
+    mixed = list(digits.reestimation_batches(0, [Recipe(), Recipe(mixup=1.0)], 0, 128))
+    for j, (plain, other) in enumerate(zip(batches, mixed, strict=True)):
+        assert torch.equal(plain, other) == (j % 2 == 0)
+    assert not torch.equal(next(digits.reestimation_batches(1, [Recipe()], 0, 128)), batches[0])
+
+
+def test_resizing_scales_the_padding_and_the_images():
+    source = load("digits", image_size=16)
+    assert source.size == 16 and source.recipe.crop_padding == 2
+    assert next(source.eval_batches("val"))[0].shape == (28, 1, 16, 16)
+    constant = torch.full((3, 8, 8, 1), 77, dtype=torch.uint8)
+    assert torch.equal(resize_images(constant, 20), torch.full((3, 20, 20, 1), 77).byte())
+    checker = (torch.arange(8).view(8, 1) + torch.arange(8)) % 2 * 200
+    halved = resize_images(checker.byte().view(1, 8, 8, 1), 4)
+    assert (
+        halved[0, 1:3, 1:3].int() - 100
+    ).abs().max() <= 1  # antialiased, no aliasing to 0 or 200

@@ -1,0 +1,162 @@
+"""Folder data sets: their batches, their workers and their errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wash_bench.config import TrainingConfig
+from wash_bench.data.catalog import spec_of
+from wash_bench.data.folder import FolderSource
+from wash_bench.data.load import load_data
+from wash_bench.data.recipe import Recipe
+from wash_bench.data.scan import scan
+from wash_bench.errors import UsageError, WashBenchError
+
+CPU = torch.device("cpu")
+MIXING = Recipe(flip=True, random_erasing=0.35, cutmix=1.0, label_smoothing=0.1)
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """Two classes, 12 + 4 images each, of uneven size; one is grey, one has a palette."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 12), ("val", 4)):
+        for label in ("owl", "wren"):
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = Image.fromarray(rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8))
+                image = image.convert("L") if i == 1 else image.convert("P") if i == 2 else image
+                image.save(folder / f"{i}.png")
+    return tmp_path
+
+
+def load(root, **options):
+    config = TrainingConfig(dataset=f"folder:{root}", image_size=32, val_share=0.25, **options)
+    return load_data(config, CPU)
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_sizes_and_evaluation(birds):
+    source = load(birds)
+    assert (source.classes, source.channels, source.size) == (2, 3, 32)
+    assert (source.train_size, source.val_size, source.test_size) == (18, 6, 8)
+    assert np.bincount(source.split_labels["val"]).tolist() == [3, 3]
+    images, labels = next(source.eval_batches("test"))
+    assert labels.tolist() == [0] * 4 + [1] * 4
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    # The first image by hand: shorter side to 32 * 256/224, then the central 32 pixels.
+    with Image.open(birds / "val" / "owl" / "0.png") as file:
+        resized = file.convert("RGB").resize((round(50 * 37 / 40 - 0.5), 37), Image.BILINEAR)
+    left, top = round((resized.width - 32) / 2), round((37 - 32) / 2)
+    crop = np.asarray(resized.crop((left, top, left + 32, top + 32))) / 255
+    expected = (crop - np.array(source.mean)) / np.array(source.std)
+    np.testing.assert_allclose(images[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
+
+
+def test_batches_resume_to_the_same_bits_and_are_augmented_per_epoch(birds):
+    source = load(birds)
+    whole = list(source.epoch_batches(0, 1, 2, 4, MIXING))
+    assert len(whole) == source.steps_per_epoch(4) == 5
+    resumed = list(load(birds).epoch_batches(0, 1, 2, 4, MIXING, 3))
+    assert all(same(a, b) for a, b in zip(resumed, whole[3:], strict=True))
+    assert whole[0].images.shape == (4, 3, 32, 32) and whole[0].targets.shape == (4, 2)
+    for other in ((0, 0, 2), (0, 1, 3), (1, 1, 2)):
+        assert not torch.equal(
+            next(source.epoch_batches(*other, 4, MIXING)).images, whole[0].images
+        )
+    labels = torch.cat([b.targets for b in source.epoch_batches(0, 0, 0, 4, Recipe())])
+    assert torch.bincount(labels).tolist() == [9, 9]
+
+
+def test_workers_change_nothing_and_serve_members_in_turn(birds):
+    options = {"val_share": 0.25, "image_size": 32}
+    plain = load(birds)
+    worked = FolderSource(spec_of(f"folder:{birds}"), scan(birds), CPU, workers=1, **options)
+    for epoch in range(2):
+        turns = zip(*(worked.epoch_batches(0, m, epoch, 9, MIXING) for m in (0, 1)), strict=True)
+        alone = zip(*(plain.epoch_batches(0, m, epoch, 9, MIXING) for m in (0, 1)), strict=True)
+        for step, expected in zip(turns, alone, strict=True):
+            assert same(step[0], expected[0]) and same(step[1], expected[1])
+    # An epoch left early, then another one on the same workers.
+    next(worked.epoch_batches(0, 0, 5, 9, MIXING))
+    again = list(worked.epoch_batches(0, 0, 6, 9, MIXING))
+    expected = list(plain.epoch_batches(0, 0, 6, 9, MIXING))
+    assert all(same(a, b) for a, b in zip(again, expected, strict=True))
+
+
+def test_two_passes_of_one_member_at_once_do_not_mix(birds):
+    source = load(birds)
+    first, second = (source.epoch_batches(0, 0, e, 6, MIXING) for e in (0, 1))
+    pairs = list(zip(first, second, strict=True))
+    for epoch in (0, 1):
+        alone = source.epoch_batches(0, 0, epoch, 6, MIXING)
+        assert all(same(pair[epoch], b) for pair, b in zip(pairs, alone, strict=True))
+
+
+def test_reestimation_and_the_global_stream(birds):
+    source = load(birds)
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    batches = list(source.reestimation_batches(0, [MIXING, Recipe()], 0, 5))
+    list(source.epoch_batches(0, 0, 0, 5, MIXING))
+    assert torch.equal(torch.rand(2), expected)
+    assert sum(map(len, batches)) == 18
+    again = source.reestimation_batches(0, [MIXING, Recipe()], 0, 5)
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+def one_line(root) -> str:
+    with pytest.raises(WashBenchError) as raised:
+        load(root)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_missing_and_empty_folders(birds, tmp_path_factory):
+    empty = tmp_path_factory.mktemp("empty")
+    assert f"no folder {empty / 'none'}" in one_line(empty / "none")
+    assert f"no folder {empty / 'train'}" in one_line(empty)
+    (empty / "train").mkdir()
+    assert "has no class folders" in one_line(empty)
+    (birds / "train" / "gull").mkdir()
+    assert f"{birds / 'train' / 'gull'} has no images" in one_line(birds)
+
+
+def test_classes_must_agree_and_be_two(birds):
+    (birds / "val" / "wren").rename(birds / "val" / "kite")
+    assert "'kite' is only in val/" in one_line(birds)
+    (birds / "val" / "kite").rename(birds / "wren")
+    (birds / "train" / "wren").rename(birds / "wren" / "more")
+    assert "single class, 'owl'" in one_line(birds)
+
+
+def test_broken_images_are_named_before_training(birds):
+    (birds / "val" / "owl" / "3.png").write_text("no image")
+    assert f"cannot read image {birds / 'val' / 'owl' / '3.png'}" in one_line(birds)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_image_is_named_when_it_is_read(birds, workers):
+    path = birds / "train" / "owl" / "5.png"
+    path.write_bytes(path.read_bytes()[:1500])
+    source = FolderSource(
+        spec_of(f"folder:{birds}"), scan(birds), CPU, val_share=0.05, image_size=32, workers=workers
+    )
+    with pytest.raises(WashBenchError, match=r"cannot read image .*owl/5\.png") as raised:
+        list(source.epoch_batches(0, 0, 0, 4, Recipe()))
+    assert "\n" not in str(raised.value)
+
+
+def test_imagenet_wants_its_folder_and_a_thousand_classes(birds):
+    with pytest.raises(UsageError, match="--data-dir"):
+        load_data(TrainingConfig(dataset="imagenet"), CPU)
+    with pytest.raises(WashBenchError, match=r"2 class folders, imagenet has 1000.*folder:"):
+        load_data(TrainingConfig(dataset="imagenet", data_dir=str(birds)), CPU)

@@ -1,0 +1,220 @@
+"""Folder data sets: decoded by DataLoader workers, augmented batch-wise on the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import functional as F
+
+from wash_bench.data.augment import augment, normalize
+from wash_bench.data.catalog import DatasetSpec
+from wash_bench.data.mix import mix
+from wash_bench.data.recipe import Recipe
+from wash_bench.data.scan import Folders, broken_image
+from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
+from wash_bench.data.splits import train_and_validation
+from wash_bench.errors import WashBenchError
+from wash_bench.seeds import derive, torch_stream
+
+# Of fewer images a worker process costs more to start than it saves.
+WORKERS_FROM = 512
+_CROP_SCALE, _CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's and the papers' defaults
+_RESIZE = 256 / 224  # shorter side before the central crop, as a share of the crop
+
+Item = tuple[int, int | None]  # position of a file, seed of its crop (None: resize, central crop)
+
+
+class ImageFiles(Dataset):
+    """Decodes files to (size, size, 3) uint8; holds no state, so that workers can be shared."""
+
+    def __init__(self, paths: list[str], size: int) -> None:
+        self.paths = paths
+        self.size = size
+
+    def __getitem__(self, item: Item) -> Tensor | str:
+        """The image, or an error line: an exception would lose its form between processes."""
+        index, seed = item
+        path = self.paths[index]
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+            image = self._central(image) if seed is None else self._random(image, seed)
+        except Exception as error:  # Pillow's plug-ins raise many kinds
+            return broken_image(path, error)
+        return torch.from_numpy(np.array(image))
+
+    def _random(self, image: Image.Image, seed: int) -> Image.Image:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            box = RandomResizedCrop.get_params(image, list(_CROP_SCALE), list(_CROP_RATIO))
+        return F.resized_crop(image, *box, [self.size, self.size])
+
+    def _central(self, image: Image.Image) -> Image.Image:
+        return F.center_crop(F.resize(image, round(self.size * _RESIZE)), [self.size, self.size])
+
+
+class _Plan:
+    """The batches that a loader is to make next, listed only as they are asked for.
+
+    Attributes:
+        parts: (B,) positions of files, one array a batch; set anew for every pass.
+        seed_of: the seed of a random crop by (batch, position of the file); None: central crops.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self.seed_of: Callable[[int, int], int] | None = None
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for j, part in enumerate(self.parts):
+            yield [(i, self.seed_of(j, i) if self.seed_of else None) for i in part.tolist()]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+
+def _stack(images: list[Tensor | str]) -> Tensor | str:
+    broken = next((image for image in images if isinstance(image, str)), None)
+    return broken if broken is not None else torch.stack(images)
+
+
+class FolderSource(DataSource):
+    """A ``DataSource`` over train/ and val/ class folders; val/ is the test data."""
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        folders: Folders,
+        device: torch.device,
+        *,
+        val_share: float,
+        train_limit: int = 0,
+        image_size: int = 0,
+        workers: int | None = None,
+    ) -> None:
+        paths, labels = folders.train
+        test_paths, test_labels = folders.test
+        train, val = train_and_validation(labels, val_share, train_limit)
+        all_labels = np.concatenate([labels, test_labels])
+        indices = {"train": train, "val": val, "test": np.arange(len(paths), len(all_labels))}
+        super().__init__(
+            classes=len(folders.classes),
+            channels=spec.channels,
+            size=image_size or spec.size,
+            recipe=spec.recipe,
+            grid=spec.grid,
+            mean=spec.mean,
+            std=spec.std,
+            split_labels={split: all_labels[chosen] for split, chosen in indices.items()},
+        )
+        self.device = device
+        self._files = ImageFiles([*paths, *test_paths], self.size)
+        self._labels = torch.from_numpy(all_labels)
+        self._indices = indices
+        self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
+        if workers is None:
+            few = len(all_labels) < WORKERS_FROM
+            workers = 0 if few else min(4, os.cpu_count() or 1)
+        self._workers = workers
+        # One loader a member, kept over the epochs with its workers: members take turns in a step.
+        self._loaders: dict[int, tuple[DataLoader, _Plan]] = {}
+        self._busy: set[int] = set()
+
+    def epoch_batches(
+        self,
+        seed: int,
+        member: int,
+        epoch: int,
+        batch_size: int,
+        recipe: Recipe,
+        first_step_in_epoch: int = 0,
+    ) -> Iterator[Batch]:
+        bounds = batch_bounds(self.train_size, batch_size)
+        order = self._indices["train"][self.order(seed, member, epoch).numpy()]
+        steps = range(first_step_in_epoch, len(bounds))
+        parts = [order[slice(*bounds[step])] for step in steps]
+
+        def crop_seed(_: int, image: int) -> int:
+            return derive(seed, "augment", member, epoch, image)
+
+        decoded = self._decode(parts, crop_seed, member)
+        for step, part, images in zip(steps, parts, decoded, strict=True):
+            generator = torch_stream(seed, "augment", member, epoch * len(bounds) + step)
+            yield self._batch(part, images, recipe, generator)
+
+    def eval_batches(
+        self, split: Split, limit: int = 0, batch_size: int = 500
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        chosen = self._indices[split][self.eval_positions(split, limit)]
+        parts = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+        for part, images in zip(parts, self._decode(parts), strict=True):
+            yield normalize(images, self._mean, self._std), self._labels_of(part)
+
+    def reestimation_batches(
+        self, seed: int, recipes: Sequence[Recipe], images: int, batch_size: int
+    ) -> Iterator[Tensor]:
+        plan = self.reestimation_plan(seed, images, batch_size)
+        parts = [self._indices["train"][positions.numpy()] for positions in plan]
+
+        def crop_seed(batch: int, image: int) -> int:
+            return derive(seed, "reestimate", batch, image)
+
+        for j, (part, decoded) in enumerate(
+            zip(parts, self._decode(parts, crop_seed), strict=True)
+        ):
+            recipe = recipes[j % len(recipes)]
+            yield self._batch(part, decoded, recipe, torch_stream(seed, "reestimate", j)).images
+
+    def _batch(
+        self, part: np.ndarray, images: Tensor, recipe: Recipe, generator: torch.Generator
+    ) -> Batch:
+        augmented = augment(images, recipe, self._mean, self._std, generator)
+        return Batch(*mix(augmented, self._labels_of(part), recipe, self.classes, generator))
+
+    def _labels_of(self, part: np.ndarray) -> Tensor:
+        return self._labels[torch.from_numpy(part)].to(self.device)
+
+    def _decode(
+        self,
+        parts: list[np.ndarray],
+        seed_of: Callable[[int, int], int] | None = None,
+        member: int | None = None,
+    ) -> Iterator[Tensor]:
+        """(B, H, W, C) uint8 on the device, a batch at a time."""
+        kept = member is not None and member not in self._busy
+        if kept:
+            self._busy.add(member)
+            if member not in self._loaders:
+                self._loaders[member] = self._new_loader(keep=True)
+            loader, plan = self._loaders[member]
+        else:
+            loader, plan = self._new_loader(keep=False)
+        plan.parts, plan.seed_of = parts, seed_of
+        try:
+            for images in loader:
+                if isinstance(images, str):
+                    raise WashBenchError(images)
+                yield images.to(self.device, non_blocking=True)
+        finally:
+            if kept:
+                self._busy.discard(member)
+
+    def _new_loader(self, keep: bool) -> tuple[DataLoader, _Plan]:
+        plan = _Plan()
+        loader = DataLoader(
+            self._files,
+            batch_sampler=plan,
+            num_workers=self._workers,
+            collate_fn=_stack,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=keep and self._workers > 0,
+            generator=torch.Generator(),  # or it would draw from the global stream
+        )
+        return loader, plan

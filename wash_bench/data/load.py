@@ -1,0 +1,62 @@
+"""From a configuration to its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from wash_bench.config import TrainingConfig
+from wash_bench.data.arrays import read_arrays
+from wash_bench.data.catalog import FOLDER_PREFIX, spec_of
+from wash_bench.data.folder import FolderSource
+from wash_bench.data.memory import MemorySource
+from wash_bench.data.scan import scan
+from wash_bench.data.source import DataSource
+from wash_bench.errors import UsageError, WashBenchError
+
+
+def load_data(
+    config: TrainingConfig, device: torch.device, *, download: bool = False
+) -> DataSource:
+    """Load the configured data set; small ones go to the device as a whole.
+
+    Args:
+        config: its dataset, data_dir, train_limit, image_size and val_share.
+        device: where batches are made.
+        download: whether torchvision may fetch what is missing.
+
+    Raises:
+        UsageError: unknown data set, or imagenet without its folder.
+        WashBenchError: the data are missing or damaged; the line names the fix.
+    """
+    spec = spec_of(config.dataset)
+    if config.dataset.startswith(FOLDER_PREFIX):
+        root = config.dataset.removeprefix(FOLDER_PREFIX)
+    elif config.dataset == "imagenet":
+        if not config.data_dir:
+            raise UsageError("imagenet needs --data-dir, the folder with its train/ and val/")
+        root = config.data_dir
+    else:
+        return MemorySource(
+            spec,
+            read_arrays(config.dataset, config.data_dir, download),
+            device,
+            val_share=config.val_share,
+            train_limit=config.train_limit,
+            image_size=config.image_size,
+        )
+    folders = scan(Path(root).expanduser())
+    if spec.classes and len(folders.classes) != spec.classes:
+        raise WashBenchError(
+            f"{root} has {len(folders.classes)} class folders, {spec.name} has {spec.classes}; "
+            f"use --dataset folder:{root} for another set"
+        )
+    return FolderSource(
+        spec,
+        folders,
+        device,
+        val_share=config.val_share,
+        train_limit=config.train_limit,
+        image_size=config.image_size,
+    )

@@ -1,0 +1,126 @@
+"""Data sets that fit in memory: one uint8 tensor on the device, augmented there batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from wash_bench.data.augment import augment, normalize
+from wash_bench.data.catalog import DatasetSpec
+from wash_bench.data.mix import mix
+from wash_bench.data.recipe import Recipe
+from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
+from wash_bench.data.splits import train_and_validation
+from wash_bench.seeds import torch_stream
+
+_RESIZE_CHUNK = 1000  # images; bounds the float copy that a resize makes
+
+
+class Arrays:
+    """A small data set as read from its files.
+
+    Attributes:
+        images: (n, H, W, C) uint8, training images first.
+        labels: (n,) int64.
+        train: how many of them are training images.
+    """
+
+    def __init__(self, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]) -> None:
+        images = np.concatenate([train[0], test[0]])
+        self.images = images[..., None] if images.ndim == 3 else images
+        self.labels = np.concatenate([train[1], test[1]]).astype(np.int64)
+        self.train = len(train[0])
+
+
+class MemorySource(DataSource):
+    """A ``DataSource`` whose images lie on the device."""
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        arrays: Arrays,
+        device: torch.device,
+        *,
+        val_share: float,
+        train_limit: int = 0,
+        image_size: int = 0,
+    ) -> None:
+        train, val = train_and_validation(arrays.labels[: arrays.train], val_share, train_limit)
+        indices = {"train": train, "val": val, "test": np.arange(arrays.train, len(arrays.labels))}
+        size = image_size or spec.size
+        super().__init__(
+            classes=spec.classes,
+            channels=spec.channels,
+            size=size,
+            recipe=scale_recipe(spec.recipe, spec.size, size),
+            grid=spec.grid,
+            mean=spec.mean,
+            std=spec.std,
+            split_labels={split: arrays.labels[chosen] for split, chosen in indices.items()},
+        )
+        self.device = device
+        self._images = resize_images(torch.from_numpy(arrays.images), size).to(device)
+        self._labels = torch.from_numpy(arrays.labels).to(device)
+        self._indices = {split: torch.from_numpy(chosen) for split, chosen in indices.items()}
+        self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
+
+    def epoch_batches(
+        self,
+        seed: int,
+        member: int,
+        epoch: int,
+        batch_size: int,
+        recipe: Recipe,
+        first_step_in_epoch: int = 0,
+    ) -> Iterator[Batch]:
+        bounds = batch_bounds(self.train_size, batch_size)
+        order = self._train_images(self.order(seed, member, epoch))
+        for step in range(first_step_in_epoch, len(bounds)):
+            chosen = order[slice(*bounds[step])]
+            generator = torch_stream(seed, "augment", member, epoch * len(bounds) + step)
+            yield self._batch(chosen, recipe, generator)
+
+    def eval_batches(
+        self, split: Split, limit: int = 0, batch_size: int = 500
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        positions = torch.from_numpy(self.eval_positions(split, limit))
+        chosen = self._indices[split][positions].to(self.device)
+        for part in chosen.split(batch_size):
+            yield normalize(self._images[part], self._mean, self._std), self._labels[part]
+
+    def reestimation_batches(
+        self, seed: int, recipes: Sequence[Recipe], images: int, batch_size: int
+    ) -> Iterator[Tensor]:
+        for j, positions in enumerate(self.reestimation_plan(seed, images, batch_size)):
+            generator = torch_stream(seed, "reestimate", j)
+            recipe = recipes[j % len(recipes)]
+            yield self._batch(self._train_images(positions), recipe, generator).images
+
+    def _train_images(self, positions: Tensor) -> Tensor:
+        return self._indices["train"][positions].to(self.device)
+
+    def _batch(self, chosen: Tensor, recipe: Recipe, generator: torch.Generator) -> Batch:
+        images = augment(self._images[chosen], recipe, self._mean, self._std, generator)
+        return Batch(*mix(images, self._labels[chosen], recipe, self.classes, generator))
+
+
+def scale_recipe(recipe: Recipe, native: int, size: int) -> Recipe:
+    """The recipe with its padding, if any, in proportion to the new image side; at least 1."""
+    if not recipe.crop_padding or size == native:
+        return recipe
+    return recipe.but(crop_padding=max(1, round(recipe.crop_padding * size / native)))
+
+
+def resize_images(images: Tensor, size: int) -> Tensor:
+    """(n, H, W, C) uint8 to side ``size`` in pixels, bilinear with antialiasing."""
+    if images.shape[1:3] == (size, size):
+        return images
+    parts = [
+        resize(part.permute(0, 3, 1, 2), [size, size], antialias=True).permute(0, 2, 3, 1)
+        for part in images.split(_RESIZE_CHUNK)
+    ]
+    return torch.cat(parts).contiguous()

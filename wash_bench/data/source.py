@@ -1,0 +1,147 @@
+"""What the training loop and the evaluation ask of a data set.
+
+Shapes: B images a batch, C channels, H = W = image side in pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from wash_bench.data.recipe import Recipe
+from wash_bench.data.splits import EVALUATION, spread
+from wash_bench.errors import UsageError
+from wash_bench.seeds import torch_stream
+
+Split = Literal["train", "val", "test"]
+
+
+class Batch(NamedTuple):
+    """One step's training data of one member.
+
+    Attributes:
+        images: (B, C, H, W) float32, channels-last, normalized, on the device.
+        targets: (B,) int64 classes, or (B, K) float32 where the recipe mixes or smooths.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+
+@dataclass(kw_only=True)
+class DataSource(ABC):
+    """One data set with its fixed splits, on one device.
+
+    Attributes:
+        classes: K.
+        channels: C.
+        size: image side in pixels, after resizing.
+        recipe: base (homogeneous) recipe, its padding scaled to ``size``.
+        grid: values of heterogeneous recipes.
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+        split_labels: class of each image of each split, in the fixed order of the split.
+    """
+
+    classes: int
+    channels: int
+    size: int
+    recipe: Recipe
+    grid: dict[str, tuple[float, ...]]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    split_labels: dict[str, np.ndarray]
+
+    @property
+    def train_size(self) -> int:
+        return len(self.split_labels["train"])
+
+    @property
+    def val_size(self) -> int:
+        return len(self.split_labels["val"])
+
+    @property
+    def test_size(self) -> int:
+        return len(self.split_labels["test"])
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Steps of one epoch; the last batch may be smaller, as in PAPA (``drop_last=False``).
+
+        A last batch of a single image is left out: BatchNorm cannot train on one value a channel.
+
+        Raises:
+            UsageError: the batch is larger than the training data.
+        """
+        return len(batch_bounds(self.train_size, batch_size))
+
+    @abstractmethod
+    def epoch_batches(
+        self,
+        seed: int,
+        member: int,
+        epoch: int,
+        batch_size: int,
+        recipe: Recipe,
+        first_step_in_epoch: int = 0,
+    ) -> Iterator[Batch]:
+        """Training batches of one member and epoch, from ``first_step_in_epoch`` on.
+
+        What a batch holds depends on (seed, member, epoch, step) and the recipe alone.
+        """
+
+    @abstractmethod
+    def eval_batches(
+        self, split: Split, limit: int = 0, batch_size: int = 500
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Un-augmented (B, C, H, W) images and (B,) int64 labels, always in the same order.
+
+        ``limit`` > 0 takes a fixed subset of so many images with the split's class shares.
+        """
+
+    @abstractmethod
+    def reestimation_batches(
+        self, seed: int, recipes: Sequence[Recipe], images: int, batch_size: int
+    ) -> Iterator[Tensor]:
+        """Augmented training images, (B, C, H, W), for re-estimating BatchNorm statistics.
+
+        Batch j is augmented, mixing included, by ``recipes[j % len(recipes)]``. ``images`` = 0, or
+        more than there are, gives the training set once.
+        """
+
+    def order(self, seed: int, member: int, epoch: int) -> Tensor:
+        """(train_size,) positions in the training split in the order of one member's epoch."""
+        import torch
+
+        return torch.randperm(self.train_size, generator=torch_stream(seed, "order", member, epoch))
+
+    def eval_positions(self, split: Split, limit: int) -> np.ndarray:
+        """Positions in the split of the images that ``eval_batches`` gives."""
+        labels = self.split_labels[split]
+        return spread(labels, limit, EVALUATION) if limit else np.arange(len(labels))
+
+    def reestimation_plan(self, seed: int, images: int, batch_size: int) -> list[Tensor]:
+        """Positions in the training split, one (B,) tensor a batch of re-estimation."""
+        import torch
+
+        order = torch.randperm(self.train_size, generator=torch_stream(seed, "reestimate"))
+        order = order[: images or None]
+        size = min(batch_size, len(order))
+        return [order[start:end] for start, end in batch_bounds(len(order), size)]
+
+
+def batch_bounds(n: int, batch_size: int) -> list[tuple[int, int]]:
+    """First and past-the-end positions of the batches of ``n`` training images."""
+    if batch_size > n:
+        raise UsageError(
+            f"batch of {batch_size} images is larger than the training data ({n} images); "
+            "lower --batch-size or raise --train-limit"
+        )
+    bounds = [(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+    if batch_size > 1 and n % batch_size == 1:
+        bounds.pop()
+    return bounds
