@@ -130,6 +130,12 @@ def test_erasing_draws_boxes_in_the_stated_ranges():
     assert 0.150 < areas.mean() < 0.180
     assert areas.min() < 0.03 and areas.max() > 0.31
     assert abs(logs.mean()) < 0.08
+    # Every border is reached, opposite ones about equally often.
+    zero = images[:, 0] == 0
+    borders = [zero[:, 0], zero[:, -1], zero[:, :, 0], zero[:, :, -1]]
+    touched = [int(border.any(1).sum()) for border in borders]
+    for one, other in (touched[:2], touched[2:]):
+        assert min(one, other) > 20 and abs(one - other) < 5 * math.sqrt(one + other)
 
 
 def test_erasing_probabilities_zero_and_one():

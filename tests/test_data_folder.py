@@ -71,6 +71,13 @@ def test_batches_resume_to_the_same_bits_and_are_augmented_per_epoch(birds):
         assert not torch.equal(
             next(source.epoch_batches(*other, 4, MIXING)).images, whole[0].images
         )
+    crops = [
+        image.numpy().tobytes()
+        for member, epoch in ((0, 0), (0, 1), (1, 0))
+        for batch in source.epoch_batches(0, member, epoch, 4, Recipe())
+        for image in batch.images
+    ]
+    assert len(crops) == len(set(crops)) == 3 * 18  # no crop of an image comes twice
     labels = torch.cat([b.targets for b in source.epoch_batches(0, 0, 0, 4, Recipe())])
     assert torch.bincount(labels).tolist() == [9, 9]
 
