@@ -1,0 +1,170 @@
+"""Loss and accuracy along the segments between members: one column of panels a method."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from wash_bench.report import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_COLUMNS = 5
+SOLID, DASHED = "-", (0, (3, 1.5))
+
+
+def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
+    """The barrier figure; None if no segment between members was measured.
+
+    Args:
+        points: barrier rows of one experiment.
+        curves: from ``variants.curves``: which training belongs to which curve.
+    """
+    if points.empty or curves.empty:
+        return None
+    pairs = points[points["kind"] == "pair"].merge(
+        curves[["training_id", "curve", "method"]], on="training_id"
+    )
+    if pairs.empty:
+        return None
+    methods = {
+        name: method
+        for name, method in dict(zip(curves["curve"], curves["method"], strict=True)).items()
+        if name in set(pairs["curve"])
+    }
+    looks = style.looks(methods)
+    blocks = math.ceil(len(methods) / MOST_COLUMNS)
+    columns = math.ceil(len(methods) / blocks)
+    with style.styled():
+        figure, axes = style.new_figure(
+            2.9 * blocks + 0.3, 2 * blocks, columns, sharex=True, sharey=False
+        )
+        for place, name in enumerate(methods):
+            block, column = divmod(place, columns)
+            loss, accuracy = axes[2 * block][column], axes[2 * block + 1][column]
+            own = pairs[pairs["curve"] == name]
+            _panel(loss, own, "loss", looks[name])
+            _panel(accuracy, own, "accuracy", looks[name])
+            loss.set_title(_wrap(name), color=looks[name].colour, fontweight="bold", pad=13)
+            barrier = _barrier(own)
+            loss.annotate(
+                f"barrier {barrier:.3f} nats" if math.isfinite(barrier) else "barrier not finite",
+                (0.5, 1),
+                xytext=(0, 3),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+                color="#444444",
+            )
+        _finish(axes, len(methods), columns, pairs)
+        _legend(figure, pairs)
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None:
+    for bn, line in (("averaged", SOLID), ("reestimated", DASHED)):
+        variant = rows[rows["bn"] == bn]
+        if variant.empty:
+            continue
+        if bn == "averaged":
+            for _, segment in variant.groupby(["training_id", "a", "b"], sort=False):
+                segment = segment.sort_values("alpha")
+                axes.plot(
+                    segment["alpha"], segment[value], color=look.colour, alpha=0.25, linewidth=0.6
+                )
+        mean = variant.groupby("alpha")[value].mean()
+        axes.plot(mean.index, mean, color=look.colour, linestyle=line, linewidth=1.7)
+        ends = mean.loc[[mean.index.min(), mean.index.max()]]
+        axes.plot(
+            ends.index,
+            ends,
+            linestyle="none",
+            marker="o",
+            markersize=4,
+            color=look.colour,
+            markerfacecolor=look.colour if bn == "averaged" else "white",
+            clip_on=False,
+            zorder=3,
+        )
+
+
+def _barrier(rows: pd.DataFrame) -> float:
+    """Mean over seeds of the greatest rise above the line between the ends (BN averaged)."""
+    tops: dict[str, float] = {}
+    averaged = rows[rows["bn"] == "averaged"].sort_values("alpha")
+    for (training, *_), segment in averaged.groupby(["training_id", "a", "b"], sort=False):
+        loss, alpha = segment["loss"].to_numpy(), segment["alpha"].to_numpy()
+        top = float((loss - (1 - alpha) * loss[0] - alpha * loss[-1]).max())
+        tops[training] = max(top, tops.get(training, top))
+    return sum(tops.values()) / len(tops) if tops else math.nan
+
+
+def _finish(axes: list[list[Axes]], count: int, columns: int, pairs: pd.DataFrame) -> None:
+    """Equal scales in all panels of a kind, so that heights compare; labels at the edges."""
+    limits = {0: _limits(pairs["loss"], floor=0.0), 1: _limits(pairs["accuracy"])}
+    for row, line in enumerate(axes):
+        for column, panel in enumerate(line):
+            place = row // 2 * columns + column
+            if place >= count:
+                panel.set_visible(False)
+                continue
+            panel.set_ylim(*limits[row % 2])
+            panel.set_xlim(0, 1)
+            panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+            lowest = row % 2 == 1 and place + columns >= count
+            panel.tick_params(labelleft=column == 0, labelbottom=lowest)
+            if lowest:
+                panel.set_xlabel("α")
+            if column == 0:
+                panel.set_ylabel("loss (nats)" if row % 2 == 0 else "accuracy (%)")
+
+
+def _limits(values: pd.Series, floor: float | None = None) -> tuple[float, float]:
+    finite = values[values.abs() < math.inf].dropna()
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    margin = 0.06 * (high - low) or 0.5
+    return (low - margin if floor is None else min(floor, low)), high + margin
+
+
+def _legend(figure: Figure, pairs: pd.DataFrame) -> None:
+    from matplotlib.lines import Line2D
+
+    grey = {"color": "#555555"}
+    seeds = pairs["training_id"].nunique() / pairs["curve"].nunique()
+    present = set(pairs["bn"])
+    ends = "members (open: re-estimated)" if "reestimated" in present else "members"
+    handles = [
+        Line2D([], [], linestyle=SOLID, linewidth=1.7, **grey, label="mean, BN averaged"),
+        Line2D([], [], linestyle=DASHED, linewidth=1.7, **grey, label="mean, BN re-estimated"),
+        Line2D(
+            [],
+            [],
+            linewidth=0.8,
+            alpha=0.4,
+            **grey,
+            label="each pair" if seeds <= 1 else "each pair and seed",
+        ),
+        Line2D([], [], linestyle="none", marker="o", markersize=4, **grey, label=ends),
+    ]
+    if "reestimated" not in present:
+        handles.pop(1)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        columnspacing=1.4,
+        handlelength=2.2,
+        title="α: from one member (0) to another (1)",
+        title_fontsize=8,
+    )
+
+
+def _wrap(name: str) -> str:
+    """A long title, broken where it can be: panels are narrow."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(name, 17, break_on_hyphens=False))

@@ -1,0 +1,137 @@
+"""Read one file of a record; what is broken is told in a line and left out, never a crash."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wash_bench.config import SCHEMA_VERSION
+from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS
+
+NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
+STATUSES = ("finished", "failed")
+
+
+class BrokenRecord(ValueError):
+    """A file that is not what a record should be; the message says why."""
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        BrokenRecord: unreadable, not JSON (as after a full disk) or not an object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BrokenRecord(error.strerror or str(error)) from None
+    except ValueError as error:
+        raise BrokenRecord(f"not valid JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise BrokenRecord("holds no JSON object")
+    return data
+
+
+def cell(path: Path) -> dict[str, Any]:
+    """A cell's record, with the parts that a report cannot do without checked.
+
+    Raises:
+        BrokenRecord: a part is missing, has the wrong type, or another version wrote it.
+    """
+    data = json_object(path)
+    if data.get("schema") != SCHEMA_VERSION:
+        raise BrokenRecord(
+            f"schema {data.get('schema')!r}, this version of wash-bench reads {SCHEMA_VERSION}"
+        )
+    for key, kind in {
+        "cell_id": str,
+        "training_id": str,
+        "experiment_id": str,
+        "method": str,
+        "seed": int,
+        "config": dict,
+    }.items():
+        if not isinstance(data.get(key), kind):
+            raise BrokenRecord(f"{key!r} is missing or no {kind.__name__}")
+    if data.get("status") not in STATUSES:
+        raise BrokenRecord(f"status {data.get('status')!r} is none of {', '.join(STATUSES)}")
+    for key in ("training", "evaluation"):
+        if not isinstance(data["config"].get(key), dict):
+            raise BrokenRecord(f"'config.{key}' is missing")
+    training = data["config"]["training"]
+    lacking = [key for key in ("dataset", "model", "population", *SETTINGS) if key not in training]
+    lacking += [key for key in NUMBERS if not isinstance(training.get(key), int | float)]
+    if lacking:
+        raise BrokenRecord(f"'config.training' lacks {', '.join(dict.fromkeys(lacking))}")
+    for key in ("summary", "options"):
+        data[key] = data.get(key) or {}
+        if not isinstance(data[key], dict):
+            raise BrokenRecord(f"{key!r} is no object")
+    return data
+
+
+def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The events of one training, and what was wrong with the file.
+
+    A training that was killed may have been resumed from an earlier checkpoint; of two events
+    with the same step, member and metric the later line counts.
+    """
+    rows, warnings, broken = [], [], []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return _frame([], EVENT_FIELDS), [f"{path}: {error.strerror}, left out"]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            value = event["value"]
+            rows.append(
+                (
+                    int(event["step"]),
+                    float(event["epoch"]),
+                    event.get("member"),
+                    str(event["metric"]),
+                    float("nan") if value is None else float(value),
+                )
+            )
+        except (ValueError, KeyError, TypeError):
+            broken.append(number)
+    if broken:
+        shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        warnings.append(f"{path}: broken at line {shown}, left out")
+    frame = _frame(rows, EVENT_FIELDS)
+    frame["member"] = pd.to_numeric(frame["member"], errors="coerce").astype("Int64")
+    frame = frame.drop_duplicates(["step", "member", "metric"], keep="last")
+    return frame.sort_values("step", kind="stable", ignore_index=True), warnings
+
+
+def barrier(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The barrier table of one training, and what was wrong with the file."""
+    empty = _frame([], BARRIER_FIELDS)
+    try:
+        frame = pd.read_csv(path, dtype={"a": str, "b": str}, on_bad_lines="skip")
+    except OSError as error:
+        return empty, [f"{path}: {error.strerror}, left out"]
+    except (ValueError, pd.errors.ParserError) as error:
+        return empty, [f"{path}: not a table ({error}), left out"]
+    missing = [name for name in BARRIER_FIELDS if name not in frame]
+    if missing:
+        return empty, [f"{path}: has no column {', '.join(missing)}, left out"]
+    for name in ("alpha", "images", "loss", "accuracy"):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    # A diverged network has no finite loss: that is a result. A row without alpha is not.
+    whole = frame["alpha"].notna() & frame["kind"].notna() & frame["bn"].notna()
+    warnings = []
+    if not whole.all():
+        warnings.append(f"{path}: {int((~whole).sum())} broken rows, left out")
+    return frame.loc[whole, list(BARRIER_FIELDS)].reset_index(drop=True), warnings
+
+
+def _frame(rows: list[tuple], columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))

@@ -1,0 +1,70 @@
+"""Means over seeds and what can be said about differences: Student-t intervals, paired by seed.
+
+Methods at one seed share initial weights, data order and augmentation, so their difference at
+that seed varies less than either value; comparisons therefore pair the seeds. Intervals are at
+95 % for one comparison; they are not adjusted for looking at several.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        mean: the arithmetic mean; NaN without a value.
+        std: sample standard deviation (n - 1); None below two values.
+        half_width: half the 95 % Student-t interval of the mean; None below two values or
+            where a value is infinite.
+        n: number of values.
+    """
+
+    mean: float
+    std: float | None
+    half_width: float | None
+    n: int
+
+    @property
+    def kind(self) -> str:
+        """What ``half_width`` is, in words."""
+        if self.half_width is None:
+            return "no interval (one seed)" if self.n == 1 else "no interval"
+        return f"95 % Student-t interval over {self.n} seeds"
+
+    @property
+    def contains_zero(self) -> bool | None:
+        """Whether the interval covers 0; None without an interval."""
+        return None if self.half_width is None else abs(self.mean) <= self.half_width
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Mean, sample standard deviation and t interval; missing values (None, NaN) are left out."""
+    numbers = [float(v) for v in values if v is not None and not math.isnan(v)]
+    n = len(numbers)
+    if n == 0:
+        return Estimate(math.nan, None, None, 0)
+    mean = sum(numbers) / n
+    if n == 1 or not math.isfinite(mean):
+        return Estimate(mean, None, None, n)
+    from scipy.stats import t
+
+    std = math.sqrt(sum((v - mean) ** 2 for v in numbers) / (n - 1))
+    half_width = float(t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n)
+    return Estimate(mean, std, half_width, n)
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
+    """The difference a - b over the seeds that both have, with its own t interval.
+
+    Args:
+        a: values by seed.
+        b: values by seed.
+    """
+    return estimate(a[seed] - b[seed] for seed in sorted(set(a) & set(b)))
