@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wash_bench.methods.wash import Wash
-
 from wash_bench.core.ledger import Content
 from wash_bench.core.method import Site
+from wash_bench.methods.wash import Wash
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,6 +17,16 @@ hypothesis.settings.load_profile("suite")
 @pytest.fixture
 def tiny() -> RunConfig:
     """An experiment of seconds: two epochs of digits on the smallest residual network."""
+    return _tiny()
+
+
+@pytest.fixture(scope="module")
+def tiny_module() -> RunConfig:
+    """The same, for fixtures that live as long as a module."""
+    return _tiny()
+
+
+def _tiny() -> RunConfig:
     return RunConfig(
         preset="tiny",
         seeds=(0,),

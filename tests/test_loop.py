@@ -55,9 +55,7 @@ def test_members_train_as_networks_of_their_own(tiny: RunConfig, optimizer: str,
                 network.parameters(), lr=lr, momentum=config.momentum, weight_decay=1e-4, fused=True
             )
         else:
-            plain = torch.optim.AdamW(
-                network.parameters(), lr=lr, weight_decay=1e-4, fused=True
-            )
+            plain = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-4, fused=True)
         batches = loop.data.epoch_batches(0, member, 0, config.batch_size, loop.recipes[member])
         for step, batch in enumerate(batches):
             plain.param_groups[0]["lr"] = schedule.at(step)

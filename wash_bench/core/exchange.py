@@ -85,8 +85,8 @@ class LocalExchange:
         if moved == 0:
             return
         coordinates = coordinates.to(rows.device)
-        values_NK = rows[:, coordinates]
-        rows[:, coordinates] = values_NK.gather(0, sources.T.to(rows.device))
+        values_NK = rows.index_select(1, coordinates)
+        rows.index_copy_(1, coordinates, values_NK.gather(0, sources.T.to(rows.device)))
 
     def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
         self.ledger.add(charge_broadcast(self.n, rows.shape[1], content, rows.element_size()))

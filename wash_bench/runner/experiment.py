@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
 from wash_bench.record.identity import Cell, cell_of
@@ -69,7 +71,8 @@ def run_experiment(
         entries: its methods.
         out: the run folder.
         jobs: trainings side by side, each in a process of its own.
-        threads: CPU threads of each training; 0 for all cores shared among the jobs.
+        threads: CPU threads of each training; 0 for torch's number (all cores, or
+            OMP_NUM_THREADS) shared among the jobs. Results are the same bits at equal threads.
         download: whether a data set may be fetched.
         retry_failed: train failed cells again instead of keeping them as failed.
         observer: is told the progress, in this process.
@@ -88,7 +91,7 @@ def run_experiment(
                 open_tasks.append(todo)
                 observer(todo.progress("waiting", epochs=config.training.epochs))
         if open_tasks:
-            threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+            threads = threads or max(1, torch.get_num_threads() // jobs)
             if jobs == 1:
                 _run_here(open_tasks, store, threads, download, observer, outcome)
             else:
@@ -125,8 +128,6 @@ def _run_here(
     observer: Observer,
     outcome: Outcome,
 ) -> None:
-    import torch
-
     torch.set_num_threads(threads)
     setting = Setting.of(tasks[0].config.training, download)
     setting.check()
@@ -192,8 +193,6 @@ def _die_with_parent() -> None:
 def _work(root: Path, threads: int, todo, reports) -> None:
     """A worker process: takes tasks until there are none. It ends with its parent, however that
     ends, since nobody else holds the lock on the folder then."""
-    import torch
-
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     store = Store(root)

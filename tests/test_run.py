@@ -1,0 +1,254 @@
+"""Runs as a whole: sharing, caching, failure, killing and resuming to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from wash_bench.config import DEFAULT_METHODS, RunConfig
+from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.registry import find_method
+from wash_bench.runner.experiment import run_experiment, tasks_of
+
+SET = {"wash": {"p": 0.1}, "wash-opt": {"p": 0.1}, "papa": {"alpha": 0.9}, "dart": {"every": 1}}
+
+
+def _entries(*names: str):
+    return [find_method(name) for name in names]
+
+
+def _records(out: Path) -> dict[tuple[str, int], dict]:
+    records = [json.loads(path.read_text()) for path in (out / "cells").glob("*.json")]
+    return {(record["method"], record["seed"]): record for record in records}
+
+
+def _populations(out: Path) -> dict[str, dict[str, torch.Tensor]]:
+    paths = sorted((out / "trainings").glob("*/population.safetensors"))
+    return {path.parent.name: load_file(path) for path in paths}
+
+
+def _assert_same_bits(a: Path, b: Path) -> None:
+    first, second = _populations(a), _populations(b)
+    assert first.keys() == second.keys()
+    assert first
+    for training, tensors in first.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, second[training][name]), (training, name)
+        logs = [(out / "trainings" / training / "events.jsonl").read_text() for out in (a, b)]
+        assert logs[0] == logs[1]
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory, request) -> tuple[RunConfig, Path]:
+    """All six methods, run once."""
+    config = request.getfixturevalue("tiny_module").model_copy(update={"set": SET})
+    out = tmp_path_factory.mktemp("six")
+    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), out)
+    assert not outcome.failed
+    assert len(outcome.finished) == 6
+    return config, out
+
+
+def test_methods_with_one_training_rule_share_one_training(six) -> None:
+    config, out = six
+    records = _records(out)
+    assert len(records) == 6
+    assert len(_populations(out)) == 5
+    naive, greedy = records["naive-ensemble", 0], records["greedy-soup", 0]
+    assert naive["training_id"] == greedy["training_id"]
+    assert naive["summary"]["ensemble_acc"] == greedy["summary"]["ensemble_acc"]
+    assert naive["summary"]["method_predictor"] == "ensemble"
+    assert greedy["summary"]["method_acc"] == greedy["summary"]["greedy_acc"]
+
+
+def test_a_finished_run_is_never_trained_again(six) -> None:
+    config, out = six
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), out)
+    assert len(outcome.cached) == 6
+    assert not outcome.finished
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    before.pop(out / ".lock", None)
+    after.pop(out / ".lock", None)
+    assert before == after
+
+
+def test_a_new_measurement_does_not_train_again(six) -> None:
+    config, out = six
+    populations = {p: p.stat().st_mtime_ns for p in out.rglob("population.safetensors")}
+    evaluation = config.evaluation.model_copy(update={"barrier_points": 4})
+    other = config.model_copy(update={"evaluation": evaluation})
+    outcome = run_experiment(other, _entries("papa"), out)
+    assert len(outcome.finished) == 1
+    assert populations == {p: p.stat().st_mtime_ns for p in out.rglob("population.safetensors")}
+    for cell in outcome.finished:  # leave the shared folder as it was
+        (out / "cells" / f"{cell}.json").unlink()
+
+
+def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
+    config, out = six
+    records = _records(out)
+    summaries = {method: record["summary"] for (method, _), record in records.items()}
+    d, steps = summaries["papa"]["parameters"], summaries["papa"]["steps"]
+    assert summaries["papa"]["sent_values_total"] == d * -(-steps // 10)
+    assert summaries["naive-ensemble"]["sent_bytes_total"] == 0
+    assert summaries["wash"]["sent_values_total"] > 0
+    # the same coordinates and permutations, weights and momentum: twice the values
+    assert summaries["wash-opt"]["sent_values_total"] == 2 * summaries["wash"]["sent_values_total"]
+
+
+def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:
+    config, out = six
+    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), tmp_path, jobs=2, threads=1)
+    assert not outcome.failed
+    _assert_same_bits(out, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["wash-opt", "papa", "dart"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_killed_at_any_moment_and_resumed_to_the_same_bits(
+    tiny: RunConfig, tmp_path: Path, method: str, optimizer: str
+) -> None:
+    """SIGKILL in the middle of the second epoch, after the first checkpoint."""
+    training = tiny.training.model_copy(
+        update={"epochs": 3, "optimizer": optimizer, "lr": 0.05 if optimizer == "sgd" else 0.002}
+    )
+    config = tiny.model_copy(update={"training": training, "set": SET})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_experiment(config, _entries(method), whole)
+
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, os, signal\n"
+        "from pathlib import Path\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from wash_bench.config import RunConfig\n"
+        "from wash_bench.registry import find_method\n"
+        "from wash_bench.runner.experiment import run_experiment\n"
+        "def observe(progress):\n"
+        "    if progress.epoch >= 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())\n"
+        "run_experiment(config, [find_method(sys.argv[2])], Path(sys.argv[3]), threads=1,"
+        " observer=observe)\n"
+    )
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    command = [sys.executable, str(script), str(tmp_path / "config.json"), method, str(killed)]
+    # The observer is told of the second epoch's end before its checkpoint is written.
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert list(killed.glob("trainings/*/checkpoint.safetensors"))
+    assert not list(killed.glob("cells/*.json"))
+    log = next(killed.glob("trainings/*/events.jsonl"))
+    with log.open("ab") as file:
+        file.write(b'{"step": 99, "epo')  # a torn line, as a kill can leave it
+    run_experiment(config, _entries(method), killed)
+    _assert_same_bits(whole, killed)
+
+
+def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
+    """A folder with a status and half an epoch of nothing starts from the beginning."""
+    run_experiment(tiny, _entries("papa"), tmp_path / "whole")
+    task = tasks_of(tiny, _entries("papa"))[0]
+    folder = tmp_path / "killed" / "trainings" / task.training_id
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text('{"status": "running", "reason": null}')
+    (folder / "events.jsonl").write_text('{"step": 3, "epoch": 1, "mem')
+    (folder / ".checkpoint.safetensors.x.part").write_text("half a file")
+    run_experiment(tiny, _entries("papa"), tmp_path / "killed")
+    _assert_same_bits(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    method = tmp_path / "poison.py"
+    method.write_text(
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        "class Poison(NaiveEnsemble):\n"
+        '    name = "poison"\n'
+        "    def training_key(self): return {'rule': 'poison'}\n"
+        "    def after_step(self, population, exchange, clock):\n"
+        "        population.weights[2].fill_(float('nan'))\n"
+    )
+    from wash_bench.registry import load_method_file
+
+    entries = [load_method_file(f"{method}:Poison"), *_entries("papa")]
+    outcome = run_experiment(tiny, entries, tmp_path / "out")
+    assert len(outcome.failed) == 1
+    assert "member 2 is not finite" in outcome.failed[0][1]
+    assert len(outcome.finished) == 1
+    records = _records(tmp_path / "out")
+    assert records["poison", 0]["status"] == "failed"
+    assert records["papa", 0]["status"] == "finished"
+    again = run_experiment(tiny, entries, tmp_path / "out")  # kept as failed, not trained again
+    assert again.failed == outcome.failed
+    assert len(again.cached) == 1
+
+
+def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    with FileLock(tmp_path / ".lock"), pytest.raises(WashBenchError, match="another run is using"):
+        run_experiment(tiny, _entries("papa"), tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="cannot write to the run folder"):
+        run_experiment(tiny, _entries("papa"), tmp_path / "file" / "runs")
+
+
+def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    training = tiny.training.model_copy(update={"device": "cuda:77"})
+    with pytest.raises(UsageError, match="this machine has: cpu"):
+        run_experiment(tiny.model_copy(update={"training": training}), _entries("papa"), tmp_path)
+
+
+def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
+    """A killed parent must leave nobody behind who writes to the folder without its lock."""
+    training = tiny.training.model_copy(update={"epochs": 200})
+    config = tiny.model_copy(update={"training": training})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, os, signal\n"
+        "from pathlib import Path\n"
+        "from wash_bench.config import RunConfig\n"
+        "from wash_bench.registry import find_method\n"
+        "from wash_bench.runner.experiment import run_experiment\n"
+        "def observe(progress):\n"
+        "    if progress.epoch >= 1:\n"
+        "        import multiprocessing\n"
+        "        print(*[w.pid for w in multiprocessing.active_children()], flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if __name__ == '__main__':\n"
+        "    config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())\n"
+        "    run_experiment(config, [find_method('papa'), find_method('wash')],\n"
+        "                   Path(sys.argv[2]), jobs=2, threads=1, observer=observe)\n"
+    )
+    command = [sys.executable, str(script), str(tmp_path / "config.json"), str(tmp_path / "out")]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == -signal.SIGKILL
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    deadline = time.monotonic() + 20
+    while any(_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
