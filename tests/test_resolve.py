@@ -1,0 +1,203 @@
+"""Presets, preset files and options: who wins, and what is refused, each in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from wash_bench.cli.options import RUN_OPTIONS
+from wash_bench.cli.presets import preset_names
+from wash_bench.config import DEFAULT_METHODS, EvaluationConfig, RunConfig, TrainingConfig
+from wash_bench.errors import UsageError
+from wash_bench.resolve import LOCAL, resolve
+
+
+def refused(preset=None, file=None, **options) -> str:
+    with pytest.raises(UsageError) as caught:
+        resolve(preset, file, options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_resolves_with_all_methods(name):
+    resolved = resolve(name, None, {})
+    assert resolved.config.preset == name
+    assert resolved.config.methods == DEFAULT_METHODS
+    assert [entry.name for entry in resolved.entries] == list(DEFAULT_METHODS)
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar10-resnet18", "cifar10-vgg16", "cifar100-resnet18", "cifar100-vgg16"]
+)
+def test_cifar_presets_are_papas_published_settings(name):
+    config = resolve(name, None, {}).config
+    training = config.training
+    dataset, network = name.split("-")
+    assert training.dataset == dataset
+    assert training.model == {"resnet18": "resnet18", "vgg16": "vgg16_bn"}[network]
+    assert (training.population, training.epochs, training.batch_size) == (3, 300, 64)
+    assert (training.optimizer, training.momentum, training.weight_decay) == ("sgd", 0.9, 1e-4)
+    assert (training.schedule, training.lr, training.lr_min) == ("cosine", 0.1, 1e-4)
+    assert (training.init, training.stem, training.val_share) == ("independent", "cifar", 0.02)
+    assert config.set["papa"] == {"alpha": 0.99, "every": 10, "count": "epoch"}
+
+
+def test_digits_is_the_default_and_options_win_over_it():
+    default = resolve(None, None, {}).config
+    assert default.preset == "digits"
+    changed = resolve(None, None, {"epochs": "7", "seeds": "3,4", "lr": "0.025"}).config
+    assert (changed.training.epochs, changed.seeds, changed.training.lr) == (7, (3, 4), 0.025)
+    assert changed.training.batch_size == default.training.batch_size
+    assert changed.set == default.set
+
+
+def test_file_over_preset_and_options_over_file(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'description = "x"\nmethods = ["wash", "papa"]\nbatch-size = 16\nepochs = 4\n'
+        "lr_min = 0.001\n"
+        'jobs = 2\nset.wash.p = 0.25\nmodel-arg = {drop_rate = 0.1, act_layer = "gelu"}\n'
+    )
+    options = {
+        "epochs": "5",
+        "set": ["wash.every=2"],
+        "model_arg": ["drop_rate=0.2"],
+        "methods": "wash",
+    }
+    resolved = resolve("cifar10-resnet18", file, options)
+    config = resolved.config
+    assert config.preset == "mine"
+    assert config.training.model == "resnet18"  # from the preset
+    assert (config.training.batch_size, config.training.lr_min) == (16, 0.001)  # from the file
+    assert config.training.epochs == 5  # from the command line
+    assert config.set == {"wash": {"p": 0.25, "every": 2}}  # merged; papa is left out silently
+    assert config.training.model_args == {"drop_rate": 0.2, "act_layer": "gelu"}
+    assert resolved.jobs == 2
+
+
+def test_a_file_alone_starts_from_the_built_in_defaults(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 4\n")
+    config = resolve(None, file, {}).config
+    assert config.training == TrainingConfig(epochs=4)
+    assert config.set == {}
+
+
+def test_every_setting_has_an_option_and_the_help_tells_its_default():
+    """The options' table and the configuration's fields say the same."""
+    fields = dict(TrainingConfig.model_fields) | dict(EvaluationConfig.model_fields)
+    fields["model_arg"] = fields.pop("model_args")
+    for name in ("seeds", "eval_every", "checkpoint_every"):
+        fields[name] = RunConfig.model_fields[name]
+    options = {option.key: option for option in RUN_OPTIONS}
+    assert fields.keys() <= options.keys()
+    special = {"methods", "method", "set", "preset_file", "debug"}
+    assert options.keys() == fields.keys() | LOCAL.keys() | special
+    defaults = {key: field.default for key, field in fields.items()} | LOCAL
+    del defaults["data_dir"]  # a folder of the user's
+    for key, value in defaults.items():
+        if isinstance(value, bool):
+            assert options[key].default == {True: "yes", False: "no"}[value], key
+        elif isinstance(value, dict):
+            assert options[key].default == "none" and not value, key
+        elif isinstance(value, tuple):
+            assert options[key].default == ",".join(map(str, value)), key
+        elif isinstance(value, str):
+            assert options[key].default == value, key
+        else:
+            assert float(options[key].default) == value, key
+    for key, field in fields.items():
+        if options[key].choices:
+            assert options[key].choices == field.annotation.__args__, key
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"population": "1"}, ["--population 1", "at least 2"]),
+        ({"epochs": "0"}, ["--epochs 0", "at least 1"]),
+        ({"epochs": "ten"}, ["--epochs ten", "whole number"]),
+        ({"lr": "nan"}, ["--lr nan", "finite"]),
+        ({"lr": "-1"}, ["--lr -1", "above 0"]),
+        ({"momentum": "1"}, ["--momentum 1", "at least 0 and below 1"]),
+        ({"val_share": "1.5"}, ["--val-share 1.5", "above 0 and below 1"]),
+        ({"lr": "1e-5", "lr_min": "1e-4"}, ["--lr-min", "0.0001", "1e-05"]),
+        ({"amp": "bf61"}, ["--amp bf61", "'bf16'"]),
+        ({"optimizer": "sdg"}, ["--optimizer sdg", "'sgd'"]),
+        ({"milestones": "0.9,0.1"}, ["--milestones 0.9,0.1", "ascend"]),
+        ({"seeds": "0,0"}, ["--seeds 0,0", "0 is given twice"]),
+        ({"seeds": "0,,1"}, ["--seeds", "item is missing"]),
+        ({"seeds": "-1"}, ["--seeds -1", "from 0"]),
+        ({"seeds": "1.5"}, ["--seeds 1.5", "whole numbers"]),
+        ({"methods": ""}, ["--methods", "item is missing"]),
+        ({"methods": "wash,wash"}, ["wash is given twice"]),
+        ({"methods": "wash,wahs"}, ["'wahs'", "'wash'"]),
+        ({"set": ["wash.p=1.5"]}, ["wash.p=1.5", "[0, 1]"]),
+        ({"set": ["wash.pp=0.5"]}, ["'pp'"]),
+        ({"set": ["whas.p=0.5"]}, ["'whas'", "'wash'"]),
+        ({"set": ["wash.p=0.5"], "methods": "papa"}, ["--set wash.p", "papa"]),
+        ({"model": "resnet_18"}, ["'resnet_18'", "resnet18"]),
+        ({"model_arg": ["drop_rate"]}, ["--model-arg drop_rate", "key=value"]),
+        ({"dataset": "cifra10"}, ["'cifra10'", "'cifar10'"]),
+        ({"dataset": "folder:/no/such/place"}, ["/no/such/place"]),
+        ({"device": "cdua"}, ["'cdua'", "'cuda'"]),
+        ({"batch_size": "1401"}, ["--batch-size 1401", "1400"]),
+        ({"train_limit": "40", "batch_size": "41"}, ["--batch-size 41", "40"]),
+        ({"jobs": "0"}, ["--jobs 0", "at least 1"]),
+        ({"threads": "many"}, ["--threads many", "at least 0"]),
+    ],
+)
+def test_a_bad_option_is_named_with_its_value_and_the_fix(options, parts):
+    message = refused(**options)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("epchs = 3", ["'epchs'", "mine.toml", "'epochs'"]),
+        ("epochs = 0", ["epochs = 0 in", "mine.toml", "at least 1"]),
+        ("seeds = [1, 1]", ["mine.toml", "1 is given twice"]),
+        ("seeds = []", ["mine.toml", "item is missing"]),
+        ("batch-size = 1\nbatch_size = 2", ["mine.toml", "twice"]),
+        ("set.whas.p = 1", ["'whas'", "mine.toml", "'wash'"]),
+        ("set.wash.p = 7", ["wash.p=7"]),
+        ("set.wash = 7", ["set.wash", "mine.toml"]),
+        ("download = 3", ["download = 3", "true or false"]),
+        ("a = = 1", ["mine.toml", "TOML"]),
+        ("preset-file = 'x.toml'", ["preset-file", "mine.toml"]),
+    ],
+)
+def test_a_bad_preset_file_is_named(tmp_path, text, parts):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    message = refused(file=file)
+    for part in parts:
+        assert part in message
+
+
+def test_unknown_presets_and_missing_files(tmp_path):
+    assert "'digits'" in refused(preset="digit")
+    assert "--preset-file mine.toml" in refused(preset="mine.toml")
+    assert "absent.toml" in refused(file=tmp_path / "absent.toml")
+
+
+METHOD = """
+from wash_bench.methods.naive_ensemble import NaiveEnsemble
+
+class Mine(NaiveEnsemble):
+    name = "mine"
+    rule = paper = sends = "nothing"
+"""
+
+
+def test_a_method_file_stands_beside_the_others_or_alone(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(METHOD)
+    spec = f"{file}:Mine"
+    beside = resolve(None, None, {"methods": "wash", "method": [spec]})
+    assert beside.config.methods == ("wash", "mine")
+    assert beside.entries[1].load().name == "mine"
+    assert resolve(None, None, {"methods": spec}).config.methods == ("mine",)
+    assert "given twice" in refused(method=[spec, spec])

@@ -1,0 +1,15 @@
+"""``python -m wash_bench`` and the command ``wash-bench``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    from wash_bench.cli.main import run_command
+
+    sys.exit(run_command(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

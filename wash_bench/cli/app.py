@@ -1,0 +1,89 @@
+"""The Typer application. Commands import what they need when they are called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wash_bench.cli.comm import comm
+from wash_bench.cli.lists import datasets, methods, models, presets
+from wash_bench.cli.plan import plan
+from wash_bench.cli.report import report
+from wash_bench.cli.run import run
+
+
+def examples(*lines: str) -> str:
+    """An epilog of worked examples; each line stands by itself."""
+    return "\n\n".join(["[bold]Examples[/bold]", *lines])
+
+
+app = typer.Typer(
+    name="wash-bench",
+    help="Compare weight-averaging methods (WASH, PAPA, DART, soups, ensembles) "
+    "on one shared loop.",
+    epilog=examples(
+        "wash-bench run  [dim]# six methods on digits, a few minutes on two cores[/dim]",
+        "wash-bench run fashion-mnist --methods wash,papa --seeds 0,1,2",
+        "wash-bench plan cifar10-resnet18  [dim]# what it would cost[/dim]",
+        "wash-bench report runs --out report",
+    ),
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from wash_bench import __version__
+
+        typer.echo(f"wash-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+app.command(
+    epilog=examples(
+        "wash-bench run",
+        "wash-bench run digits --methods wash,naive-ensemble --set wash.p=0.1 --seeds 0,1",
+        "wash-bench run fashion-mnist --method my_method.py:MyMethod --jobs 2 --out runs/mine",
+        "wash-bench run --preset-file mine.toml --device cuda --amp bf16",
+        "wash-bench run --dataset folder:pets --image-size 64 --model resnet18 --epochs 30",
+    )
+)(run)
+app.command(
+    epilog=examples(
+        "wash-bench plan",
+        "wash-bench plan cifar100-vgg16 --population 5 --seeds 0",
+        "wash-bench plan imagenet-resnet50 --methods wash,papa --set wash.p=0.01",
+    )
+)(plan)
+app.command(
+    epilog=examples(
+        "wash-bench comm --model resnet18 --stem cifar --num-classes 100 --population 5 "
+        "--steps 1000",
+        "wash-bench comm --model resnet50 --num-classes 1000 --image-size 224 --methods wash,papa "
+        "--set wash.p=0.05 --steps 10000 --steps-per-epoch 5005 --json",
+    )
+)(comm)
+app.command(
+    epilog=examples(
+        "wash-bench report runs",
+        "wash-bench report runs/digits runs/fashion --out report",
+    )
+)(report)
+app.command(epilog=examples("wash-bench methods", "wash-bench methods wash"))(methods)
+app.command(epilog=examples("wash-bench presets", "wash-bench presets cifar10-resnet18"))(presets)
+app.command(epilog=examples("wash-bench datasets", "wash-bench datasets cifar"))(datasets)
+app.command(epilog=examples("wash-bench models resnet", "wash-bench models 'test_*'"))(models)

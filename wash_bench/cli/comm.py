@@ -1,0 +1,204 @@
+"""``wash-bench comm``: what each method sends, from arithmetic alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wash_bench.cli.options import DEBUG, METHODS
+
+if TYPE_CHECKING:
+    from wash_bench.core.ledger import Ledger
+    from wash_bench.core.method import Method, Site
+
+# What the rate is does not matter, only that it falls: no method sends more at a higher one.
+_RATE = 0.1
+
+
+def comm(
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Architecture: any that timm knows.")
+    ] = "resnet18",
+    model_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A further argument of timm.create_model; repeatable.",
+            show_default="none",
+        ),
+    ] = None,
+    stem: Annotated[
+        str,
+        typer.Option(
+            metavar="[auto|keep|cifar]",
+            help="How the network begins; auto goes by the image size.",
+        ),
+    ] = "auto",
+    num_classes: Annotated[
+        str, typer.Option(metavar="C", help="Classes that the network tells apart.")
+    ] = "10",
+    in_chans: Annotated[str, typer.Option(metavar="CHANNELS", help="Channels of an image.")] = "3",
+    image_size: Annotated[
+        str, typer.Option(metavar="PIXELS", help="Side of an image in pixels.")
+    ] = "32",
+    population: Annotated[
+        str, typer.Option(metavar="N", help="Members of a population, at least 2.")
+    ] = "3",
+    methods: Annotated[
+        str, typer.Option(metavar="NAMES", help="Methods, separated by commas.")
+    ] = METHODS,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE:CLASS",
+            help="A method of your own, beside --methods; repeatable.",
+            show_default="none",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="METHOD.OPTION=VALUE",
+            help="An option of a method, as wash.p=0.05; repeatable.",
+            show_default="the method's own",
+        ),
+    ] = None,
+    steps: Annotated[
+        str, typer.Option(metavar="STEPS", help="Length of a training in optimizer steps.")
+    ] = "1000",
+    steps_per_epoch: Annotated[
+        str,
+        typer.Option(
+            metavar="STEPS",
+            help="Optimizer steps an epoch (782: 50,000 images in batches of 64).",
+        ),
+    ] = "782",
+    optimizer: Annotated[
+        str,
+        typer.Option(metavar="[sgd|adamw]", help="Optimizer, whose state some methods send."),
+    ] = "sgd",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list of objects (default: a table).")
+    ] = False,
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Tell what each method sends over a training, per member, without training anything.
+
+    Values sent, as the papers count: scalars of weights and optimizer state that leave a member.
+
+    Bytes on the wire: what the collectives send, BatchNorm statistics included.
+    """
+    from wash_bench.resolve import resolve
+
+    classes = _whole("--num-classes", num_classes)
+    channels = _whole("--in-chans", in_chans)
+    size = _whole("--image-size", image_size)
+    n_steps = _whole("--steps", steps)
+    epoch_steps = _whole("--steps-per-epoch", steps_per_epoch)
+    resolved = resolve(
+        None,
+        None,
+        {
+            "model": model,
+            "model_arg": model_arg,
+            "stem": stem,
+            "population": population,
+            "methods": methods,
+            "method": method,
+            "set": set_,
+            "optimizer": optimizer,
+        },
+        defaults=True,
+    )
+    training = resolved.config.training
+    from wash_bench.core.bill import bill
+    from wash_bench.core.clock import Schedule
+    from wash_bench.core.layout import layout_of
+    from wash_bench.core.method import Site
+    from wash_bench.models.build import build_model
+    from wash_bench.registry import make_method
+
+    network = build_model(
+        training.model,
+        classes=classes,
+        channels=channels,
+        size=size,
+        stem=training.stem,
+        model_args=training.model_args,
+        seed_value=0,
+    )
+    site = Site(layout_of(network), training.population, {"sgd": 1, "adamw": 2}[training.optimizer])
+    schedule = Schedule("cosine", _RATE, _RATE / 1000, n_steps, epoch_steps)
+    rows = []
+    for entry in resolved.entries:
+        made = make_method(entry, resolved.config.set.get(entry.name, {}))
+        rows.append(_account(made, site, bill(made, site, schedule), n_steps))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        _print(rows, training.model)
+
+
+def _whole(flag: str, text: str) -> int:
+    from wash_bench.errors import UsageError
+
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"{flag} {text}: must be a whole number, at least 1")
+    return int(text)
+
+
+def _account(method: Method, site: Site, ledger: Ledger, steps: int) -> dict[str, Any]:
+    """One object of the JSON list; all amounts per member, the mean over members."""
+    return {
+        "method": method.name,
+        "population": site.n,
+        "parameters": site.layout.size,
+        "steps": steps,
+        "sent_values_per_step": ledger.sent_values / steps,
+        "sent_values_total": ledger.sent_values,
+        "sent_values_total_std": ledger.sent_values_std,
+        "sent_bytes_total": ledger.sent_bytes,
+        "wire_bytes_per_step": ledger.wire_bytes / steps,
+        "wire_bytes_total": ledger.wire_bytes,
+        "by_kind": {
+            f"{kind}/{content}": {
+                "events": tally.events,
+                "sent_values": tally.values / ledger.n,
+                "wire_bytes": tally.wire_bytes / ledger.n,
+            }
+            for (kind, content), tally in sorted(ledger.tallies.items())
+        },
+    }
+
+
+def _print(rows: list[dict[str, Any]], model: str) -> None:
+    from wash_bench.cli.tables import count, print_rows, size
+
+    headings = ("method", "values a step", "values in all", "+-", "sent", "on the wire", "by kind")
+    table = []
+    for row in rows:
+        table.append(
+            [
+                row["method"],
+                count(row["sent_values_per_step"]),
+                count(round(row["sent_values_total"])),
+                count(round(row["sent_values_total_std"])),
+                size(row["sent_bytes_total"]),
+                size(row["wire_bytes_total"]),
+                ", ".join(
+                    f"{kind} x{tally['events']:,}: {size(tally['wire_bytes'])}"
+                    for kind, tally in row["by_kind"].items()
+                ),
+            ]
+        )
+    first = rows[0]
+    typer.echo(
+        f"{model}: {first['parameters']:,} parameters, {first['population']} members, "
+        f"{first['steps']:,} steps. Per member; +- is the standard deviation where coordinates "
+        "are drawn."
+    )
+    print_rows(headings, table, right=headings[1:-1])

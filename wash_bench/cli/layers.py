@@ -1,0 +1,81 @@
+"""Settings from one source, and the reading of its list-valued ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wash_bench.errors import UsageError
+
+_WHAT = {int: "whole numbers", float: "numbers", str: "names"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one source, keys with underscores; ``file`` is empty for the command line."""
+
+    file: str
+    values: Mapping[str, Any]
+
+    def label(self, key: str, value: Any) -> str:
+        """How an error line names a setting and its value."""
+        name = key.replace("_", "-")
+        if isinstance(value, list | tuple):
+            value = ",".join(map(str, value))
+        if self.file:
+            return f"{name} = {value} in {self.file}"
+        return f"--{name} {value}"
+
+
+def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
+    """``"0,1,2"`` or a TOML list as a tuple of ``kind`` (int, float or str).
+
+    Raises:
+        UsageError: it is empty, an item is empty, given twice, no ``kind``, or below zero.
+    """
+    value = layer.values[key]
+    label = layer.label(key, value)
+    items = list(value) if isinstance(value, list | tuple) else str(value).split(",")
+    try:
+        if any(isinstance(item, bool | dict | list) for item in items):
+            raise ValueError
+        if kind is int and any(isinstance(item, float) for item in items):
+            raise ValueError
+        items = [item.strip() if isinstance(item, str) else item for item in items]
+        if not items or "" in items:
+            raise UsageError(f"{label}: an item is missing; separate the items by single commas")
+        items = [kind(item) for item in items]
+    except ValueError:
+        raise UsageError(f"{label}: must be {_WHAT[kind]} separated by commas") from None
+    if kind is int and min(items) < 0:
+        raise UsageError(f"{label}: must be whole numbers from 0")
+    for item in items:
+        if items.count(item) > 1:
+            raise UsageError(f"{label}: {item} is given twice; leave one of them out")
+    return tuple(items)
+
+
+def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The arguments of ``timm.create_model``, the later layer's value for each.
+
+    Raises:
+        UsageError: one is not written as ``key=value``.
+    """
+    from wash_bench.registry import parse_value
+
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        given = layer.values.get("model_arg", {})
+        if isinstance(given, Mapping):
+            merged |= given
+            continue
+        for text in given if isinstance(given, list | tuple) else [given]:
+            name, equals, value = str(text).partition("=")
+            if not equals or not name.strip().isidentifier():
+                raise UsageError(f"{layer.label('model_arg', text)}: write it as key=value")
+            try:
+                merged[name.strip()] = parse_value(value)
+            except UsageError as error:
+                raise UsageError(f"{layer.label('model_arg', text)}: {error}") from None
+    return merged

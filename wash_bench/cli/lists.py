@@ -1,0 +1,117 @@
+"""``wash-bench methods|presets|datasets|models``: what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wash_bench.errors import UsageError, nearest
+
+Filter = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FILTER",
+        help="Part of a name, or a pattern with * and ?.",
+        show_default="all",
+    ),
+]
+
+
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A method, or path.py:Class.", show_default="all, one line each"
+        ),
+    ] = None,
+) -> None:
+    """List the methods, or show one with its options, their defaults and what is unverified."""
+    from wash_bench.cli.tables import print_rows
+    from wash_bench.registry import describe, find_method, load_method_file, method_names
+
+    if name is None:
+        described = [describe(find_method(known)) for known in method_names()]
+        rows = [(item.name, item.rule, item.sends) for item in described]
+        print_rows(("method", "rule", "what a member sends"), rows)
+        typer.echo("wash-bench methods NAME shows a method's options (--set NAME.OPTION=VALUE).")
+        return
+    entry = load_method_file(name) if ".py:" in name else find_method(name)
+    method = describe(entry)
+    typer.echo(f"{method.name}: {method.rule}\nSource: {method.paper}\nSends: {method.sends}")
+    if not method.options:
+        typer.echo("It has no options.")
+        return
+    rows = []
+    for option in method.options:
+        meaning = option.description + (f" ({option.unit})" if option.unit else "")
+        if option.unverified:
+            meaning += f"; unverified default: {option.unverified}"
+        allowed = " ".join(part for part in (option.type, option.limits) if part)
+        rows.append((f"{method.name}.{option.name}", _plain(option.default), allowed, meaning))
+    print_rows(("option", "default", "allowed", "meaning"), rows)
+
+
+def presets(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A preset.", show_default="all, one line each"),
+    ] = None,
+) -> None:
+    """List the presets, or print one (a start for a --preset-file of your own)."""
+    from wash_bench.cli.presets import find_preset, preset_names
+    from wash_bench.cli.tables import print_rows
+
+    if name is not None:
+        typer.echo(find_preset(name).path.read_text(encoding="utf-8"), nl=False)
+        return
+    found = [find_preset(known) for known in preset_names()]
+    print_rows(("preset", "what it runs"), [(item.name, item.description) for item in found])
+
+
+def datasets(filter: Filter = None) -> None:
+    """List the data sets: size, licence and where they come from."""
+    from wash_bench.cli.tables import print_rows
+    from wash_bench.data.catalog import all_specs
+
+    specs = {spec.name: spec for spec in all_specs()}
+    rows = []
+    for name in _filtered(list(specs), filter, "data set"):
+        spec = specs[name]
+        images = "yours"
+        if spec.train_images is not None:
+            images = f"{spec.train_images:,} + {spec.test_images:,}"
+        classes = "yours" if spec.classes is None else f"{spec.classes:,}"
+        rows.append((name, images, classes, spec.description, spec.licence, spec.source))
+    headings = ("data set", "train + test", "classes", "what it is", "licence", "from")
+    print_rows(headings, rows, right=headings[1:3])
+
+
+def models(filter: Filter = None) -> None:
+    """List the architectures, one a line: all that timm knows, trained from scratch."""
+    from wash_bench.models.names import architecture_names
+
+    for name in _filtered(architecture_names(), filter, "model"):
+        typer.echo(name)
+
+
+def _filtered(names: list[str], pattern: str | None, what: str) -> list[str]:
+    """The names that contain ``pattern`` or, if it has wildcards, match it as a whole."""
+    import fnmatch
+
+    if pattern is None:
+        return names
+    lower = pattern.lower()
+    if any(sign in pattern for sign in "*?["):
+        found = [name for name in names if fnmatch.fnmatchcase(name.lower(), lower)]
+    else:
+        found = [name for name in names if lower in name.lower()]
+    if not found:
+        raise UsageError(f"no {what} matches {pattern!r}: {nearest(pattern, names)}")
+    return found
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

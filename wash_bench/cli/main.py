@@ -1,0 +1,51 @@
+"""Runs the command line and tells every error in one line on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from wash_bench.errors import WashBenchError
+
+INTERRUPTED = 130
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Carry out one command line.
+
+    Returns:
+        The exit code: 0, 1 for failures, 2 for mistakes in what was asked, 130 after Ctrl-C.
+    """
+    debug = "--debug" in arguments
+    try:
+        import typer
+
+        from wash_bench.cli.app import app
+
+        result = app(args=list(arguments), prog_name="wash-bench", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except WashBenchError as error:
+        return _tell(error, str(error), error.exit_code, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        print("wash-bench: interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as `| head` does: nothing to tell
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _tell(error, f"{error.strerror or error}{where}", 1, debug)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own errors, under any version of it
+            return _tell(error, error.format_message(), getattr(error, "exit_code", 2), debug)
+        text = f"internal error, {type(error).__name__}: {error} (--debug shows where)"
+        return _tell(error, text, 1, debug)
+
+
+def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"wash-bench: error: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    return code

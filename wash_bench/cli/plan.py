@@ -1,0 +1,52 @@
+"""``wash-bench plan``: what a run would do and cost; nothing is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from wash_bench.cli.options import with_run_options
+
+if TYPE_CHECKING:
+    from wash_bench.runner.plan import CellPlan
+
+
+@with_run_options
+def plan(preset: str | None, **options: Any) -> None:
+    """Show the cells of a run: steps, parameters, bytes sent, memory, time. Trains nothing.
+
+    The time comes from a few timed steps on this machine. Values and bytes are per member.
+    """
+    from wash_bench.cli.run import resolved_run
+    from wash_bench.cli.tables import print_rows, span
+
+    resolved = resolved_run(preset, options)
+    from wash_bench.runner.plan import plan_experiment
+
+    planned = plan_experiment(resolved.config, resolved.entries, download=resolved.download)
+    print_rows(HEADINGS, map(_row, planned.cells), right=HEADINGS[1:-1])
+    for note in planned.notes:
+        typer.echo(note)
+    typer.echo(f"Estimated time of all trainings, one after another: {span(planned.total_seconds)}")
+
+
+HEADINGS = ("method", "seed", "steps", "parameters", "values sent", "sent", "on the wire",
+            "memory", "time", "trained with")  # fmt: skip
+
+
+def _row(cell: CellPlan) -> list[str]:
+    from wash_bench.cli.tables import count, size, span
+
+    return [
+        cell.method,
+        str(cell.seed),
+        count(cell.steps),
+        count(cell.parameters),
+        count(cell.sent_values),
+        size(cell.sent_bytes),
+        size(cell.wire_bytes),
+        size(cell.memory_bytes),
+        span(cell.seconds),
+        cell.shared_with or "",
+    ]

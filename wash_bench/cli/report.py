@@ -1,0 +1,38 @@
+"""``wash-bench report``: tables and plots from run folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wash_bench.cli.options import DEBUG
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUNS...", help="Run folders, or folders that hold run folders."),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that the report is written to.")
+    ] = Path("report"),
+    debug: Annotated[bool, DEBUG] = False,
+) -> None:
+    """Write summary.csv, events.csv, barrier.csv, table.md and the plots; print the table.
+
+    Only records are read, nothing is trained or evaluated.
+    """
+    from wash_bench.cli.run import check_folder
+    from wash_bench.errors import UsageError
+
+    for folder in runs:
+        if not folder.is_dir():
+            raise UsageError(f"no run folder {folder}: check the path, or start a run with --out")
+    check_folder(out, "--out")
+    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.report.write import write_report
+
+    written = write_report(runs, out, console=console_for_stdout())
+    typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")

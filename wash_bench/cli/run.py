@@ -1,0 +1,92 @@
+"""``wash-bench run``: resolve, train, evaluate, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from wash_bench.cli.options import with_run_options
+
+if TYPE_CHECKING:
+    from wash_bench.resolve import Resolved
+
+
+@with_run_options
+def run(preset: str | None, **options: Any) -> None:
+    """Train populations under several methods on one loop and report how they compare.
+
+    The same command goes on with a run that was stopped; finished cells are not trained again.
+    """
+    resolved = resolved_run(preset, options)
+    try:
+        from wash_bench.cli.display import display_for
+        from wash_bench.runner.experiment import run_experiment
+
+        with display_for(sys.stdout) as display:
+            outcome = run_experiment(
+                resolved.config,
+                resolved.entries,
+                resolved.out,
+                jobs=resolved.jobs,
+                threads=resolved.threads,
+                download=resolved.download,
+                retry_failed=resolved.retry_failed,
+                observer=display,
+            )
+        if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
+            _report(resolved.out)
+    except KeyboardInterrupt:
+        message = "interrupted; all that is finished is kept, and the same command goes on from it"
+        typer.echo(f"wash-bench: {message}", err=True)
+        raise typer.Exit(130) from None
+    for cell, reason in outcome.failed:
+        typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def resolved_run(preset: str | None, options: dict[str, Any]) -> Resolved:
+    """Check the options of ``run`` and ``plan``; torch has not been imported when it returns."""
+    from wash_bench.resolve import resolve
+
+    options.pop("debug")  # read by cli.main
+    resolved = resolve(preset, options.pop("preset_file", None), options)
+    check_folder(resolved.out, "--out")
+    if resolved.threads:
+        limit_threads(resolved.threads)
+    return resolved
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Find out early, without making it, that a folder could be made and written.
+
+    Raises:
+        UsageError: it could not.
+    """
+    from wash_bench.errors import UsageError
+
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"{option} {folder}: {there} is not a folder; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {folder}: cannot write to {there}; choose another folder")
+
+
+def limit_threads(threads: int) -> None:
+    """Set the thread count that torch and its workers read when they are loaded."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+def _report(out: Path) -> None:
+    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.report.write import write_report
+
+    written = write_report([out], out / "report", console=console_for_stdout())
+    typer.echo(f"Report: {out / 'report'} ({', '.join(path.name for path in written)})")

@@ -1,0 +1,244 @@
+"""From preset, preset file and command line to one RunConfig; later layers win.
+
+Nothing heavy is imported here, so that a mistake is answered at once: names are looked up in the
+light catalogues, values are checked by pydantic, and both before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wash_bench.cli.layers import Layer, merge_model_args, parse_list
+from wash_bench.cli.presets import DEFAULT_PRESET, find_preset, read_preset
+from wash_bench.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from wash_bench.config import RunConfig
+    from wash_bench.registry import MethodEntry
+
+LOCAL = {
+    "out": "runs",
+    "jobs": 1,
+    "threads": 0,
+    "download": False,
+    "retry_failed": False,
+    "report": True,
+}
+"""Options that say how a run is carried out and do not change what it finds, with defaults."""
+
+_LISTS = {"methods": str, "method": str, "seeds": int, "milestones": float}
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run, ready to be planned or started.
+
+    Attributes:
+        config: the settings that identify the run.
+        entries: the methods, in the order of ``config.methods``.
+        out: folder of the run's records.
+        jobs: cells trained side by side.
+        threads: CPU threads a job (0: the cores divided by the jobs).
+        download: whether missing data may be downloaded.
+        retry_failed: whether cells that failed before are trained again.
+        report: whether the report is written at the end.
+    """
+
+    config: RunConfig
+    entries: list[MethodEntry]
+    out: Path
+    jobs: int
+    threads: int
+    download: bool
+    retry_failed: bool
+    report: bool
+
+
+def resolve(
+    preset: str | None,
+    preset_file: Path | None,
+    options: Mapping[str, Any],
+    *,
+    defaults: bool = False,
+) -> Resolved:
+    """Lay the options over the preset file over the preset, and check everything.
+
+    Args:
+        preset: name of a preset in the package. None means ``digits``, or, with a preset file,
+            the built-in defaults.
+        preset_file: the user's own preset.
+        options: what the command line gave, by key with underscores; None means not given.
+        defaults: start from the built-in defaults where no preset is named.
+
+    Raises:
+        UsageError: for an unknown name or key or a value out of range, in one line.
+    """
+    layers: list[Layer] = []
+    name = preset or DEFAULT_PRESET
+    if preset is not None or not (preset_file or defaults):
+        found = find_preset(name)
+        layers.append(Layer(found.path.name, found.values))
+    if preset_file is not None:
+        own = read_preset(preset_file)
+        layers.append(Layer(str(preset_file), own.values))
+        name = own.name
+    layers.append(Layer("", {key: v for key, v in options.items() if v not in (None, [], ())}))
+    return _Resolver(layers).run(name)
+
+
+class _Resolver:
+    def __init__(self, layers: list[Layer]) -> None:
+        from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
+
+        self.layers = layers
+        self.paths: dict[str, tuple[str, ...]] = {}
+        for section, model in (("training", TrainingConfig), ("evaluation", EvaluationConfig)):
+            for field in model.model_fields:
+                self.paths[field] = (section, field)
+        self.paths["model_arg"] = self.paths.pop("model_args")
+        for field in RunConfig.model_fields:
+            if field not in ("preset", "training", "evaluation"):
+                self.paths[field] = (field,)
+        self.known = {*self.paths, *LOCAL, "method"}
+        self.source: dict[str, tuple[Layer, Any]] = {}  # key -> the layer that decides, its value
+
+    def run(self, preset: str) -> Resolved:
+        for layer in self.layers:
+            self._check_keys(layer)
+            self.source |= {key: (layer, value) for key, value in layer.values.items()}
+        values = {key: value for key, (_, value) in self.source.items()}
+        for key, kind in _LISTS.items():
+            if key in values:
+                values[key] = parse_list(self.source[key][0], key, kind)
+        values["model_arg"] = merge_model_args(self.layers)
+        entries = self._entries(values)
+        values["methods"] = tuple(entry.name for entry in entries)
+        values["set"] = self._set(entries)
+        config = self._config(preset, values)
+        self._check_names(config)
+        return Resolved(config, entries, **self._local(values))
+
+    def _check_keys(self, layer: Layer) -> None:
+        for key in layer.values:
+            if key not in self.known:
+                names = [known.replace("_", "-") for known in self.known]
+                hyphened = key.replace("_", "-")
+                hint = nearest(hyphened, names)
+                raise UsageError(f"unknown key {hyphened!r} in {layer.file}: {hint}")
+
+    def _entries(self, values: Mapping[str, Any]) -> list[MethodEntry]:
+        from wash_bench.config import DEFAULT_METHODS
+        from wash_bench.registry import find_method, load_method_file
+
+        entries = []
+        for target in (*values.get("methods", DEFAULT_METHODS), *values.get("method", ())):
+            of_file = target in values.get("method", ()) or ".py:" in target
+            entries.append(load_method_file(target) if of_file else find_method(target))
+        names = [entry.name for entry in entries]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"two methods are called {name!r}: rename one of them")
+        return entries
+
+    def _set(self, entries: list[MethodEntry]) -> dict[str, dict[str, Any]]:
+        from wash_bench.registry import make_method, method_names, parse_set
+
+        running = {entry.name: entry for entry in entries}
+        merged: dict[str, dict[str, Any]] = {}
+        for layer in self.layers:
+            given = layer.values.get("set", {})
+            tables = given if isinstance(given, Mapping) else parse_set(list(given))
+            for method, options in tables.items():
+                where = f" in {layer.file}" if layer.file else ""
+                if not isinstance(options, Mapping):
+                    raise UsageError(f"set.{method}{where}: write it as set.METHOD.OPTION = VALUE")
+                if method not in running:
+                    names = {*method_names(), *running}
+                    if method not in names:
+                        raise UsageError(
+                            f"unknown method {method!r} in set{where}: {nearest(method, names)}"
+                        )
+                    if layer.file:
+                        continue  # a preset has settings for methods that this run leaves out
+                    raise UsageError(
+                        f"--set {method}.{next(iter(options), '')}: this run has no method "
+                        f"{method!r}; it has {', '.join(running)}"
+                    )
+                merged.setdefault(method, {}).update(
+                    {key.replace("-", "_"): value for key, value in options.items()}
+                )
+        for name, entry in running.items():
+            make_method(entry, merged.get(name, {}))  # raises for unknown options and bad values
+        return merged
+
+    def _config(self, preset: str, values: Mapping[str, Any]) -> RunConfig:
+        from pydantic import ValidationError
+
+        from wash_bench.cli.complaints import first_error
+        from wash_bench.config import RunConfig
+
+        data: dict[str, Any] = {"preset": preset, "training": {}, "evaluation": {}}
+        for key, path in self.paths.items():
+            if key in values:
+                self._check_finite(key, values[key])
+                (data if len(path) == 1 else data[path[0]])[path[-1]] = values[key]
+        try:
+            return RunConfig.model_validate(data)
+        except ValidationError as error:
+            name, value, text = first_error(error, RunConfig)
+        key = {"model_args": "model_arg"}.get(name, name)
+        if not key:  # a relation between two settings
+            raise UsageError(f"{text.replace('lr_min', '--lr-min')}: change one of the two")
+        layer, value = self.source.get(key, (self.layers[-1], value))
+        raise UsageError(f"{layer.label(key, value)}: {text}")
+
+    def _check_finite(self, key: str, value: Any) -> None:
+        for item in value if isinstance(value, list | tuple) else [value]:
+            try:
+                finite = not isinstance(item, float | str) or math.isfinite(float(item))
+            except ValueError:
+                continue  # not a number: for pydantic to judge
+            if not finite:
+                raise UsageError(f"{self.source[key][0].label(key, value)}: must be finite")
+
+    def _check_names(self, config: RunConfig) -> None:
+        from wash_bench.data.catalog import FOLDER_PREFIX, spec_of
+        from wash_bench.models.names import check_architecture
+
+        training = config.training
+        check_architecture(training.model)
+        spec = spec_of(training.dataset)
+        if training.dataset.startswith(FOLDER_PREFIX):
+            folder = Path(training.dataset.removeprefix(FOLDER_PREFIX)).expanduser()
+            if not folder.is_dir():
+                raise UsageError(f"data set {training.dataset}: there is no folder {folder}")
+        if not _DEVICE.fullmatch(training.device):
+            hint = nearest(training.device, ["auto", "cpu", "cuda", "cuda:0", "mps"])
+            raise UsageError(f"unknown device {training.device!r}: {hint}")
+        images = spec.train_images or 0
+        images = min(images, training.train_limit or images)
+        if 0 < images < training.batch_size:
+            raise UsageError(
+                f"--batch-size {training.batch_size} is larger than the {images} training images "
+                f"of {training.dataset}: give a smaller one"
+            )
+
+    def _local(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        local = LOCAL | {key: values[key] for key in LOCAL if key in values}
+        for key, least in (("jobs", 1), ("threads", 0)):
+            text = str(local[key])
+            if not (text.isascii() and text.isdigit() and int(text) >= least):
+                label = self.source[key][0].label(key, text)
+                raise UsageError(f"{label}: must be a whole number, at least {least}")
+            local[key] = int(text)
+        for key in ("download", "retry_failed", "report"):
+            if type(local[key]) is not bool:
+                label = self.source[key][0].label(key, local[key])
+                raise UsageError(f"{label}: must be true or false")
+        return local | {"out": Path(str(local["out"])).expanduser()}
