@@ -61,6 +61,7 @@ def draw(
             _panel(panel, own, looks, scale, metric)
             if place >= 2:
                 panel.set_xlabel("epoch")
+                panel.xaxis.get_major_locator().set_params(integer=True)
         _legend(figure, looks, curves)
     return figure
 
