@@ -155,6 +155,9 @@ class Wash(Method):
                 table[piece.name] = of_owner.get(piece.name.rpartition(".")[0], 0.0)
         return table
 
+    def facts(self, site: Site) -> dict[str, Any]:
+        return {"probabilities": self.probabilities(site.layout, site.n)}
+
     def pieces(self, layout: Layout, n: int) -> tuple[Pieces, Pieces]:
         """``(offset, size, p)`` of the tensors and of the buffers that can be selected."""
         if self._pieces is None or self._pieces[0] is not layout or self._pieces[1] != n:

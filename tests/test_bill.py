@@ -8,12 +8,6 @@ import pytest
 import timm
 import torch
 from torch import nn
-from wash_bench.methods.dart import Dart, DartOptions
-from wash_bench.methods.greedy_soup import GreedySoup
-from wash_bench.methods.naive_ensemble import NaiveEnsemble
-from wash_bench.methods.papa import Papa, PapaOptions
-from wash_bench.methods.wash import Wash, WashOptions
-from wash_bench.methods.wash_opt import WashOpt
 
 from tests import oracle
 from tests.populations import small_population
@@ -23,6 +17,12 @@ from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.layout import Layout, layout_of
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site
+from wash_bench.methods.dart import Dart, DartOptions
+from wash_bench.methods.greedy_soup import GreedySoup
+from wash_bench.methods.naive_ensemble import NaiveEnsemble
+from wash_bench.methods.papa import Papa, PapaOptions
+from wash_bench.methods.wash import Wash, WashOptions
+from wash_bench.methods.wash_opt import WashOpt
 
 
 def schedule(epochs: int, steps_per_epoch: int) -> Schedule:

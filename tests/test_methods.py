@@ -11,12 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from wash_bench.methods.dart import Dart, DartOptions
-from wash_bench.methods.greedy_soup import GreedySoup, greedy_soup
-from wash_bench.methods.naive_ensemble import NaiveEnsemble
-from wash_bench.methods.papa import Papa, PapaOptions
-from wash_bench.methods.wash import Wash, WashOptions
-from wash_bench.methods.wash_opt import WashOpt
 
 from tests import oracle
 from tests.populations import PLAN, changed, copies, small_population, tensors
@@ -24,6 +18,12 @@ from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
 from wash_bench.data.recipe import Recipe
+from wash_bench.methods.dart import Dart, DartOptions
+from wash_bench.methods.greedy_soup import GreedySoup, greedy_soup
+from wash_bench.methods.naive_ensemble import NaiveEnsemble
+from wash_bench.methods.papa import Papa, PapaOptions
+from wash_bench.methods.wash import Wash, WashOptions
+from wash_bench.methods.wash_opt import WashOpt
 
 
 @pytest.mark.parametrize("scaling", ["linear", "none"])

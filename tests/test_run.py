@@ -60,7 +60,7 @@ def six(tmp_path_factory, request) -> tuple[RunConfig, Path]:
 
 
 def test_methods_with_one_training_rule_share_one_training(six) -> None:
-    config, out = six
+    _, out = six
     records = _records(out)
     assert len(records) == 6
     assert len(_populations(out)) == 5
@@ -96,7 +96,7 @@ def test_a_new_measurement_does_not_train_again(six) -> None:
 
 
 def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
-    config, out = six
+    _, out = six
     records = _records(out)
     summaries = {method: record["summary"] for (method, _), record in records.items()}
     d, steps = summaries["papa"]["parameters"], summaries["papa"]["steps"]

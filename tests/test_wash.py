@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wash_bench.methods.wash import Wash, WashOptions
-from wash_bench.methods.wash_opt import WashOpt
 
 from tests import oracle
 from tests.populations import PLAN, changed, copies, small_population, tensors
 from wash_bench.core.draw import draw_coordinates, draw_permutations
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
+from wash_bench.methods.wash import Wash, WashOptions
+from wash_bench.methods.wash_opt import WashOpt
 
 RULES = ["linear_to_zero", "constant", "increasing", "first_k", "last_k"]
 LAYERS = 5  # of the small network, counted by modules with parameters

@@ -111,6 +111,10 @@ class Method(ABC):
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         """What ``after_step`` sends at this moment, from arithmetic alone (expected values)."""
 
+    def facts(self, site: Site) -> dict[str, Any]:
+        """What a reader of the record may want to know beside the options, as JSON data."""
+        return {}
+
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors that a resumed training needs; empty for a method without memory."""
         return {}

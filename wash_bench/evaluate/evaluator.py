@@ -35,7 +35,7 @@ class Evaluator:
     amp: str
     seed: int
     recipes: Sequence[Recipe]
-    batch_size: int = 64
+    batch_size: int = 256  # of re-estimation: the larger, the better each batch's statistics
     _kept: dict[tuple, tuple[ModelState, Tensor]] = field(default_factory=dict)
     _labels: dict[tuple, Tensor] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ import torch
 
 from wash_bench.config import SCHEMA_VERSION, RunConfig
 from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method
+from wash_bench.core.method import Method, Site
 from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.judging import PopulationJudge
@@ -134,8 +134,8 @@ def _train_and_measure(
         notes = training.load_finished()
     else:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.path / "training.json", cell_config(task.config, task.cells[0], {}))
-        write_json(folder.path / "environment.json", capture())
+        write_json(folder.path / "training.json", _about(task, training))
+        write_json(folder.path / "environment.json", capture(str(setting.device)))
         folder.set_status("running")
         notes = training.run()
         folder.set_status("finished")
@@ -157,6 +157,20 @@ def _train_and_measure(
             measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, bins)
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)
+
+
+def _about(task: Task, training: Training) -> dict[str, Any]:
+    """The settings of a training and what its method tells about itself."""
+    method, population = training.method, training.population
+    site = Site(population.layout, population.n, len(population.optimizer_state))
+    options = method.options.model_dump(mode="json")
+    return {
+        "config": cell_config(task.config, task.cells[0], options),
+        "rule": method.training_key(),
+        "facts": method.facts(site),
+        "recipes": [recipe.as_dict() for recipe in training.recipes],
+        "parameters": population.layout.size,
+    }
 
 
 def _measure_shared(

@@ -70,9 +70,8 @@ class Training:
         recipes = [
             self.method.recipe(member, recipe, last) for member, recipe in enumerate(self.recipes)
         ]
-        config = self.setting.config
         return Evaluator(
-            self.population, self.setting.data, config.amp, self.seed, recipes, config.batch_size
+            self.population, self.setting.data, self.setting.config.amp, self.seed, recipes
         )
 
     def run(self) -> dict[str, Any]:
