@@ -157,6 +157,8 @@ class Training:
         ledger = self.exchange.ledger
         add("sent_values", ledger.sent_values)
         add("wire_bytes", ledger.wire_bytes)
+        if self.method.active(self.population.n, clock) < self.population.n:
+            return  # members that have not begun are no part of a consensus
         consensus = self.population.consensus()
         add("consensus_distance", consensus.pop("distance"))
         add("consensus_relative", consensus.pop("relative"))
@@ -164,9 +166,11 @@ class Training:
             add(f"consensus_{name}", value)
 
     def _validate(self, events: EventLog, epoch: int, evaluator: Evaluator) -> None:
-        step = self._clock(epoch).step + 1
+        clock = self._clock(epoch)
+        step = clock.step + 1
         accuracies = []
-        for member, state in enumerate(self.population.states()):
+        active = self.method.active(self.population.n, clock)
+        for member, state in enumerate(self.population.states()[:active]):
             log_probs = evaluator.compute(state, "val")
             labels = evaluator.labels("val")
             accuracies.append(accuracy(log_probs, labels))
