@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from torchvision.io import write_png
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.registry import find_method
+from wash_bench.registry import find_method, load_method_file
 from wash_bench.runner.experiment import run_experiment, tasks_of
 
 SET = {"wash": {"p": 0.1}, "wash-opt": {"p": 0.1}, "papa": {"alpha": 0.9}, "dart": {"every": 1}}
@@ -179,8 +181,6 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
         "    def after_step(self, population, exchange, clock):\n"
         "        population.weights[2].fill_(float('nan'))\n"
     )
-    from wash_bench.registry import load_method_file
-
     entries = [load_method_file(f"{method}:Poison"), *_entries("papa")]
     outcome = run_experiment(tiny, entries, tmp_path / "out")
     assert len(outcome.failed) == 1
@@ -252,3 +252,98 @@ def _alive(pid: int) -> bool:
         return False
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    method = tmp_path / "broken.py"
+    method.write_text(
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        "class Broken(NaiveEnsemble):\n"
+        '    name = "broken"\n'
+        "    def training_key(self): return {'rule': 'broken'}\n"
+        "    def after_step(self, population, exchange, clock):\n"
+        "        raise KeyError('beta')\n"
+    )
+    entries = [load_method_file(f"{method}:Broken"), *_entries("papa")]
+    outcome = run_experiment(tiny, entries, tmp_path / "out")
+    ((_, reason),) = outcome.failed
+    assert reason == f"KeyError: 'beta' ({method}:6)"
+    assert len(outcome.finished) == 1
+
+
+def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path) -> None:
+    """Worker processes may have loader processes of their own."""
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 20), ("val", 6)):
+        for name in ("cats", "dogs"):
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = torch.randint(256, (3, 20, 20), generator=generator, dtype=torch.uint8)
+                write_png(pixels, str(folder / f"{i}.png"))
+    training = tiny.training.model_copy(
+        update={
+            "dataset": f"folder:{tmp_path / 'data'}",
+            "image_size": 32,
+            "train_limit": 0,
+            "batch_size": 8,
+        }
+    )
+    config = tiny.model_copy(update={"training": training})
+    entries = _entries("wash", "naive-ensemble")
+    one = run_experiment(config, entries, tmp_path / "one", threads=1)
+    two = run_experiment(config, entries, tmp_path / "two", jobs=2, threads=1)
+    assert len(one.finished) == len(two.finished) == 2
+    _assert_same_bits(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")
+def test_a_full_disk_is_one_line_and_costs_no_finished_result(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small file system")
+    try:
+        run_experiment(tiny, _entries("naive-ensemble"), small)  # 9 MB of rows fit once
+        finished = {p: p.read_bytes() for p in small.rglob("*.json")}
+        with pytest.raises(WashBenchError, match="is full; free some space and run the same"):
+            run_experiment(tiny, _entries("papa"), small)
+        for path, content in finished.items():
+            assert path.read_bytes() == content
+        assert not list(small.rglob("*.part"))
+        assert len(list(small.glob("cells/*.json"))) == 1
+        again = run_experiment(tiny, _entries("naive-ensemble"), small)
+        assert len(again.cached) == 1
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) -> None:
+    """The population is whole, the status still says running: nothing is trained again."""
+    config, out = six
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    for path in copy.glob("cells/papa-*.json"):
+        path.unlink()
+    (folder,) = copy.glob("trainings/papa-*")
+    (folder / "status.json").write_text('{"status": "running", "reason": null}')
+    for path in folder.glob("evaluation-*.json"):
+        path.unlink()
+    before = (folder / "population.safetensors").stat().st_mtime_ns
+    outcome = run_experiment(config, _entries("papa"), copy)
+    assert len(outcome.finished) == 1
+    assert (folder / "population.safetensors").stat().st_mtime_ns == before
+    first, second = (_records(root)["papa", 0]["summary"] for root in (out, copy))
+    timings = {"eval_seconds"}
+    assert {k: v for k, v in first.items() if k not in timings} == {
+        k: v for k, v in second.items() if k not in timings
+    }

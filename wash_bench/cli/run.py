@@ -21,6 +21,7 @@ def run(preset: str | None, **options: Any) -> None:
 
     The same command goes on with a run that was stopped; finished cells are not trained again.
     """
+    debug = bool(options["debug"])
     resolved = resolved_run(preset, options)
     try:
         from wash_bench.cli.display import display_for
@@ -35,6 +36,7 @@ def run(preset: str | None, **options: Any) -> None:
                 threads=resolved.threads,
                 download=resolved.download,
                 retry_failed=resolved.retry_failed,
+                debug=debug,
                 observer=display,
             )
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
@@ -46,6 +48,7 @@ def run(preset: str | None, **options: Any) -> None:
     for cell, reason in outcome.failed:
         typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
     if outcome.failed:
+        typer.echo("wash-bench: failed cells are kept; --retry-failed trains them again", err=True)
         raise typer.Exit(1)
 
 

@@ -62,6 +62,7 @@ def run_experiment(
     threads: int = 0,
     download: bool = False,
     retry_failed: bool = False,
+    debug: bool = False,
     observer: Observer = lambda progress: None,
 ) -> Outcome:
     """Run what is not done yet of an experiment.
@@ -75,6 +76,7 @@ def run_experiment(
             OMP_NUM_THREADS) shared among the jobs. Results are the same bits at equal threads.
         download: whether a data set may be fetched.
         retry_failed: train failed cells again instead of keeping them as failed.
+        debug: print tracebacks of failing cells.
         observer: is told the progress, in this process.
 
     Raises:
@@ -93,9 +95,11 @@ def run_experiment(
         if open_tasks:
             threads = threads or max(1, torch.get_num_threads() // jobs)
             if jobs == 1:
-                _run_here(open_tasks, store, threads, download, observer, outcome)
+                _run_here(open_tasks, store, threads, download, debug, observer, outcome)
             else:
-                _run_side_by_side(open_tasks, store, jobs, threads, download, observer, outcome)
+                _run_side_by_side(
+                    open_tasks, store, jobs, threads, download, debug, observer, outcome
+                )
     return outcome
 
 
@@ -120,19 +124,27 @@ def _open_part(
     return Task(task.config, tuple(c for c, _ in left), tuple(e for _, e in left))
 
 
+def _set_up_torch(threads: int) -> None:
+    torch.set_num_threads(threads)
+    # A resumed training must give the same bits on a GPU too.
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
 def _run_here(
     tasks: list[Task],
     store: Store,
     threads: int,
     download: bool,
+    debug: bool,
     observer: Observer,
     outcome: Outcome,
 ) -> None:
-    torch.set_num_threads(threads)
+    _set_up_torch(threads)
     setting = Setting.of(tasks[0].config.training, download)
     setting.check()
     for task in tasks:
-        outcome.add(perform(task, store, setting, observer))
+        outcome.add(perform(task, store, setting, observer, debug=debug))
 
 
 def _run_side_by_side(
@@ -141,6 +153,7 @@ def _run_side_by_side(
     jobs: int,
     threads: int,
     download: bool,
+    debug: bool,
     observer: Observer,
     outcome: Outcome,
 ) -> None:
@@ -152,7 +165,7 @@ def _run_side_by_side(
     for task in tasks:
         todo.put(task)
     workers = [
-        context.Process(target=_work, args=(store.root, threads, todo, reports))
+        context.Process(target=_work, args=(store.root, threads, debug, todo, reports))
         for _ in range(min(jobs, len(tasks)))
     ]
     for _ in workers:
@@ -190,18 +203,22 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _work(root: Path, threads: int, todo, reports) -> None:
+def _work(root: Path, threads: int, debug: bool, todo, reports) -> None:
     """A worker process: takes tasks until there are none. It ends with its parent, however that
     ends, since nobody else holds the lock on the folder then."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
+    _set_up_torch(threads)
     store = Store(root)
     setting = None
     try:
         while (task := todo.get()) is not None:
             setting = setting or Setting.of(task.config.training)
             results = perform(
-                task, store, setting, lambda progress: reports.put(("progress", progress))
+                task,
+                store,
+                setting,
+                lambda progress: reports.put(("progress", progress)),
+                debug=debug,
             )
             reports.put(("done", results))
     except WashBenchError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import time
+import traceback
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -55,9 +56,16 @@ class Task:
 
 
 def perform(
-    task: Task, store: Store, setting: Setting, observer: Observer
+    task: Task, store: Store, setting: Setting, observer: Observer, *, debug: bool = False
 ) -> list[tuple[str, str | None]]:
     """Train if need be, evaluate, and write the cells' records.
+
+    Args:
+        task: the cells.
+        store: the run folder.
+        setting: device and data.
+        observer: is told the progress.
+        debug: print the traceback of an error in a method's or a network's code.
 
     Returns:
         (cell id, None or the reason of its failure) of every cell.
@@ -85,6 +93,15 @@ def perform(
         raise WashBenchError(
             "the device is out of memory; lower --batch-size or --population, or set --amp bf16"
         ) from error
+    except WashBenchError:
+        raise
+    except Exception as error:  # whatever a method's or a network's own code runs into
+        if debug:
+            traceback.print_exc()
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        folder.set_status("failed", reason)
+        failures = {cell.cell_id: reason for cell in task.cells}
 
     for cell, method in zip(task.cells, task.methods(), strict=True):
         reason = failures.get(cell.cell_id)
@@ -130,7 +147,7 @@ def _train_and_measure(
         tell=observer,
         base=task.progress("training"),
     )
-    if folder.status["status"] == "finished":
+    if folder.population.exists():  # renamed from the last checkpoint: surer than the status
         notes = training.load_finished()
     else:
         folder.path.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ class Training:
                     self._save(loop, epoch, events.flush())
         finally:
             events.close()
-        self._save(loop, epochs, self.folder.events.stat().st_size, final=True)
+        self.folder.checkpoint.replace(self.folder.population)  # the last one is the end state
         return self.notes(loop, epochs, 0)
 
     def load_finished(self) -> dict[str, Any]:
@@ -133,12 +133,9 @@ class Training:
                 scaler.load_state_dict(state)
         return notes["epoch"], notes["events_bytes"]
 
-    def _save(self, loop: Loop, epoch: int, events_bytes: int, final: bool = False) -> None:
+    def _save(self, loop: Loop, epoch: int, events_bytes: int) -> None:
         notes = self.notes(loop, epoch, events_bytes)
-        path = self.folder.population if final else self.folder.checkpoint
-        checkpoint.save(path, self.population, self.method, notes)
-        if final:
-            self.folder.checkpoint.unlink(missing_ok=True)
+        checkpoint.save(self.folder.checkpoint, self.population, self.method, notes)
 
     def _clock(self, epoch: int):
         return self.schedule.clock(epoch * self.schedule.steps_per_epoch - 1)

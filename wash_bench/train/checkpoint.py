@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,21 @@ def population_tensors(population: Population) -> dict[str, Tensor]:
 
 
 def save(path: Path, population: Population, method: Method, notes: dict[str, Any]) -> None:
-    """Write the tensors, and ``notes`` (step, ledger, seconds, ...) in the file's own header."""
+    """Write the tensors, and ``notes`` (step, ledger, seconds, ...) in the file's own header.
+
+    Raises:
+        OSError: the file cannot be written, as when the disk is full; the old one stands.
+    """
     tensors = population_tensors(population)
     tensors |= {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {"notes": json.dumps(notes)}
-    write_atomically(path, lambda part: save_file(tensors, part, metadata))
+    try:
+        write_atomically(path, lambda part: save_file(tensors, part, metadata))
+    except SafetensorError as error:  # it hides the system's error behind its own
+        if "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def load(path: Path, population: Population, method: Method) -> dict[str, Any]:
