@@ -50,6 +50,10 @@ def measure_population(
     summary["greedy_size"] = len(greedy.members)
     summary["greedy_members"] = " ".join(map(str, greedy.members))
     summary["disagreement"] = disagreement(plain)
+    # For whoever tunes a setting: test data must not choose it.
+    validated = [judge.validation_accuracy(member) for member in members]
+    summary["member_val_acc_mean"] = sum(validated) / len(validated)
+    summary["average_val_acc"] = judge.validation_accuracy(average.states[0])
 
     def again(state: ModelState) -> Tensor:
         if not evaluator.has_batchnorm:  # re-estimation is the identity then

@@ -1,0 +1,99 @@
+"""Choose a preset's coupling by measurement: a grid, on seeds that no result uses.
+
+    python scripts/tune.py digits --out results/tuning/digits.md
+
+Every setting of the grid trains at the preset's own scale. The setting with the highest mean
+validation accuracy of the averaged model is the preset's (test data plays no part). Settings that
+are done are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+GRIDS = {
+    "digits": {
+        "wash": [{"p": p} for p in (0.02, 0.05, 0.1, 0.2)],
+        "wash-opt": [{"p": p} for p in (0.02, 0.05, 0.1, 0.2)],
+        "papa": [{"alpha": alpha} for alpha in (0.5, 0.8, 0.9, 0.95)],
+        "dart": [{"every": every, "warmup": w} for w in (0.2, 0.5) for every in (1, 2)],
+    },
+    "fashion-mnist": {
+        "wash": [{"p": p} for p in (0.02, 0.05, 0.1)],
+        "wash-opt": [{"p": p} for p in (0.02, 0.05, 0.1)],
+        "papa": [{"alpha": alpha} for alpha in (0.8, 0.9, 0.97)],
+        "dart": [{"every": 1, "warmup": w} for w in (0.0, 0.2, 0.4)],
+    },
+}
+SEEDS = {"digits": "100,101,102", "fashion-mnist": "100"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("preset", choices=GRIDS)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=None)
+    parser.add_argument("--jobs", default="2")
+    arguments = parser.parse_args()
+    runs = arguments.runs or Path("runs") / f"tune-{arguments.preset}"
+    command = [sys.executable, "-m", "wash_bench"]
+
+    for method, settings in GRIDS[arguments.preset].items():
+        for setting in settings:
+            options = [f"--set={method}.{key}={value}" for key, value in setting.items()]
+            subprocess.run(
+                [*command, "run", arguments.preset, "--methods", method, *options, "--no-report",
+                 "--seeds", SEEDS[arguments.preset], "--barrier-points", "3",
+                 "--jobs", arguments.jobs, "--out", str(runs)],
+                check=True,
+            )  # fmt: skip
+    subprocess.run([*command, "report", str(runs), "--out", str(runs / "report")], check=True)
+    write(arguments.preset, pd.read_csv(runs / "report" / "summary.csv"), arguments.out)
+
+
+def write(preset: str, summary: pd.DataFrame, out: Path) -> None:
+    """The grid as a table, best setting of each method in bold."""
+    lines = [
+        f"# How the coupling of the preset `{preset}` was chosen",
+        "",
+        f"`python scripts/tune.py {preset} --out {out}`; seeds {SEEDS[preset]}, used nowhere else.",
+        "Validation accuracy of the averaged model in per cent (statistics averaged), mean over the"
+        " seeds; the best of a method is bold and stands in the preset. The ensemble's and the"
+        " members' columns are for reading, they choose nothing.",
+        "",
+        "| method | setting | averaged, validation | members, validation | averaged, test "
+        "| ensemble, test | values sent a step |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for method, settings in GRIDS[preset].items():
+        rows = []
+        for setting in settings:
+            cells = summary[(summary["method"] == method) & matches(summary, setting)]
+            rows.append((setting, cells.mean(numeric_only=True)))
+        best = max(row["average_val_acc"] for _, row in rows)
+        for setting, row in rows:
+            text = f"{row['average_val_acc']:.2f}"
+            bold = f"**{text}**" if row["average_val_acc"] == best else text
+            named = ", ".join(f"{key} = {value}" for key, value in setting.items())
+            lines.append(
+                f"| {method} | {named} | {bold} | {row['member_val_acc_mean']:.2f} "
+                f"| {row['average_acc']:.2f} | {row['ensemble_acc']:.2f} "
+                f"| {row['sent_values_per_step']:,.0f} |"
+            )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def matches(summary: pd.DataFrame, setting: dict) -> pd.Series:
+    options = summary["options"].map(json.loads)
+    return options.map(lambda row: all(row.get(key) == value for key, value in setting.items()))
+
+
+if __name__ == "__main__":
+    main()
