@@ -44,15 +44,20 @@ def main() -> None:
     runs = arguments.runs or Path("runs") / f"tune-{arguments.preset}"
     command = [sys.executable, "-m", "wash_bench"]
 
-    for method, settings in GRIDS[arguments.preset].items():
-        for setting in settings:
-            options = [f"--set={method}.{key}={value}" for key, value in setting.items()]
-            subprocess.run(
-                [*command, "run", arguments.preset, "--methods", method, *options, "--no-report",
-                 "--seeds", SEEDS[arguments.preset], "--barrier-points", "3",
-                 "--jobs", arguments.jobs, "--out", str(runs)],
-                check=True,
-            )  # fmt: skip
+    grid = GRIDS[arguments.preset]
+    for i in range(max(len(settings) for settings in grid.values())):  # one of each method a round
+        chosen = {method: settings[i] for method, settings in grid.items() if i < len(settings)}
+        options = [
+            f"--set={method}.{key}={value}"
+            for method, setting in chosen.items()
+            for key, value in setting.items()
+        ]
+        subprocess.run(
+            [*command, "run", arguments.preset, "--methods", ",".join(chosen), *options,
+             "--seeds", SEEDS[arguments.preset], "--barrier-points", "3", "--no-report",
+             "--jobs", arguments.jobs, "--out", str(runs)],
+            check=True,
+        )  # fmt: skip
     subprocess.run([*command, "report", str(runs), "--out", str(runs / "report")], check=True)
     write(arguments.preset, pd.read_csv(runs / "report" / "summary.csv"), arguments.out)
 

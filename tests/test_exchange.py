@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
-from wash_bench.core.exchange import LocalExchange, permute_together_
+from wash_bench.core.exchange import LocalExchange
 from wash_bench.seeds import numpy_stream
 
 
@@ -79,22 +79,6 @@ def test_gather_sends_everybody_everything():
     assert torch.equal(exchange.gather(rows), rows)
     assert exchange.ledger.sent_values == 7
     assert exchange.ledger.wire_bytes == 2 * 7 * 4
-
-
-def test_permute_together_moves_pairs():
-    weights, state = rows_of(3, 9), rows_of(3, 9, seed=1)
-    pairs = [set(map(tuple, column)) for column in torch.stack([weights.T, state.T], 2).tolist()]
-    exchange = LocalExchange(3, seed=0)
-    permute_together_(
-        exchange,
-        [(weights, "weights"), (state, "optimizer")],
-        torch.tensor([0, 4, 8]),
-        torch.tensor([[1, 2, 0], [2, 1, 0], [1, 0, 2]]),
-    )
-    after = [set(map(tuple, column)) for column in torch.stack([weights.T, state.T], 2).tolist()]
-    assert after == pairs
-    assert weights[0, 0] != rows_of(3, 9)[0, 0]
-    assert exchange.ledger.sent_values * 3 == 2 * (3 + 2 + 2)
 
 
 def test_stream_depends_on_seed_and_counters_only():

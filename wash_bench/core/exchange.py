@@ -13,6 +13,7 @@ from wash_bench.core.ledger import (
     Content,
     Ledger,
     charge_broadcast,
+    charge_fetch,
     charge_gather,
     charge_mean,
     charge_permute,
@@ -61,6 +62,13 @@ class Exchange(Protocol):
         """All rows (N, D), known to everybody; all-gather."""
         ...
 
+    def fetch(self, rows: Tensor, sources: Sequence[int], content: Content = "weights") -> Tensor:
+        """Rows of others: member n receives the row of member ``sources[n]``; point to point.
+
+        Pairs are ``sources[n]`` = n's partner, neighbours on a ring ``sources[n] = (n + 1) % N``.
+        """
+        ...
+
 
 class LocalExchange:
     """All members in one process. It charges what the same collectives would send over a wire."""
@@ -96,13 +104,6 @@ class LocalExchange:
         self.ledger.add(charge_gather(self.n, rows.shape[1], content, rows.element_size()))
         return rows
 
-
-def permute_together_(
-    exchange: Exchange,
-    tensors: Sequence[tuple[Tensor, Content]],
-    coordinates: Tensor,
-    sources: Tensor,
-) -> None:
-    """Apply one shuffle to several (N, D) tensors, as WASH+Opt does to weights and momentum."""
-    for rows, content in tensors:
-        exchange.permute_(rows, coordinates, sources, content)
+    def fetch(self, rows: Tensor, sources: Sequence[int], content: Content = "weights") -> Tensor:
+        self.ledger.add(charge_fetch(sources, rows.shape[1], content, rows.element_size()))
+        return rows[list(sources)]

@@ -15,11 +15,11 @@ every receiver one copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-ExchangeKind = Literal["mean", "permute", "broadcast", "gather"]
+ExchangeKind = Literal["mean", "permute", "broadcast", "gather", "fetch"]
 Content = Literal["weights", "optimizer", "buffers"]
 
 
@@ -63,6 +63,14 @@ def charge_broadcast(n: int, size: int, content: Content = "weights", itemsize: 
 def charge_gather(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
     """Every member's ``size`` values go to all others (ring all-gather)."""
     return Charge("gather", content, _counted(content, n * size), n * (n - 1) * size * itemsize)
+
+
+def charge_fetch(
+    sources: Sequence[int], size: int, content: Content = "weights", itemsize: int = 4
+) -> Charge:
+    """Member n receives the ``size`` values of member ``sources[n]``; its own cost nothing."""
+    values = size * sum(source != member for member, source in enumerate(sources))
+    return Charge("fetch", content, _counted(content, values), values * itemsize)
 
 
 def _counted(content: Content, values: float) -> float:

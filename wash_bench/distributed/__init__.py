@@ -1,0 +1,1 @@
+"""One population over several processes: torch.distributed under torchrun, gloo or NCCL."""

@@ -1,0 +1,149 @@
+"""The exchange over torch.distributed: the same collectives, members on several ranks.
+
+Every rank draws the same coordinates and permutations from the shared seed, so both sides of an
+all-to-all know the sizes and the order of the values, and no index travels. The ledger charges
+what the members send, whichever rank they are on, and is therefore the same on every rank and for
+every number of ranks; ``link_bytes`` is what this rank really handed to the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from wash_bench.core.ledger import (
+    Content,
+    Ledger,
+    charge_broadcast,
+    charge_fetch,
+    charge_gather,
+    charge_mean,
+    charge_permute,
+)
+from wash_bench.distributed.spread import Spread
+from wash_bench.seeds import numpy_stream
+
+# Shapes. N: members of the population, M: members of this rank, D: coordinates, K: chosen ones.
+
+
+class DistributedExchange:
+    """Implements ``core.exchange.Exchange`` for the members of this rank.
+
+    Args:
+        n: members of the whole population.
+        seed: the run's seed.
+
+    Attributes:
+        members: the global indices of this rank's members.
+        link_bytes: payload that this rank has sent to other ranks: of an all-reduce
+            2 (R-1)/R vectors (ring), of an all-to-all the values for other ranks.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.seed = seed
+        self.ledger = Ledger(n)
+        self.rank = dist.get_rank()
+        self.spread = Spread(n, dist.get_world_size())
+        self.members = self.spread.members(self.rank)
+        self.link_bytes = 0.0
+        self._owner = torch.tensor(self.spread.owner)
+
+    def stream(self, purpose: str, *counters: int) -> np.random.Generator:
+        return numpy_stream(self.seed, purpose, *counters)
+
+    def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
+        self.ledger.add(charge_mean(self.n, rows.shape[1], content, rows.element_size()))
+        ranks = self.spread.ranks
+        self.link_bytes += 2 * (ranks - 1) / ranks * rows.shape[1] * rows.element_size()
+        total_D = rows.sum(dim=0)
+        dist.all_reduce(total_D)
+        return total_D.div_(self.n)
+
+    def permute_(
+        self, rows: Tensor, coordinates: Tensor, sources: Tensor, content: Content = "weights"
+    ) -> None:
+        moved = int((sources != torch.arange(self.n)).sum())
+        self.ledger.add(charge_permute(moved, content, rows.element_size()))
+        if moved:
+            self._route(rows, coordinates, sources)
+
+    def _route(self, rows: Tensor, coordinates: Tensor, sources: Tensor) -> None:
+        """Send every value to the rank of the member that receives it; all ranks call this.
+
+        Sender and receiver list the values that pass between them in the same order: by
+        receiving member, then by coordinate.
+        """
+        first = self.members.start
+        ranks = range(self.spread.ranks)
+        origin = self._owner[sources]  # (K, N): the rank that each member's value comes from
+        outgoing, out_sizes = [], []
+        for rank in ranks:
+            theirs = self.spread.members(rank)
+            member, k = (origin[:, theirs.start : theirs.stop] == self.rank).T.nonzero().T
+            source = sources[k, member + theirs.start] - first
+            outgoing.append(self._pick(rows, source, coordinates[k]))
+            out_sizes.append(len(k))
+        mine = origin[:, first : self.members.stop]
+        places = [(mine == rank).T.nonzero().T for rank in ranks]
+        in_sizes = [member.shape[0] for member, _ in places]
+
+        values = torch.cat(outgoing)
+        received = values.new_empty(sum(in_sizes))
+        dist.all_to_all_single(received, values, in_sizes, out_sizes)
+        self.link_bytes += (sum(out_sizes) - out_sizes[self.rank]) * rows.element_size()
+        member = torch.cat([member for member, _ in places]).to(rows.device)
+        where = coordinates[torch.cat([k for _, k in places])].to(rows.device)
+        rows[member, where] = received
+
+    @staticmethod
+    def _pick(rows: Tensor, member: Tensor, coordinate: Tensor) -> Tensor:
+        return rows[member.to(rows.device), coordinate.to(rows.device)]
+
+    def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
+        self.ledger.add(charge_broadcast(self.n, rows.shape[1], content, rows.element_size()))
+        owner = self.spread.owner[source]
+        row = rows[0].clone()
+        if owner == self.rank:
+            row = rows[source - self.members.start].clone()
+            # A tree or a chain: R - 1 copies cross the network in all, counted at the source.
+            self.link_bytes += (self.spread.ranks - 1) * row.nbytes
+        dist.broadcast(row, owner)
+        rows.copy_(row.expand_as(rows))
+
+    def gather(self, rows: Tensor, content: Content = "weights") -> Tensor:
+        self.ledger.add(charge_gather(self.n, rows.shape[1], content, rows.element_size()))
+        ranks = self.spread.ranks
+        largest = len(self.spread.members(0))
+        padded = rows.new_zeros(largest, rows.shape[1])
+        padded[: len(rows)] = rows
+        blocks = [torch.empty_like(padded) for _ in range(ranks)]
+        dist.all_gather(blocks, padded)
+        self.link_bytes += (ranks - 1) * padded.nbytes
+        return torch.cat([block[: len(self.spread.members(r))] for r, block in enumerate(blocks)])
+
+    def fetch(self, rows: Tensor, sources: Sequence[int], content: Content = "weights") -> Tensor:
+        self.ledger.add(charge_fetch(sources, rows.shape[1], content, rows.element_size()))
+        out = torch.empty_like(rows)
+        arrivals, departures = [], []
+        for member, source in enumerate(sources):
+            here, there = member in self.members, source in self.members
+            if here and there:
+                out[member - self.members.start] = rows[source - self.members.start]
+            elif here:
+                row = out[member - self.members.start]
+                arrivals.append((row, self.spread.owner[source], member))
+            elif there:
+                row = rows[source - self.members.start].contiguous()
+                departures.append((row, self.spread.owner[member], member))
+                self.link_bytes += row.nbytes
+        operations = [dist.P2POp(dist.irecv, row, peer, tag=tag) for row, peer, tag in arrivals]
+        operations += [dist.P2POp(dist.isend, row, peer, tag=tag) for row, peer, tag in departures]
+        if operations:
+            for work in dist.batch_isend_irecv(operations):
+                work.wait()
+        return out

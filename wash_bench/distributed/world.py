@@ -1,0 +1,118 @@
+"""The processes that share one run: who is there, and what they tell one another beside the methods.
+
+What passes here is bookkeeping (losses, validation results, the population's rows for the final
+evaluation); it is not a method's exchange and stands in no ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from wash_bench.core.exchange import Exchange, LocalExchange
+from wash_bench.distributed.exchange import DistributedExchange
+from wash_bench.distributed.spread import Spread
+
+
+class World(Protocol):
+    """One process's view of all of them.
+
+    Attributes:
+        rank: this process, from 0. Rank 0 alone writes records and reports.
+        ranks: how many processes there are.
+    """
+
+    rank: int
+    ranks: int
+
+    def members(self, n: int) -> range:
+        """The members, of ``n``, that this process holds."""
+        ...
+
+    def exchange(self, n: int, seed: int) -> Exchange: ...
+
+    def mean_row(self, rows: Tensor, n: int) -> Tensor:
+        """The mean (D,) over all ``n`` members of ``rows`` (M, D)."""
+        ...
+
+    def collect(self, values: Sequence[Any]) -> list[Any]:
+        """The values of all members in order (each process gives one a member of its own)."""
+        ...
+
+    def rows_at_main(self, rows: Tensor, n: int) -> Tensor | None:
+        """All rows (N, D) at rank 0, None elsewhere."""
+        ...
+
+    def wait(self) -> None:
+        """Return once every process is here."""
+        ...
+
+
+class LocalWorld:
+    """One process that holds all members."""
+
+    rank = 0
+    ranks = 1
+
+    def members(self, n: int) -> range:
+        return range(n)
+
+    def exchange(self, n: int, seed: int) -> Exchange:
+        return LocalExchange(n, seed)
+
+    def mean_row(self, rows: Tensor, n: int) -> Tensor:
+        return rows.mean(dim=0)
+
+    def collect(self, values: Sequence[Any]) -> list[Any]:
+        return list(values)
+
+    def rows_at_main(self, rows: Tensor, n: int) -> Tensor | None:
+        return rows
+
+    def wait(self) -> None:
+        """Nobody to wait for."""
+
+
+class DistributedWorld:
+    """This process as a rank of the default process group."""
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank()
+        self.ranks = dist.get_world_size()
+
+    def members(self, n: int) -> range:
+        return Spread(n, self.ranks).members(self.rank)
+
+    def exchange(self, n: int, seed: int) -> Exchange:
+        return DistributedExchange(n, seed)
+
+    def mean_row(self, rows: Tensor, n: int) -> Tensor:
+        total = rows.sum(dim=0)
+        dist.all_reduce(total)
+        return total.div_(n)
+
+    def collect(self, values: Sequence[Any]) -> list[Any]:
+        parts: list[Any] = [None] * self.ranks
+        dist.all_gather_object(parts, list(values))
+        return [value for part in parts for value in part]
+
+    def rows_at_main(self, rows: Tensor, n: int) -> Tensor | None:
+        spread = Spread(n, self.ranks)
+        if self.rank:
+            if rows.numel():
+                dist.send(rows.contiguous(), 0)
+            return None
+        blocks = [rows]
+        for rank in range(1, self.ranks):
+            block = rows.new_empty(len(spread.members(rank)), *rows.shape[1:])
+            if block.numel():
+                dist.recv(block, rank)
+            blocks.append(block)
+        return torch.cat(blocks)
+
+    def wait(self) -> None:
+        dist.barrier()
