@@ -54,9 +54,7 @@ def joined(device: str) -> Iterator[World]:
     if gpu:
         torch.cuda.set_device(local_device("cuda"))
     try:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=COLLECTIVE_TIMEOUT
-        )
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=COLLECTIVE_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the other processes: {error}") from error
     watch = Watch()

@@ -1,0 +1,132 @@
+"""From what is sent to how long it takes: the alpha-beta model of a collective's time.
+
+A message of m bytes takes alpha + m / beta seconds, alpha the latency and beta the bandwidth of a
+member's link, which sends and receives at the same time (full duplex). A collective is a chain of
+such messages (Thakur et al. 2005, "Optimization of collective communication operations in
+MPICH"): a ring all-reduce of N members has 2 (N-1) rounds of m / N bytes, an all-to-all N - 1
+rounds, a ring all-gather N - 1 rounds of m bytes, a broadcast ceil(log2 N) rounds of m bytes, a
+fetch one round. Members are on machines of their own; exchanges do not overlap with computing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from wash_bench.core.ledger import Ledger, Tally
+from wash_bench.errors import UsageError
+
+# Ethernet, IP and TCP headers with timestamps: 66 bytes around at most 1,448 of payload, and 24
+# bytes of preamble, check sum and gap that a link spends on each frame.
+FRAMING = (1448 + 66 + 24) / 1448
+
+
+@dataclass(frozen=True)
+class Network:
+    """A member's link.
+
+    Attributes:
+        bandwidth: in bytes a second, each way.
+        latency: in seconds, one way.
+        framing: bytes on the link for one byte of payload.
+    """
+
+    bandwidth: float
+    latency: float = 0.0
+    framing: float = FRAMING
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Time that exchanges take, a training step on average.
+
+    Attributes:
+        latency_seconds: the part that no bandwidth shortens.
+        transfer_seconds: the part that bytes take.
+        slowdown: duration of a step with exchanges over one without; None without a step time.
+        one_percent_bandwidth: bandwidth in bytes a second at which exchanges cost one per cent of
+            a step; 0 if nothing is sent, infinite if latency alone costs more, None without a
+            step time.
+    """
+
+    latency_seconds: float
+    transfer_seconds: float
+    slowdown: float | None
+    one_percent_bandwidth: float | None
+
+    @property
+    def seconds(self) -> float:
+        return self.latency_seconds + self.transfer_seconds
+
+
+def rounds(kind: str, n: int) -> int:
+    """Messages that follow one another in a collective of ``n`` members."""
+    return {
+        "mean": 2 * (n - 1),
+        "permute": n - 1,
+        "gather": n - 1,
+        "broadcast": math.ceil(math.log2(n)) if n > 1 else 0,
+        "fetch": 1,
+    }[kind]
+
+
+def longest_chain_bytes(kind: str, tally: Tally, n: int) -> float:
+    """Payload bytes that one link carries after another, over all events of a tally."""
+    if kind == "broadcast":  # every round sends the whole message
+        return tally.wire_bytes / max(1, n - 1) * rounds(kind, n)
+    return tally.wire_bytes / n
+
+
+def predict(
+    ledger: Ledger, steps: int, network: Network, step_seconds: float | None = None
+) -> Prediction:
+    """The time of a training's exchanges on a network.
+
+    Args:
+        ledger: what is sent in the whole training (a bill, or a record's ledger).
+        steps: optimizer steps of the training.
+        network: the members' links.
+        step_seconds: duration of a step without exchanges.
+    """
+    events = {key: (tally, key[0]) for key, tally in ledger.tallies.items()}
+    latency = sum(
+        tally.events * rounds(kind, ledger.n) * network.latency for tally, kind in events.values()
+    )
+    payload = sum(longest_chain_bytes(kind, tally, ledger.n) for tally, kind in events.values())
+    latency, load = latency / steps, payload * network.framing / steps
+    transfer = load / network.bandwidth
+    if step_seconds is None:
+        return Prediction(latency, transfer, None, None)
+    room = 0.01 * step_seconds - latency
+    needed = 0.0 if not load else (load / room if room > 0 else math.inf)
+    return Prediction(latency, transfer, 1 + (latency + transfer) / step_seconds, needed)
+
+
+_BITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+def parse_bandwidth(text: str) -> float:
+    """``100Mbit`` or ``1GB`` (a second) to bytes a second.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(bit|b|B)(?:/s|ps)?", text.strip())
+    if not match or float(match[1]) == 0:
+        raise UsageError(f"--bandwidth {text}: write it as 100Mbit, 1Gbit or 2GB (a second)")
+    size = float(match[1]) * _BITS[match[2]]
+    return size if match[3] == "B" else size / 8
+
+
+def parse_duration(flag: str, text: str) -> float:
+    """``0.5ms``, ``300ms`` or ``2s`` to seconds.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|ms|us)", text.strip())
+    if not match:
+        raise UsageError(f"{flag} {text}: write it as 0.5ms, 300ms or 2s")
+    return float(match[1]) * _SECONDS[match[2]]
