@@ -1,4 +1,4 @@
-"""The processes that share one run: who is there, and what they tell one another beside the methods.
+"""The processes that share one run, and what they tell one another beside the exchanges.
 
 What passes here is bookkeeping (losses, validation results, the population's rows for the final
 evaluation); it is not a method's exchange and stands in no ledger.
