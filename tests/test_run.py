@@ -35,8 +35,14 @@ def _records(out: Path) -> dict[tuple[str, int], dict]:
 
 
 def _populations(out: Path) -> dict[str, dict[str, torch.Tensor]]:
-    paths = sorted((out / "trainings").glob("*/population.safetensors"))
-    return {path.parent.name: load_file(path) for path in paths}
+    """Every tensor of every finished member, and the averages, by training."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for pattern in ("*/state-*/member-*.safetensors", "*/average.safetensors"):
+        for path in sorted((out / "trainings").glob(pattern)):
+            training = path.relative_to(out / "trainings").parts[0]
+            tensors = {f"{path.name}/{name}": t for name, t in load_file(path).items()}
+            found.setdefault(training, {}).update(tensors)
+    return found
 
 
 def _assert_same_bits(a: Path, b: Path) -> None:
@@ -87,12 +93,13 @@ def test_a_finished_run_is_never_trained_again(six) -> None:
 
 def test_a_new_measurement_does_not_train_again(six) -> None:
     config, out = six
-    populations = {p: p.stat().st_mtime_ns for p in out.rglob("population.safetensors")}
+    populations = {p: p.stat().st_mtime_ns for p in out.rglob("member-*.safetensors")}
     evaluation = config.evaluation.model_copy(update={"barrier_points": 4})
     other = config.model_copy(update={"evaluation": evaluation})
     outcome = run_experiment(other, _entries("papa"), out)
     assert len(outcome.finished) == 1
-    assert populations == {p: p.stat().st_mtime_ns for p in out.rglob("population.safetensors")}
+    assert populations
+    assert populations == {p: p.stat().st_mtime_ns for p in out.rglob("member-*.safetensors")}
     for cell in outcome.finished:  # leave the shared folder as it was
         (out / "cells" / f"{cell}.json").unlink()
 
@@ -147,7 +154,7 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
     command = [sys.executable, str(script), str(tmp_path / "config.json"), method, str(killed)]
     # The observer is told of the second epoch's end before its checkpoint is written.
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    assert list(killed.glob("trainings/*/checkpoint.safetensors"))
+    assert list(killed.glob("trainings/*/state-1/optimizer-2.safetensors"))
     assert not list(killed.glob("cells/*.json"))
     log = next(killed.glob("trainings/*/events.jsonl"))
     with log.open("ab") as file:
@@ -164,7 +171,8 @@ def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> 
     folder.mkdir(parents=True)
     (folder / "status.json").write_text('{"status": "running", "reason": null}')
     (folder / "events.jsonl").write_text('{"step": 3, "epoch": 1, "mem')
-    (folder / ".checkpoint.safetensors.x.part").write_text("half a file")
+    (folder / "state-1").mkdir()
+    (folder / "state-1" / ".member-0.safetensors.x.part").write_text("half a file")
     run_experiment(tiny, _entries("papa"), tmp_path / "killed")
     _assert_same_bits(tmp_path / "whole", tmp_path / "killed")
 
@@ -306,7 +314,7 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)],
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(small)],
         check=False,
         capture_output=True,
     )
@@ -338,10 +346,11 @@ def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) ->
     (folder / "status.json").write_text('{"status": "running", "reason": null}')
     for path in folder.glob("evaluation-*.json"):
         path.unlink()
-    before = (folder / "population.safetensors").stat().st_mtime_ns
+    (member,) = folder.glob("state-*/member-0.safetensors")
+    before = member.stat().st_mtime_ns
     outcome = run_experiment(config, _entries("papa"), copy)
     assert len(outcome.finished) == 1
-    assert (folder / "population.safetensors").stat().st_mtime_ns == before
+    assert member.stat().st_mtime_ns == before
     first, second = (_records(root)["papa", 0]["summary"] for root in (out, copy))
     timings = {"eval_seconds"}
     assert {k: v for k, v in first.items() if k not in timings} == {

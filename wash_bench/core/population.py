@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,7 @@ class Population:
     """N networks of one architecture, as rows.
 
     Attributes:
+        members: whose rows they are; 0..N-1 unless the population is spread over processes.
         layout: the slices of a row.
         weights: (N, D) float32; the members' parameters are views into it. Four-dimensional
             weights are stored channels-last where the population was built so.
@@ -86,7 +88,7 @@ class Population:
     def __init__(
         self,
         build: Callable[[int], nn.Module],
-        n: int,
+        members: int | Sequence[int],
         *,
         device: torch.device | str = "cpu",
         channels_last: bool = True,
@@ -96,7 +98,7 @@ class Population:
 
         Args:
             build: gives the initialized network of member i, float32, on the CPU.
-            n: number of members.
+            members: how many, or which members of a larger population this process holds.
             device: where the rows live.
             channels_last: store 4-D weights as (out, height, width, in).
             optimizer_slots: names of the optimizer's state tensors.
@@ -104,14 +106,15 @@ class Population:
         self.device = torch.device(device)
         self.channels_last = channels_last
         self.modules: list[nn.Module] = []
-        for member in range(n):
+        self.members = range(members) if isinstance(members, int) else tuple(members)
+        for row, member in enumerate(self.members):
             module = build(member)
-            if member == 0:
+            if row == 0:
                 layout = layout_of(module)
-                self._allocate(layout, n, optimizer_slots)
-            self._fill(module, member)
+                self._allocate(layout, len(self.members), optimizer_slots)
+            self.fill(row, {**dict(module.named_parameters()), **dict(module.named_buffers())})
             module.to(self.device)  # what is neither parameter nor row-held buffer
-            bind(module, self.layout, self.state(member), self.gradient, channels_last)
+            bind(module, self.layout, self.state(row), self.gradient, channels_last)
             self.modules.append(module)
 
     def _allocate(self, layout: Layout, n: int, slots: Sequence[str]) -> None:
@@ -124,28 +127,14 @@ class Population:
         self.optimizer_state = {slot: torch.zeros_like(self.weights) for slot in slots}
         self.optimizer_steps = torch.zeros(n, device=device)
 
-    def _fill(self, module: nn.Module, member: int) -> None:
-        state = self.state(member)
-        parameters = dict(module.named_parameters())
-        with torch.no_grad():
-            for piece in self.layout.slices:
-                view = view_of(state.weights, piece, self.channels_last)
-                view.copy_(parameters[piece.name])
-            held = dict(module.named_buffers())
-            for pieces, row in (
-                (self.layout.buffers, state.buffers),
-                (self.layout.counters, state.counters),
-            ):
-                for piece in pieces:
-                    view_of(row, piece, False).copy_(held[piece.name])
-
     @property
     def n(self) -> int:
+        """Members that this process holds (all of them, unless it is one rank of several)."""
         return self.weights.shape[0]
 
-    def state(self, member: int) -> ModelState:
+    def state(self, row: int) -> ModelState:
         """A member's rows, as views: writing to them writes to the member."""
-        return ModelState(self.weights[member], self.buffers[member], self.counters[member])
+        return ModelState(self.weights[row], self.buffers[row], self.counters[row])
 
     def states(self) -> list[ModelState]:
         return [self.state(member) for member in range(self.n)]
@@ -164,21 +153,60 @@ class Population:
         return tensors
 
     @torch.no_grad()
-    def consensus(self) -> dict[str, float]:
-        """Distance to consensus of the weights (buffers excluded).
+    def fill(self, row: int, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a member from tensors under the module's own names."""
+        state = self.state(row)
+        for pieces, vector in (
+            (self.layout.slices, state.weights),
+            (self.layout.buffers, state.buffers),
+            (self.layout.counters, state.counters),
+        ):
+            for piece in pieces:
+                last = self.channels_last and vector is state.weights
+                view_of(vector, piece, last).copy_(tensors[piece.name])
 
-        ``distance`` is (1/N) sum_n ||theta_n - mean||_2, ``relative`` the same over ||mean||_2,
-        and ``layer/NAME`` the distance within one parameter tensor.
+    @torch.no_grad()
+    def distances(self, mean: Tensor) -> list[dict[str, float]]:
+        """Each member's distance ||theta_n - mean||_2 of the weights (buffers excluded).
+
+        Args:
+            mean: (D,), the mean of the whole population.
+
+        Returns:
+            For each member here, ``distance``, and ``layer/NAME`` within each parameter tensor.
         """
-        mean = self.weights.mean(dim=0)
         squares = (self.weights - mean).square_()
-        norm = mean.norm().item()
-        distance = squares.sum(dim=1).sqrt().mean().item()
-        result = {"distance": distance, "relative": distance / norm if norm else math.nan}
+        columns = {"distance": squares.sum(dim=1)}
         for piece in self.layout.slices:
-            part = squares[:, piece.offset : piece.stop]
-            result[f"layer/{piece.name}"] = part.sum(dim=1).sqrt().mean().item()
-        return result
+            columns[f"layer/{piece.name}"] = squares[:, piece.offset : piece.stop].sum(dim=1)
+        roots = torch.stack(list(columns.values()), dim=1).sqrt().tolist()
+        return [dict(zip(columns, row, strict=True)) for row in roots]
+
+    def with_rows(self, weights: Tensor, buffers: Tensor, counters: Tensor) -> Population:
+        """The same architecture around other rows: a whole population made of gathered members.
+
+        It is for evaluation: its modules stay bound to this process's own members.
+        """
+        other = copy.copy(self)
+        other.weights, other.buffers, other.counters = weights, buffers, counters
+        other.members = range(len(weights))
+        return other
+
+    def consensus(self) -> dict[str, float]:
+        """Distance to consensus of a population that this process holds as a whole."""
+        mean = self.weights.mean(dim=0)
+        return consensus(self.distances(mean), mean.norm().item())
+
+
+def consensus(distances: Sequence[Mapping[str, float]], mean_norm: float) -> dict[str, float]:
+    """The population's distance to consensus, from all members' distances.
+
+    ``distance`` is (1/N) sum_n ||theta_n - mean||_2, ``relative`` the same over ||mean||_2, and
+    ``layer/NAME`` the distance within one parameter tensor.
+    """
+    result = {key: sum(row[key] for row in distances) / len(distances) for key in distances[0]}
+    result["relative"] = result["distance"] / mean_norm if mean_norm else math.nan
+    return result
 
 
 def view_of(row: Tensor, piece: Slice, channels_last: bool) -> Tensor:

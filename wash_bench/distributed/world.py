@@ -47,6 +47,10 @@ class World(Protocol):
         """All rows (N, D) at rank 0, None elsewhere."""
         ...
 
+    def share(self, value: Any) -> Any:
+        """Rank 0's value, at every process."""
+        ...
+
     def wait(self) -> None:
         """Return once every process is here."""
         ...
@@ -72,6 +76,9 @@ class LocalWorld:
 
     def rows_at_main(self, rows: Tensor, n: int) -> Tensor | None:
         return rows
+
+    def share(self, value: Any) -> Any:
+        return value
 
     def wait(self) -> None:
         """Nobody to wait for."""
@@ -113,6 +120,11 @@ class DistributedWorld:
                 dist.recv(block, rank)
             blocks.append(block)
         return torch.cat(blocks)
+
+    def share(self, value: Any) -> Any:
+        box = [value]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
 
     def wait(self) -> None:
         dist.barrier()

@@ -30,3 +30,18 @@ class EventLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+class NoLog:
+    """The log of a process that writes no records."""
+
+    def add(
+        self, step: int, epoch: float, metric: str, value: float, member: int | None = None
+    ) -> None:
+        """Nothing."""
+
+    def flush(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing."""

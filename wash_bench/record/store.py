@@ -1,8 +1,8 @@
 """The run folder: ``cells/ID.json``, one a cell, and ``trainings/ID/``, one a training.
 
 A training folder holds ``training.json`` (its settings), ``environment.json``, ``events.jsonl``,
-``status.json``, ``checkpoint.safetensors`` while it runs and ``population.safetensors`` once it
-is done, and what was measured on it. Every file but the event log is replaced as a whole.
+``status.json``, its state (``train.checkpoint``) and what was measured on it.
+Every file but the event log is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -78,8 +78,6 @@ class TrainingFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events = path / "events.jsonl"
-        self.checkpoint = path / "checkpoint.safetensors"
-        self.population = path / "population.safetensors"
 
     @property
     def status(self) -> dict[str, Any]:

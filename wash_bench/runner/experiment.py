@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
-import threading
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from wash_bench.config import RunConfig
-from wash_bench.errors import WashBenchError
+from wash_bench.config import RunConfig, fingerprint
+from wash_bench.distributed.group import agree
+from wash_bench.distributed.spread import Spread
+from wash_bench.distributed.world import LocalWorld, World
+from wash_bench.errors import UsageError
 from wash_bench.record.identity import Cell, cell_of
 from wash_bench.record.store import Store
 from wash_bench.registry import MethodEntry, make_method
+from wash_bench.runner.jobs import Work, here, side_by_side
 from wash_bench.runner.progress import Observer
-from wash_bench.runner.setting import Setting, resolve_device
-from wash_bench.runner.task import Task, perform
+from wash_bench.runner.setting import resolve_device
+from wash_bench.runner.task import Task
 
 
 @dataclass
@@ -64,6 +65,7 @@ def run_experiment(
     retry_failed: bool = False,
     debug: bool = False,
     observer: Observer = lambda progress: None,
+    world: World | None = None,
 ) -> Outcome:
     """Run what is not done yet of an experiment.
 
@@ -78,28 +80,38 @@ def run_experiment(
         retry_failed: train failed cells again instead of keeping them as failed.
         debug: print tracebacks of failing cells.
         observer: is told the progress, in this process.
+        world: the processes that hold each population together; this one alone by default. Every
+            one of them calls this; rank 0 decides what is open, and writes the records.
 
     Raises:
         UsageError: the folder, device, data or network do not do.
         WashBenchError: the folder is in use, or the machine failed.
     """
+    world = world or LocalWorld()
+    if world.ranks > 1 and jobs > 1:
+        raise UsageError("--jobs trains whole populations side by side: under torchrun leave it 1")
+    Spread(config.training.population, world.ranks)  # refuses more processes than members
+    agree(world, fingerprint(config.model_dump(mode="json")))
     store = Store(out)
     outcome = Outcome()
-    with store.locked():
+    with store.locked() if world.rank == 0 else contextlib.nullcontext():
         open_tasks = []
-        for task in tasks_of(config, entries):
-            todo = _open_part(task, store, retry_failed, outcome, observer)
-            if todo:
-                open_tasks.append(todo)
-                observer(todo.progress("waiting", epochs=config.training.epochs))
+        if world.rank == 0:
+            for task in tasks_of(config, entries):
+                todo = _open_part(task, store, retry_failed, outcome, observer)
+                if todo:
+                    open_tasks.append(todo)
+                    observer(todo.progress("waiting", epochs=config.training.epochs))
+        open_tasks = world.share(open_tasks)
         if open_tasks:
-            threads = threads or max(1, torch.get_num_threads() // jobs)
-            if jobs == 1:
-                _run_here(open_tasks, store, threads, download, debug, observer, outcome)
-            else:
-                _run_side_by_side(
-                    open_tasks, store, jobs, threads, download, debug, observer, outcome
-                )
+            work = Work(store, download, debug, threads or max(1, torch.get_num_threads() // jobs))
+            run = (
+                side_by_side(open_tasks, work, jobs, observer)
+                if jobs > 1
+                else (here(open_tasks, work, world, observer))
+            )
+            for results in run:
+                outcome.add(results)
     return outcome
 
 
@@ -122,108 +134,3 @@ def _open_part(
         observer(task.progress(status, message="".join(kept)))
         return None
     return Task(task.config, tuple(c for c, _ in left), tuple(e for _, e in left))
-
-
-def _set_up_torch(threads: int) -> None:
-    torch.set_num_threads(threads)
-    # A resumed training must give the same bits on a GPU too.
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-
-
-def _run_here(
-    tasks: list[Task],
-    store: Store,
-    threads: int,
-    download: bool,
-    debug: bool,
-    observer: Observer,
-    outcome: Outcome,
-) -> None:
-    _set_up_torch(threads)
-    setting = Setting.of(tasks[0].config.training, download)
-    setting.check()
-    for task in tasks:
-        outcome.add(perform(task, store, setting, observer, debug=debug))
-
-
-def _run_side_by_side(
-    tasks: list[Task],
-    store: Store,
-    jobs: int,
-    threads: int,
-    download: bool,
-    debug: bool,
-    observer: Observer,
-    outcome: Outcome,
-) -> None:
-    setting = Setting.of(tasks[0].config.training, download)  # refuse here what cannot work
-    setting.check()
-    del setting
-    context = multiprocessing.get_context("spawn")
-    todo, reports = context.Queue(), context.Queue()
-    for task in tasks:
-        todo.put(task)
-    workers = [
-        context.Process(target=_work, args=(store.root, threads, debug, todo, reports))
-        for _ in range(min(jobs, len(tasks)))
-    ]
-    for _ in workers:
-        todo.put(None)
-    for worker in workers:
-        worker.start()
-    try:
-        done = 0
-        while done < len(tasks):
-            try:
-                kind, payload = reports.get(timeout=1.0)
-            except queue.Empty:
-                if not any(worker.is_alive() for worker in workers):
-                    raise WashBenchError(
-                        "the worker processes died (out of memory?); run the same command again, "
-                        "with fewer --jobs"
-                    ) from None
-                continue
-            if kind == "progress":
-                observer(payload)
-            elif kind == "error":
-                raise payload
-            else:
-                outcome.add(payload)
-                done += 1
-    finally:
-        for worker in workers:
-            if done < len(tasks):
-                worker.terminate()
-            worker.join()
-
-
-def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _work(root: Path, threads: int, debug: bool, todo, reports) -> None:
-    """A worker process: takes tasks until there are none. It ends with its parent, however that
-    ends, since nobody else holds the lock on the folder then."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _set_up_torch(threads)
-    store = Store(root)
-    setting = None
-    try:
-        while (task := todo.get()) is not None:
-            setting = setting or Setting.of(task.config.training)
-            results = perform(
-                task,
-                store,
-                setting,
-                lambda progress: reports.put(("progress", progress)),
-                debug=debug,
-            )
-            reports.put(("done", results))
-    except WashBenchError as error:
-        reports.put(("error", error))
-    except Exception as error:
-        reports.put(("error", WashBenchError(f"{type(error).__name__}: {error}")))
-    except KeyboardInterrupt:
-        pass

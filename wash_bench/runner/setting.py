@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from wash_bench.core.population import Population
 from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
+from wash_bench.distributed.group import local_device
 from wash_bench.errors import UsageError
 from wash_bench.models.build import build_model
 from wash_bench.models.check import check_fit
@@ -54,7 +56,7 @@ class Setting:
 
     @classmethod
     def of(cls, config: TrainingConfig, download: bool = False) -> Setting:
-        device = resolve_device(config.device)
+        device = resolve_device(local_device(config.device))
         return cls(config, device, load_data(config, device, download=download))
 
     @property
@@ -106,10 +108,11 @@ class Setting:
             batch_size=config.batch_size,
         )
 
-    def population(self, seed: int) -> Population:
+    def population(self, seed: int, members: Sequence[int] | None = None) -> Population:
+        """The initialized members: all of them, or those named."""
         return Population(
             lambda member: self.network(seed, member),
-            self.config.population,
+            range(self.config.population) if members is None else members,
             device=self.device,
             channels_last=self.config.channels_last,
             optimizer_slots=optimizer_slots(self.config),

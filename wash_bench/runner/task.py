@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import errno
-import time
 import traceback
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from wash_bench.config import SCHEMA_VERSION, RunConfig
-from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site
+from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure, WashBenchError
-from wash_bench.evaluate.barrier import Point
-from wash_bench.evaluate.judging import PopulationJudge
-from wash_bench.evaluate.measure import measure_method, measure_population
 from wash_bench.record.environment import capture
-from wash_bench.record.files import write_atomically, write_json
+from wash_bench.record.files import write_json
 from wash_bench.record.identity import Cell, cell_config
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.registry import MethodEntry, make_method
+from wash_bench.runner.measuring import measure
 from wash_bench.runner.progress import Observer, Progress
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.training import Training
+from wash_bench.train import checkpoint
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,27 @@ class Task:
         return Progress(self.training_id, names, self.seed, status, **more)
 
 
+Results = list[tuple[str, str | None]]
+
+
 def perform(
-    task: Task, store: Store, setting: Setting, observer: Observer, *, debug: bool = False
-) -> list[tuple[str, str | None]]:
+    task: Task,
+    store: Store,
+    setting: Setting,
+    world: World,
+    observer: Observer,
+    *,
+    debug: bool = False,
+) -> Results:
     """Train if need be, evaluate, and write the cells' records.
+
+    Every process of the world calls it; rank 0 evaluates and writes.
 
     Args:
         task: the cells.
         store: the run folder.
         setting: device and data.
+        world: the processes that hold the population together.
         observer: is told the progress.
         debug: print the traceback of an error in a method's or a network's code.
 
@@ -77,32 +88,58 @@ def perform(
     folder = store.training(task.training_id)
     failures: dict[str, str] = {}
     measured: dict[str, dict[str, Any]] = {}
+    with machine_failures(store.root):
+        try:
+            training, notes = _train(task, folder, setting, world, observer)
+            population = training.whole()
+            if population is not None:
+                measure(task, folder, training, population, notes, observer, measured, failures)
+        except CellFailure as failure:
+            failures = {cell.cell_id: str(failure) for cell in task.cells}
+        except (WashBenchError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a method's or a network's own code runs into
+            if world.ranks > 1:
+                raise  # the others do not know of it
+            if debug:
+                traceback.print_exc()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            failures = {cell.cell_id: reason for cell in task.cells}
+        if world.rank == 0:
+            _write_cells(task, store, folder, measured, failures)
+    status = "failed" if len(failures) == len(task.cells) else "finished"
+    observer(task.progress(status, message="; ".join(sorted(set(failures.values())))))
+    return world.share([(cell.cell_id, failures.get(cell.cell_id)) for cell in task.cells])
+
+
+@contextlib.contextmanager
+def machine_failures(root: Path) -> Iterator[None]:
+    """Turn what the machine refuses into one line that says what to do."""
     try:
-        _train_and_measure(task, folder, setting, observer, measured, failures)
-    except CellFailure as failure:
-        folder.set_status("failed", str(failure))
-        failures = {cell.cell_id: str(failure) for cell in task.cells}
+        yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise WashBenchError(
-                f"the disk of {store.root} is full; free some space and run the same command again"
+                f"the disk of {root} is full; free some space and run the same command again"
             ) from error
-        reason = f"{error.strerror or error} ({error.filename or store.root})"
+        reason = f"{error.strerror or error} ({error.filename or root})"
         raise WashBenchError(reason) from error
     except torch.OutOfMemoryError as error:
         raise WashBenchError(
             "the device is out of memory; lower --batch-size or --population, or set --amp bf16"
         ) from error
-    except WashBenchError:
-        raise
-    except Exception as error:  # whatever a method's or a network's own code runs into
-        if debug:
-            traceback.print_exc()
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
-        folder.set_status("failed", reason)
-        failures = {cell.cell_id: reason for cell in task.cells}
 
+
+def _write_cells(
+    task: Task,
+    store: Store,
+    folder: TrainingFolder,
+    measured: dict[str, dict[str, Any]],
+    failures: dict[str, str],
+) -> None:
+    if len(failures) == len(task.cells):
+        folder.set_status("failed", "; ".join(sorted(set(failures.values()))))
     for cell, method in zip(task.cells, task.methods(), strict=True):
         reason = failures.get(cell.cell_id)
         store.write_cell(
@@ -122,64 +159,42 @@ def perform(
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
-    status = "failed" if len(failures) == len(task.cells) else "finished"
-    observer(task.progress(status, message="; ".join(sorted(set(failures.values())))))
-    return [(cell.cell_id, failures.get(cell.cell_id)) for cell in task.cells]
 
 
-def _train_and_measure(
-    task: Task,
-    folder: TrainingFolder,
-    setting: Setting,
-    observer: Observer,
-    measured: dict[str, dict[str, Any]],
-    failures: dict[str, str],
-) -> None:
-    """Fill ``measured`` (summary by cell id), or ``failures``."""
-    methods = task.methods()
+def _train(
+    task: Task, folder: TrainingFolder, setting: Setting, world: World, observer: Observer
+) -> tuple[Training, dict[str, Any]]:
+    """The trained population, and the notes of its state."""
     training = Training(
         setting,
-        methods[0],
+        task.methods()[0],
         task.seed,
         folder,
+        world,
         eval_every=task.config.eval_every,
         checkpoint_every=task.config.checkpoint_every,
         tell=observer,
         base=task.progress("training"),
     )
-    if folder.population.exists():  # renamed from the last checkpoint: surer than the status
-        notes = training.load_finished()
-    else:
+    state = checkpoint.pointer(folder.path)
+    if state is not None and state["finished"]:
+        return training, training.load_finished()
+    if world.rank == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_json(folder.path / "training.json", _about(task, training))
         write_json(folder.path / "environment.json", capture(str(setting.device)))
         folder.set_status("running")
-        notes = training.run()
+    world.wait()
+    notes = training.run()
+    if world.rank == 0:
         folder.set_status("finished")
-
-    began = time.monotonic()
-    evaluator = training.evaluator()
-    judge = PopulationJudge(evaluator)
-    evaluation_id = task.cells[0].evaluation_id
-    shared = folder.evaluation(evaluation_id)
-    if shared is None:
-        shared = _measure_shared(task, training, evaluator, judge, observer)
-        _write_barrier(folder.barrier(evaluation_id), shared.pop("points"))
-        shared |= _costs(training, notes)
-        shared["eval_seconds"] = time.monotonic() - began
-        folder.write_evaluation(evaluation_id, shared)
-    bins = task.config.evaluation.ece_bins
-    for cell, method in zip(task.cells, methods, strict=True):
-        try:
-            measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, bins)
-        except CellFailure as failure:
-            failures[cell.cell_id] = str(failure)
+    return training, notes
 
 
 def _about(task: Task, training: Training) -> dict[str, Any]:
     """The settings of a training and what its method tells about itself."""
     method, population = training.method, training.population
-    site = Site(population.layout, population.n, len(population.optimizer_state))
+    site = Site(population.layout, training.n, len(population.optimizer_state))
     options = method.options.model_dump(mode="json")
     return {
         "config": cell_config(task.config, task.cells[0], options),
@@ -188,46 +203,3 @@ def _about(task: Task, training: Training) -> dict[str, Any]:
         "recipes": [recipe.as_dict() for recipe in training.recipes],
         "parameters": population.layout.size,
     }
-
-
-def _measure_shared(
-    task: Task, training: Training, evaluator, judge: PopulationJudge, observer: Observer
-) -> dict[str, Any]:
-    progress = replace(training.progress, status="evaluating", seconds_left=None)
-    observer(progress)
-
-    def pulse(done: int, total: int) -> None:
-        observer(replace(progress, step=done, steps=total))
-
-    summary, points = measure_population(evaluator, judge, task.config.evaluation, pulse)
-    return summary | {"points": points}
-
-
-def _costs(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
-    """The ledger and the clock, per member."""
-    population, steps = training.population, training.schedule.steps
-    ledger = Ledger(population.n)
-    ledger.load(notes["ledger"])
-    return {
-        "parameters": population.layout.size,
-        "steps": steps,
-        "sent_values_per_step": ledger.sent_values / steps,
-        "sent_values_total": ledger.sent_values,
-        "sent_bytes_total": ledger.sent_bytes,
-        "wire_bytes_per_step": ledger.wire_bytes / steps,
-        "wire_bytes_total": ledger.wire_bytes,
-        "exchanges": ledger.as_dict(),
-        "train_seconds": notes["train_seconds"],
-    }
-
-
-def _write_barrier(path, points: list[Point]) -> None:
-    write_atomically(path, partial(_write_rows, points))
-
-
-def _write_rows(points: list[Point], path) -> None:
-    rows = [point.as_dict() for point in points]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

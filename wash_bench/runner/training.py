@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
-from wash_bench.core.population import Population
+from wash_bench.core.population import Population, consensus
 from wash_bench.data.recipe import Recipe
+from wash_bench.distributed.world import World
+from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.metrics import accuracy, nll
-from wash_bench.record.events import EventLog
+from wash_bench.record.events import EventLog, NoLog
 from wash_bench.record.store import TrainingFolder
 from wash_bench.runner.progress import Progress
 from wash_bench.runner.setting import Setting
@@ -29,6 +30,7 @@ class Training:
         method: the training rule.
         seed: the run's seed.
         folder: where the records go.
+        world: the processes that hold the population together; rank 0 writes the records.
         eval_every: epochs between validations; the last epoch is always validated.
         checkpoint_every: epochs between checkpoints.
         tell: receives progress.
@@ -41,6 +43,7 @@ class Training:
         method: Method,
         seed: int,
         folder: TrainingFolder,
+        world: World,
         *,
         eval_every: int,
         checkpoint_every: int,
@@ -51,12 +54,14 @@ class Training:
         self.method = method
         self.seed = seed
         self.folder = folder
+        self.world = world
+        self.n = setting.config.population
         self.eval_every = eval_every
         self.checkpoint_every = checkpoint_every
         self.tell = tell
         self.schedule = setting.schedule
-        self.population: Population = setting.population(seed)
-        self.exchange = LocalExchange(self.population.n, seed)
+        self.population: Population = setting.population(seed, world.members(self.n))
+        self.exchange = world.exchange(self.n, seed)
         self.recipes: list[Recipe] = setting.recipes(seed)
         self.progress = replace(
             base, status="training", steps=self.schedule.steps, epochs=setting.config.epochs
@@ -64,15 +69,31 @@ class Training:
         self._began = time.monotonic()
         self._first_step = 0
 
-    def evaluator(self) -> Evaluator:
-        """An evaluator whose re-estimation stream uses the recipes the members end with."""
+    def evaluator(self, population: Population | None = None) -> Evaluator:
+        """An evaluator whose re-estimation stream uses the recipes the members end with.
+
+        Args:
+            population: whose states it runs; this process's own by default.
+        """
         last = self.schedule.clock(self.schedule.steps - 1)
         recipes = [
             self.method.recipe(member, recipe, last) for member, recipe in enumerate(self.recipes)
         ]
         return Evaluator(
-            self.population, self.setting.data, self.setting.config.amp, self.seed, recipes
+            population or self.population,
+            self.setting.data,
+            self.setting.config.amp,
+            self.seed,
+            recipes,
         )
+
+    def whole(self) -> Population | None:
+        """The whole population at rank 0, None elsewhere."""
+        rows = [
+            self.world.rows_at_main(held, self.n)
+            for held in (self.population.weights, self.population.buffers, self.population.counters)
+        ]
+        return self.population.with_rows(*rows) if rows[0] is not None else None
 
     def run(self) -> dict[str, Any]:
         """Train to the end; returns the notes of the final state (ledger, seconds)."""
@@ -85,13 +106,15 @@ class Training:
             self.recipes,
             self.seed,
             self.schedule,
+            self.world,
         )
         epoch, keep_bytes = self._resume(loop)
         self._first_step = epoch * self.schedule.steps_per_epoch
         self.tell(self.progress)
-        events = EventLog(self.folder.events, keep_bytes)
+        events = NoLog() if self.world.rank else EventLog(self.folder.events, keep_bytes)
         evaluator = self.evaluator()
         epochs = self.setting.config.epochs
+        notes: dict[str, Any] = {}
         try:
             while epoch < epochs:
                 losses = loop.epoch(epoch, self._pulse)
@@ -101,41 +124,60 @@ class Training:
                     self._validate(events, epoch, evaluator)
                 self._pulse(Pulse(self._clock(epoch), losses))
                 if epoch % self.checkpoint_every == 0 or epoch == epochs:
-                    self._save(loop, epoch, events.flush())
+                    notes = self._save(loop, epoch, events.flush())
         finally:
             events.close()
-        self.folder.checkpoint.replace(self.folder.population)  # the last one is the end state
-        return self.notes(loop, epochs, 0)
+        return notes
 
     def load_finished(self) -> dict[str, Any]:
         """Fill the population from a training that is done; returns its notes."""
-        return checkpoint.load(self.folder.population, self.population, self.method)
+        return self._load()["notes"]
 
-    def notes(self, loop: Loop, epoch: int, events_bytes: int) -> dict[str, Any]:
-        return {
-            "epoch": epoch,
-            "events_bytes": events_bytes,
-            "ledger": self.exchange.ledger.as_dict(),
-            "scalers": [scaler and scaler.state_dict() for scaler in loop.scalers],
-            "train_seconds": loop.train_seconds,
-        }
+    def _load(self) -> dict[str, Any]:
+        """The state that stands; a file that one process cannot read fails the cell at all."""
+        found, failures = {}, []
+        try:
+            found = checkpoint.load(self.folder.path, self.population, self.method)
+        except CellFailure as failure:
+            failures = [str(failure)]
+        if failures := self.world.collect(failures):
+            raise CellFailure(failures[0])
+        return found
 
     def _resume(self, loop: Loop) -> tuple[int, int]:
         """The epoch to go on with and the valid length of the event log."""
-        if not self.folder.checkpoint.exists():
+        if checkpoint.pointer(self.folder.path) is None:
             self.method.start(self.population, self.exchange)
             return 0, 0
-        notes = checkpoint.load(self.folder.checkpoint, self.population, self.method)
+        found = self._load()
+        notes = found["notes"]
         self.exchange.ledger.load(notes["ledger"])
         loop.train_seconds = notes["train_seconds"]
-        for scaler, state in zip(loop.scalers, notes["scalers"], strict=True):
+        for member, scaler in zip(self.population.members, loop.scalers, strict=True):
             if scaler is not None:
-                scaler.load_state_dict(state)
-        return notes["epoch"], notes["events_bytes"]
+                scaler.load_state_dict(notes["scalers"][member])
+        return found["epoch"], notes["events_bytes"]
 
-    def _save(self, loop: Loop, epoch: int, events_bytes: int) -> None:
-        notes = self.notes(loop, epoch, events_bytes)
-        checkpoint.save(self.folder.checkpoint, self.population, self.method, notes)
+    def _save(self, loop: Loop, epoch: int, events_bytes: int) -> dict[str, Any]:
+        """Write the state after ``epoch`` epochs; returns its notes."""
+        scalers = [scaler and scaler.state_dict() for scaler in loop.scalers]
+        notes = {
+            "events_bytes": events_bytes,
+            "ledger": self.exchange.ledger.as_dict(),
+            "scalers": self.world.collect(scalers),
+            "train_seconds": loop.train_seconds,
+            "ranks": self.world.ranks,
+        }
+        checkpoint.save(
+            self.folder.path,
+            self.population,
+            self.method,
+            self.world,
+            epoch=epoch,
+            finished=epoch == self.setting.config.epochs,
+            notes=notes,
+        )
+        return notes
 
     def _clock(self, epoch: int):
         return self.schedule.clock(epoch * self.schedule.steps_per_epoch - 1)
@@ -147,33 +189,34 @@ class Training:
         def add(metric: str, value: float, member: int | None = None) -> None:
             events.add(step, epoch, metric, value, member)
 
-        for member, loss in enumerate(losses):
+        for member, loss in enumerate(self.world.collect(losses)):
             if loss == loss:  # an inactive member has none
                 add("train_loss", loss, member)
         add("lr", clock.lr)
         ledger = self.exchange.ledger
         add("sent_values", ledger.sent_values)
         add("wire_bytes", ledger.wire_bytes)
-        if self.method.active(self.population.n, clock) < self.population.n:
+        if self.method.active(self.n, clock) < self.n:
             return  # members that have not begun are no part of a consensus
-        consensus = self.population.consensus()
-        add("consensus_distance", consensus.pop("distance"))
-        add("consensus_relative", consensus.pop("relative"))
-        for name, value in consensus.items():
+        mean = self.world.mean_row(self.population.weights, self.n)
+        distances = self.world.collect(self.population.distances(mean))
+        for name, value in consensus(distances, mean.norm().item()).items():
             add(f"consensus_{name}", value)
 
     def _validate(self, events: EventLog, epoch: int, evaluator: Evaluator) -> None:
         clock = self._clock(epoch)
         step = clock.step + 1
-        accuracies = []
-        active = self.method.active(self.population.n, clock)
-        for member, state in enumerate(self.population.states()[:active]):
-            log_probs = evaluator.compute(state, "val")
-            labels = evaluator.labels("val")
-            accuracies.append(accuracy(log_probs, labels))
-            events.add(step, epoch, "val_acc", accuracies[-1], member)
-            events.add(step, epoch, "val_nll", nll(log_probs, labels), member)
-        self.progress = replace(self.progress, val_acc=sum(accuracies) / len(accuracies))
+        active = self.method.active(self.n, clock)
+        results = []
+        for member, state in zip(self.population.members, self.population.states(), strict=True):
+            if member < active:
+                log_probs, labels = evaluator.compute(state, "val"), evaluator.labels("val")
+                results.append((accuracy(log_probs, labels), nll(log_probs, labels)))
+        results = self.world.collect(results)
+        for member, (right, loss) in enumerate(results):
+            events.add(step, epoch, "val_acc", right, member)
+            events.add(step, epoch, "val_nll", loss, member)
+        self.progress = replace(self.progress, val_acc=sum(r for r, _ in results) / len(results))
 
     def _pulse(self, pulse: Pulse) -> None:
         done = pulse.clock.step + 1

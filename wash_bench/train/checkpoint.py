@@ -1,69 +1,114 @@
-"""The state of a training in one safetensors file, replaced as a whole."""
+"""The state of a training on disk: one file a member, and a pointer that is replaced as a whole.
+
+``state.json`` names the folder that holds the state of one epoch, with the notes (ledger, seconds,
+length of the event log). In that folder, ``member-N.safetensors`` has a member's tensors under the
+architecture's own names (timm loads it), ``optimizer-N.safetensors`` its optimizer's state, and
+``method.safetensors`` what the method remembers. Members are written by the process that holds
+them, the pointer by rank 0 once all are there; until then the older state stands whole. The
+number of processes may change from one run to the next.
+"""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
+from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure
-from wash_bench.record.files import write_atomically
+from wash_bench.record.files import read_json, write_atomically, write_json
 
 
-def population_tensors(population: Population) -> dict[str, Tensor]:
-    """Everything of a population that a resumed training needs."""
-    return {
-        "weights": population.weights,
-        "buffers": population.buffers,
-        "counters": population.counters,
-        "optimizer_steps": population.optimizer_steps,
-        **{f"optimizer/{slot}": rows for slot, rows in population.optimizer_state.items()},
-    }
+def pointer(folder: Path) -> dict[str, Any] | None:
+    """What ``state.json`` says (``epoch``, ``finished``, ``folder``, ``notes``), if it is there."""
+    try:
+        return read_json(folder / "state.json")
+    except (FileNotFoundError, ValueError):
+        return None
 
 
-def save(path: Path, population: Population, method: Method, notes: dict[str, Any]) -> None:
-    """Write the tensors, and ``notes`` (step, ledger, seconds, ...) in the file's own header.
+def save(
+    folder: Path,
+    population: Population,
+    method: Method,
+    world: World,
+    *,
+    epoch: int,
+    finished: bool,
+    notes: dict[str, Any],
+) -> None:
+    """Write the state after ``epoch`` epochs; every process calls it.
 
     Raises:
-        OSError: the file cannot be written, as when the disk is full; the old one stands.
+        OSError: a file cannot be written, as when the disk is full; the older state stands.
     """
-    tensors = population_tensors(population)
-    tensors |= {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    metadata = {"notes": json.dumps(notes)}
+    state = folder / f"state-{epoch}"
+    for row, member in enumerate(population.members):
+        tensors = population.named_tensors(population.state(row))
+        save_tensors(state / f"member-{member}.safetensors", tensors)
+        if not finished:
+            save_tensors(state / f"optimizer-{member}.safetensors", _optimizer(population, row))
+    if world.rank == 0 and not finished:
+        save_tensors(state / "method.safetensors", method.state_dict())
+    world.wait()
+    if world.rank == 0:
+        say = {"epoch": epoch, "finished": finished, "folder": state.name, "notes": notes}
+        write_json(folder / "state.json", say)
+        for old in folder.glob("state-*"):
+            if old != state:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path, population: Population, method: Method) -> dict[str, Any]:
+    """Fill the population's members and the method from the state that stands; its pointer.
+
+    Raises:
+        CellFailure: a file is missing or does not fit the population.
+    """
+    found = pointer(folder)
+    if found is None:
+        raise CellFailure(f"{folder} holds no state; remove it and run again")
+    state = folder / found["folder"]
+    device = str(population.device)
     try:
-        write_atomically(path, lambda part: save_file(tensors, part, metadata))
+        for row, member in enumerate(population.members):
+            population.fill(row, load_file(state / f"member-{member}.safetensors", device))
+            if not found["finished"]:
+                kept = load_file(state / f"optimizer-{member}.safetensors", device)
+                for name, vector in _optimizer(population, row).items():
+                    vector.copy_(kept[name])
+        if not found["finished"]:
+            method.load_state_dict(load_file(state / "method.safetensors", device))
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise CellFailure(f"{state} does not fit; remove {folder}: {error}") from error
+    return found
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file, written as a whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    try:
+        write_atomically(path, lambda part: save_file(contiguous, part, {"format": "pt"}))
     except SafetensorError as error:  # it hides the system's error behind its own
         if "os error 28" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise OSError(errno.EIO, str(error), str(path)) from error
 
 
-def load(path: Path, population: Population, method: Method) -> dict[str, Any]:
-    """Fill the population and the method from a checkpoint; returns the notes.
-
-    Raises:
-        CellFailure: the file is not a checkpoint of such a population.
-    """
-    try:
-        with safe_open(path, "pt", device=str(population.device)) as file:
-            for name, rows in population_tensors(population).items():
-                rows.copy_(file.get_tensor(name))
-            method.load_state_dict(
-                {
-                    name.removeprefix("method/"): file.get_tensor(name)
-                    for name in file.keys()  # noqa: SIM118 (safe_open is no mapping)
-                    if name.startswith("method/")
-                }
-            )
-            return json.loads(file.metadata()["notes"])
-    except (SafetensorError, KeyError, RuntimeError) as error:
-        raise CellFailure(f"{path} does not fit; remove its folder: {error}") from error
+def _optimizer(population: Population, row: int) -> dict[str, Tensor]:
+    """A member's optimizer state, as views."""
+    state = {slot: rows[row] for slot, rows in population.optimizer_state.items()}
+    return state | {"steps": population.optimizer_steps[row]}

@@ -23,6 +23,7 @@ from wash_bench.core.optim import RowOptimizer
 from wash_bench.core.population import Population
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource
+from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import CellFailure
 from wash_bench.seeds import derive
 
@@ -44,12 +45,13 @@ class Loop:
     Args:
         config: the settings of the training.
         method: the training rule.
-        population: the members, at their initial or resumed state.
+        population: this process's members, at their initial or resumed state.
         exchange: the collectives, with the ledger.
         data: batches.
         recipes: base recipe of each member.
         seed: the run's seed.
         schedule: learning rates by step.
+        world: the processes that hold the population together.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Loop:
         recipes: list[Recipe],
         seed: int,
         schedule: Schedule,
+        world: World | None = None,
     ) -> None:
         self.config = config
         self.method = method
@@ -71,6 +74,7 @@ class Loop:
         self.recipes = recipes
         self.seed = seed
         self.schedule = schedule
+        self.world = world or LocalWorld()
         self.optimizer = RowOptimizer(population, config)
         self.scalers = (
             [torch.amp.GradScaler(population.device.type) for _ in range(population.n)]
@@ -80,7 +84,8 @@ class Loop:
         self.train_seconds = 0.0
 
     def epoch(self, epoch: int, pulse: Callable[[Pulse], None]) -> Tensor:
-        """Train one epoch; returns the members' mean losses (N,), NaN for inactive members.
+        """Train one epoch; returns the mean losses of this process's members, in the order of
+        their rows, NaN for inactive members.
 
         Raises:
             CellFailure: a member's loss is not finite; it is named.
@@ -88,21 +93,22 @@ class Loop:
         began = time.monotonic()
         population, schedule = self.population, self.schedule
         first = schedule.clock(epoch * schedule.steps_per_epoch)
-        active = self.method.active(population.n, first)
-        streams = [self._batches(member, first) for member in range(active)]
+        active = self.method.active(self.exchange.n, first)
+        # Active members come first, so the active rows do too.
+        streams = [self._batches(member, first) for member in population.members if member < active]
         losses = torch.full((schedule.steps_per_epoch, population.n), torch.nan)
         losses = losses.to(population.device)
         for module in population.modules:
             module.train()
         for offset in range(schedule.steps_per_epoch):
             clock = schedule.clock(first.step + offset)
-            for member, stream in enumerate(streams):
-                losses[offset, member] = self.member_step(member, next(stream), clock)
+            for row, stream in enumerate(streams):
+                losses[offset, row] = self.member_step(row, next(stream), clock)
             self.method.after_step(population, self.exchange, clock)
             if (offset + 1) % CHECK_EVERY == 0:
-                self._check(losses[: offset + 1, :active], first.step)
+                self._check(losses[: offset + 1, : len(streams)], first.step)
                 pulse(Pulse(clock, losses[: offset + 1].mean(dim=0)))
-        self._check(losses[:, :active], first.step)
+        self._check(losses[:, : len(streams)], first.step)
         self.train_seconds += time.monotonic() - began
         return losses.mean(dim=0)
 
@@ -112,26 +118,31 @@ class Loop:
             self.seed, member, clock.epoch, self.config.batch_size, recipe
         )
 
-    def member_step(self, member: int, batch: Batch, clock: Clock) -> Tensor:
-        """One optimizer step of one member; its loss."""
+    def member_step(self, row: int, batch: Batch, clock: Clock) -> Tensor:
+        """One optimizer step of the member in ``row``; its loss."""
         population = self.population
+        member = population.members[row]
         population.gradient.zero_()
         torch.manual_seed(derive(self.seed, "forward", member, clock.step))  # dropout
         with autocast(population.device, self.config.amp):
-            logits = population.modules[member](batch.images)
+            logits = population.modules[row](batch.images)
         loss = F.cross_entropy(logits.float(), batch.targets)
-        scaler = self.scalers[member]
+        scaler = self.scalers[row]
         (loss if scaler is None else scaler.scale(loss)).backward()
-        self.optimizer.step(member, clock.lr, scaler)
+        self.optimizer.step(row, clock.lr, scaler)
         return loss.detach()
 
     def _check(self, losses: Tensor, first_step: int) -> None:
-        """Name the first member whose loss (steps, members) was not finite: a method may have
-        spread it to the others since."""
+        """Name the first member whose loss (steps, rows) was not finite: a method may have spread
+        it to the others since. All processes find the same."""
         bad = (~torch.isfinite(losses)).nonzero()
+        found = []
         if len(bad):
-            offset, member = bad[0].tolist()
-            step = first_step + offset
+            offset, row = bad[0].tolist()
+            found = [(first_step + offset, self.population.members[row])]
+        found = self.world.collect(found)
+        if found:
+            step, member = min(found)
             raise CellFailure(
                 f"the loss of member {member} is not finite at step {step} "
                 f"(epoch {step // self.schedule.steps_per_epoch + 1}); lower --lr"

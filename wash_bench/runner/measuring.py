@@ -1,0 +1,102 @@
+"""The evaluation of one trained population, shared by the cells that read it."""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wash_bench.core.ledger import Ledger
+from wash_bench.core.population import Population
+from wash_bench.errors import CellFailure
+from wash_bench.evaluate.barrier import Point
+from wash_bench.evaluate.evaluator import Evaluator
+from wash_bench.evaluate.judging import PopulationJudge
+from wash_bench.evaluate.measure import measure_method, measure_population
+from wash_bench.record.files import write_atomically
+from wash_bench.record.store import TrainingFolder
+from wash_bench.runner.progress import Observer
+from wash_bench.runner.training import Training
+from wash_bench.train import checkpoint
+
+if TYPE_CHECKING:
+    from wash_bench.runner.task import Task
+
+
+def measure(
+    task: Task,
+    folder: TrainingFolder,
+    training: Training,
+    population: Population,
+    notes: dict[str, Any],
+    observer: Observer,
+    measured: dict[str, dict[str, Any]],
+    failures: dict[str, str],
+) -> None:
+    """Fill ``measured`` (summary by cell id), or ``failures``; at rank 0."""
+    began = time.monotonic()
+    evaluator = training.evaluator(population)
+    judge = PopulationJudge(evaluator)
+    evaluation_id = task.cells[0].evaluation_id
+    shared = folder.evaluation(evaluation_id)
+    if shared is None:
+        shared = _measure_shared(task, training, evaluator, judge, observer)
+        _write_barrier(folder.barrier(evaluation_id), shared.pop("points"))
+        average = population.named_tensors(judge.average().states[0])
+        checkpoint.save_tensors(folder.path / "average.safetensors", average)
+        shared |= _costs(training, notes)
+        shared["eval_seconds"] = time.monotonic() - began
+        folder.write_evaluation(evaluation_id, shared)
+    bins = task.config.evaluation.ece_bins
+    for cell, method in zip(task.cells, task.methods(), strict=True):
+        try:
+            measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, bins)
+        except CellFailure as failure:
+            failures[cell.cell_id] = str(failure)
+
+
+def _measure_shared(
+    task: Task, training: Training, evaluator: Evaluator, judge: PopulationJudge, observer: Observer
+) -> dict[str, Any]:
+    progress = replace(training.progress, status="evaluating", seconds_left=None)
+    observer(progress)
+
+    def pulse(done: int, total: int) -> None:
+        observer(replace(progress, step=done, steps=total))
+
+    summary, points = measure_population(evaluator, judge, task.config.evaluation, pulse)
+    return summary | {"points": points}
+
+
+def _costs(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
+    """The ledger and the clock, per member."""
+    population, steps = training.population, training.schedule.steps
+    ledger = Ledger(training.n)
+    ledger.load(notes["ledger"])
+    return {
+        "parameters": population.layout.size,
+        "steps": steps,
+        "sent_values_per_step": ledger.sent_values / steps,
+        "sent_values_total": ledger.sent_values,
+        "sent_bytes_total": ledger.sent_bytes,
+        "wire_bytes_per_step": ledger.wire_bytes / steps,
+        "wire_bytes_total": ledger.wire_bytes,
+        "exchanges": ledger.as_dict(),
+        "train_seconds": notes["train_seconds"],
+        "ranks": notes["ranks"],
+    }
+
+
+def _write_barrier(path: Path, points: list[Point]) -> None:
+    write_atomically(path, partial(_write_rows, points))
+
+
+def _write_rows(points: list[Point], path: Path) -> None:
+    rows = [point.as_dict() for point in points]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
