@@ -83,7 +83,7 @@ class Loop:
         """Train one epoch; returns the members' mean losses (N,), NaN for inactive members.
 
         Raises:
-            CellFailure: a member's loss is not finite; it is named.
+            CellFailure: a member's loss, or its weights at the end, are not finite; it is named.
         """
         began = time.monotonic()
         population, schedule = self.population, self.schedule
@@ -103,6 +103,7 @@ class Loop:
                 self._check(losses[: offset + 1, :active], first.step)
                 pulse(Pulse(clock, losses[: offset + 1].mean(dim=0)))
         self._check(losses[:, :active], first.step)
+        self._check_weights(epoch)
         self.train_seconds += time.monotonic() - began
         return losses.mean(dim=0)
 
@@ -116,7 +117,7 @@ class Loop:
         """One optimizer step of one member; its loss."""
         population = self.population
         population.gradient.zero_()
-        torch.manual_seed(derive(self.seed, "forward", member, clock.step))  # dropout
+        seed_forward(population.device, derive(self.seed, "forward", member, clock.step))
         with autocast(population.device, self.config.amp):
             logits = population.modules[member](batch.images)
         loss = F.cross_entropy(logits.float(), batch.targets)
@@ -134,8 +135,35 @@ class Loop:
             step = first_step + offset
             raise CellFailure(
                 f"the loss of member {member} is not finite at step {step} "
-                f"(epoch {step // self.schedule.steps_per_epoch + 1}); lower --lr"
+                f"(epoch {step // self.schedule.steps_per_epoch + 1}); {self._advice()}"
             )
+
+    def _check_weights(self, epoch: int) -> None:
+        """No loss tells of the last step, or of weights that only meet a convolution's padding
+        (on CPUs, torch's bfloat16 kernels leave the gradient of such weights unset)."""
+        bad = (~torch.isfinite(self.population.weights)).any(dim=1).nonzero()
+        if len(bad):
+            raise CellFailure(
+                f"the weights of member {bad[0].item()} are not finite at the end of epoch "
+                f"{epoch + 1}; {self._advice()}"
+            )
+
+    def _advice(self) -> str:
+        return "lower --lr" if self.config.amp == "off" else "lower --lr, or try --amp off"
+
+
+def seed_forward(device: torch.device, seed: int) -> None:
+    """Seed what dropout and stochastic depth draw from on ``device``.
+
+    The same streams as ``torch.manual_seed``, which would visit the back ends of all accelerators
+    and note a stack trace for each that is not in use: up to half a millisecond a call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)
 
 
 def autocast(device: torch.device, amp: str) -> torch.autocast:
