@@ -78,7 +78,7 @@ def perform(
     failures: dict[str, str] = {}
     measured: dict[str, dict[str, Any]] = {}
     try:
-        _train_and_measure(task, folder, setting, observer, measured, failures)
+        _train_and_measure(task, folder, setting, observer, measured, failures, debug)
     except CellFailure as failure:
         folder.set_status("failed", str(failure))
         failures = {cell.cell_id: str(failure) for cell in task.cells}
@@ -96,10 +96,7 @@ def perform(
     except WashBenchError:
         raise
     except Exception as error:  # whatever a method's or a network's own code runs into
-        if debug:
-            traceback.print_exc()
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        reason = _reason(error, debug)
         folder.set_status("failed", reason)
         failures = {cell.cell_id: reason for cell in task.cells}
 
@@ -127,6 +124,14 @@ def perform(
     return [(cell.cell_id, failures.get(cell.cell_id)) for cell in task.cells]
 
 
+def _reason(error: Exception, debug: bool) -> str:
+    """What a method's or a network's code ran into, and where, on one line."""
+    if debug:
+        traceback.print_exception(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+
+
 def _train_and_measure(
     task: Task,
     folder: TrainingFolder,
@@ -134,6 +139,7 @@ def _train_and_measure(
     observer: Observer,
     measured: dict[str, dict[str, Any]],
     failures: dict[str, str],
+    debug: bool,
 ) -> None:
     """Fill ``measured`` (summary by cell id), or ``failures``."""
     methods = task.methods()
@@ -174,6 +180,10 @@ def _train_and_measure(
             measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, bins)
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)
+        except (WashBenchError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # one method's merge; the others that read the training go on
+            failures[cell.cell_id] = _reason(error, debug)
 
 
 def _about(task: Task, training: Training) -> dict[str, Any]:
