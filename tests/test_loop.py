@@ -7,7 +7,9 @@ import copy
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.populations import small_population
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
@@ -174,3 +176,35 @@ def test_weights_that_are_not_finite_after_the_last_step_fail(tiny: RunConfig) -
     """No loss of a later step would tell."""
     with pytest.raises(CellFailure, match="weights of member 2 are not finite at the end of epo"):
         _loop(tiny.training, _Spoiler()).epoch(0, lambda pulse: None)
+
+
+class _LargestOutput(TorchDispatchMode):
+    """Notes the size of the largest new tensor (views share the storage of what they view)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not result._is_view():
+            self.numel = max(self.numel, result.numel())
+        return result
+
+
+def test_distance_to_consensus_by_hand_and_in_the_memory_of_one_member() -> None:
+    population = small_population(5)
+    with _LargestOutput() as largest:
+        measured = population.consensus()
+    assert largest.numel <= population.layout.size
+
+    rows = population.weights.double()
+    mean = rows.mean(0)
+    assert measured.pop("distance") == pytest.approx((rows - mean).norm(dim=1).mean().item())
+    relative = (rows - mean).norm(dim=1).mean() / mean.norm()
+    assert measured.pop("relative") == pytest.approx(relative.item())
+    for piece in population.layout.slices:
+        part = (rows - mean)[:, piece.offset : piece.stop]
+        expected = part.norm(dim=1).mean().item()
+        assert measured.pop(f"layer/{piece.name}") == pytest.approx(expected)
+    assert not measured

@@ -171,14 +171,16 @@ class Population:
         and ``layer/NAME`` the distance within one parameter tensor.
         """
         mean = self.weights.mean(dim=0)
-        squares = (self.weights - mean).square_()
         norm = mean.norm().item()
-        distance = squares.sum(dim=1).sqrt().mean().item()
-        result = {"distance": distance, "relative": distance / norm if norm else math.nan}
-        for piece in self.layout.slices:
-            part = squares[:, piece.offset : piece.stop]
-            result[f"layer/{piece.name}"] = part.sum(dim=1).sqrt().mean().item()
-        return result
+        sizes = [piece.size for piece in self.layout.slices]
+        rows = []  # a member at a time, or the differences would take as much as the population
+        for weights in self.weights:
+            squares = (weights - mean).square_()
+            rows.append(torch.stack([squares.sum(), *(p.sum() for p in squares.split(sizes))]))
+        distance, *layers = torch.stack(rows).sqrt().mean(dim=0).tolist()
+        names = [f"layer/{piece.name}" for piece in self.layout.slices]
+        relative = distance / norm if norm else math.nan
+        return {"distance": distance, "relative": relative, **dict(zip(names, layers, strict=True))}
 
 
 def view_of(row: Tensor, piece: Slice, channels_last: bool) -> Tensor:

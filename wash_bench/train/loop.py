@@ -141,7 +141,8 @@ class Loop:
     def _check_weights(self, epoch: int) -> None:
         """No loss tells of the last step, or of weights that only meet a convolution's padding
         (on CPUs, torch's bfloat16 kernels leave the gradient of such weights unset)."""
-        bad = (~torch.isfinite(self.population.weights)).any(dim=1).nonzero()
+        finite = torch.stack([row.isfinite().all() for row in self.population.weights])
+        bad = (~finite).nonzero()
         if len(bad):
             raise CellFailure(
                 f"the weights of member {bad[0].item()} are not finite at the end of epoch "
