@@ -183,3 +183,54 @@ def test_tied_weights_are_one_slice_and_stay_tied() -> None:
     torch.testing.assert_close(population.gradient.view(4, 4), plain.inward.weight.grad)
     population.weights[1].zero_()
     assert module.outward.weight.abs().sum() == 0
+
+
+def test_a_small_last_batch_counts_by_its_images() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(2))
+    batches = [torch.randn(sizes, 2) + i for i, sizes in enumerate((8, 8, 2))]
+    reestimate_(network, batches)
+    mean = torch.cat(batches).mean(0)
+    torch.testing.assert_close(network[0].running_mean, mean)
+    variance = sum(len(batch) * batch.var(0) for batch in batches) / 18
+    torch.testing.assert_close(network[0].running_var, variance)
+    assert network[0].num_batches_tracked == 3
+
+
+def test_a_barrier_makes_its_batches_once(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Augmenting or decoding at each of a hundred points would cost more than the networks."""
+    calls = []
+    for name in ("eval_batches", "reestimation_batches"):
+        make = getattr(evaluator.data, name)
+        monkeypatch.setattr(
+            evaluator.data, name, lambda *a, n=name, m=make: (calls.append(n), m(*a))[1]
+        )
+    members = evaluator.population.states()
+    first = barrier_points(evaluator, members, CONFIG)
+    assert sorted(calls) == ["eval_batches", "eval_batches", "reestimation_batches"]
+    monkeypatch.setattr("wash_bench.evaluate.evaluator.KEPT_BYTES", 0)  # too large to keep
+    again = Evaluator(evaluator.population, evaluator.data, "off", 0, evaluator.recipes)
+    assert barrier_points(again, members, CONFIG) == first
+    assert len(calls) > 50
+
+
+class _WithConstants(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2)
+        self.register_buffer("index", torch.arange(6), persistent=False)
+        self.register_buffer("mask", torch.full((4,), -torch.inf), persistent=False)
+
+
+def test_buffers_that_are_not_saved_are_no_state() -> None:
+    """Position indices and masks are constants: not averaged, not sent, not exported."""
+    population = Population(lambda member: _WithConstants(), 2)
+    assert [piece.name for piece in population.layout.buffers] == [
+        "norm.running_mean",
+        "norm.running_var",
+    ]
+    assert population.layout.counter_size == 1
+    exported = population.named_tensors(population.state(1))
+    _WithConstants().load_state_dict(exported, strict=True)
+    assert torch.equal(population.modules[1].mask, torch.full((4,), -torch.inf))

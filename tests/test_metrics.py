@@ -83,3 +83,11 @@ def test_disagreement_is_the_mean_over_pairs() -> None:
     members = [votes(0, 1, 2, 0), votes(0, 1, 2, 1), votes(0, 2, 2, 2)]
     # pairs differ on 1, 2 and 2 of 4 images
     assert disagreement(members) == pytest.approx(100 * (1 + 2 + 2) / 12)
+
+
+def test_the_ensembles_probabilities_sum_to_one_in_double_precision() -> None:
+    logits, _ = _random(3)
+    ensemble = mean_of_probabilities([log_probabilities(member) for member in logits])
+    torch.testing.assert_close(
+        ensemble.exp().sum(1), torch.ones(40, dtype=torch.float64), rtol=0, atol=1e-14
+    )

@@ -356,3 +356,35 @@ def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) ->
     assert {k: v for k, v in first.items() if k not in timings} == {
         k: v for k, v in second.items() if k not in timings
     }
+
+
+def test_methods_of_one_file_share_a_training_only_if_they_train_alike(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    """A class that inherits a training key but not the training must not read its ancestor's."""
+    file = tmp_path / "family.py"
+    file.write_text(
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        "class Plain(NaiveEnsemble):\n"
+        '    name = "plain"\n'
+        "class Broken(NaiveEnsemble):\n"
+        '    name = "broken"\n'
+        "    def predictors(self, population, judge): raise KeyError('beta')\n"
+        "class Half(NaiveEnsemble):\n"
+        '    name = "half"\n'
+        "    def after_step(self, population, exchange, clock): population.weights.mul_(0.5)\n"
+        "class Cut(NaiveEnsemble):\n"
+        '    name = "cut"\n'
+        "    def recipe(self, member, base, clock): return base.but(cutout=4)\n"
+    )
+    names = ("Plain", "Broken", "Half", "Cut")
+    entries = [load_method_file(f"{file}:{name}") for name in names]
+    tasks = tasks_of(tiny, entries)
+    shared = [{cell.method for cell in task.cells} for task in tasks]
+    assert shared == [{"plain", "broken"}, {"half"}, {"cut"}]
+
+    # An error in the merge of one does not fail the others that read the training.
+    outcome = run_experiment(tiny, entries[:2], tmp_path / "out")
+    assert len(outcome.finished) == 1
+    ((_, reason),) = outcome.failed
+    assert reason == f"KeyError: 'beta' ({file}:6)"

@@ -34,7 +34,11 @@ def numpy_stream(seed: int, purpose: str, *counters: int) -> np.random.Generator
 
 
 def torch_stream(seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A CPU torch generator; draw on the CPU and move, so that every device sees the same."""
+    """A CPU torch generator; draw on the CPU and move, so that every device sees the same.
+
+    torch's CPU generator takes the low 32 bits of a seed: of the million streams of a long training
+    some hundred pairs draw alike, for other images at other steps.
+    """
     import torch
 
     generator = torch.Generator()

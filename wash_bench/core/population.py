@@ -175,12 +175,16 @@ class Population:
         Returns:
             For each member here, ``distance``, and ``layer/NAME`` within each parameter tensor.
         """
-        squares = (self.weights - mean).square_()
-        columns = {"distance": squares.sum(dim=1)}
-        for piece in self.layout.slices:
-            columns[f"layer/{piece.name}"] = squares[:, piece.offset : piece.stop].sum(dim=1)
-        roots = torch.stack(list(columns.values()), dim=1).sqrt().tolist()
-        return [dict(zip(columns, row, strict=True)) for row in roots]
+        sizes = [piece.size for piece in self.layout.slices]
+        names = ["distance", *(f"layer/{piece.name}" for piece in self.layout.slices)]
+        result = []
+        for (
+            weights
+        ) in self.weights:  # one at a time: all differences are as large as the population
+            squares = (weights - mean).square_()
+            sums = torch.stack([squares.sum(), *(part.sum() for part in squares.split(sizes))])
+            result.append(dict(zip(names, sums.sqrt().tolist(), strict=True)))
+        return result
 
     def with_rows(self, weights: Tensor, buffers: Tensor, counters: Tensor) -> Population:
         """The same architecture around other rows: a whole population made of gathered members.

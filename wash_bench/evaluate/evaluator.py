@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,10 @@ from wash_bench.data.source import DataSource
 from wash_bench.evaluate.batchnorm import batchnorms, reestimate_
 from wash_bench.evaluate.metrics import log_probabilities
 from wash_bench.train.loop import autocast
+
+# Batches of a part of the images, as a barrier asks for them at each of its points, are made once
+# if they are not larger.
+KEPT_BYTES = 2**30
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Evaluator:
     batch_size: int = 256  # of re-estimation: the larger, the better each batch's statistics
     _kept: dict[tuple, tuple[ModelState, Tensor]] = field(default_factory=dict)
     _labels: dict[tuple, Tensor] = field(default_factory=dict)
+    _batches: dict[tuple, list] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.shell = copy.deepcopy(self.population.modules[0]).requires_grad_(False).eval()
@@ -52,7 +57,10 @@ class Evaluator:
         self._load(state)
         self.shell.eval()
         parts, labels = [], []
-        for images, targets in self.data.eval_batches(split, limit):
+        batches = self._kept_batches(
+            (split, limit), limit, lambda: self.data.eval_batches(split, limit)
+        )
+        for images, targets in batches:
             with autocast(self.population.device, self.amp):
                 logits = self.shell(images)
             parts.append(logits.float().cpu())
@@ -85,6 +93,21 @@ class Evaluator:
             return state
         fresh = ModelState(state.weights, state.buffers.clone(), state.counters.clone())
         self._load(fresh)
-        stream = self.data.reestimation_batches(self.seed, self.recipes, images, self.batch_size)
+        stream = self._kept_batches(
+            ("reestimation", images),
+            images,
+            lambda: self.data.reestimation_batches(
+                self.seed, self.recipes, images, self.batch_size
+            ),
+        )
         reestimate_(self.shell, stream, self.amp)
         return fresh
+
+    def _kept_batches(self, key: tuple, images: int, make: Callable[[], Iterable]) -> Iterable:
+        """The batches that ``make`` gives, made once if they are a small part of the data."""
+        data = self.data
+        if key not in self._batches:
+            if not 0 < images * data.channels * data.size**2 * 4 <= KEPT_BYTES:
+                return make()
+            self._batches[key] = list(make())
+        return self._batches[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,7 @@ def log_probabilities(logits: Tensor) -> Tensor:
 def mean_of_probabilities(log_probs: Sequence[Tensor]) -> Tensor:
     """Log of the members' mean probability: the ensemble of the literature on deep ensembles."""
     stacked = torch.stack(list(log_probs))
-    return torch.logsumexp(stacked, dim=0) - torch.log(torch.tensor(float(len(stacked))))
+    return torch.logsumexp(stacked, dim=0) - math.log(len(stacked))
 
 
 def mean_of_logits(log_probs: Sequence[Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ from wash_bench.config import SCHEMA_VERSION, RunConfig, fingerprint
 from wash_bench.core.method import Method
 
 _NOT_IDENTITY = {"data_dir"}
+_TRAINING_HOOKS = {"active", "after_step", "recipe", "start"}  # what decides how members train
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def cell_of(
     shared = config.training.model_dump(mode="json", exclude=_NOT_IDENTITY)
     shared |= {"device": device_type, "schema": SCHEMA_VERSION, "eval_every": config.eval_every}
     evaluation = config.evaluation.model_dump(mode="json")
-    rule = method.training_key() | {"source": source_hash}
+    rule = _training_rule(method) | {"source": source_hash}
     training = shared | {"seed": seed, "training_rule": rule}
     options = method.options.model_dump(mode="json")
     cell = training | {"evaluation": evaluation, "method": method.name, "options": options}
@@ -61,6 +62,22 @@ def cell_of(
         fingerprint(evaluation),
         f"{_file_name(where)}-{fingerprint(shared | {'evaluation': evaluation})}",
     )
+
+
+def _training_rule(method: Method) -> dict[str, Any]:
+    """The method's training key, or more where the key is an ancestor's that knows less.
+
+    A class that inherits ``training_key`` but changes how members train (a NaiveEnsemble with an
+    ``after_step`` of its own) must not read the training of its ancestor or of a sibling.
+    """
+    rule = method.training_key()
+    for cls in type(method).__mro__:
+        if "training_key" in vars(cls):
+            break
+        if _TRAINING_HOOKS & vars(cls).keys():
+            options = method.options.model_dump(mode="json")
+            return rule | {"rule": method.name, "options": options}
+    return rule
 
 
 def cell_config(config: RunConfig, cell: Cell, options: dict[str, Any]) -> dict[str, Any]:

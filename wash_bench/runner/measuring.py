@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import time
+import traceback
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.population import Population
-from wash_bench.errors import CellFailure
+from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.judging import PopulationJudge
@@ -33,6 +36,7 @@ def measure(
     population: Population,
     notes: dict[str, Any],
     observer: Observer,
+    debug: bool,
     measured: dict[str, dict[str, Any]],
     failures: dict[str, str],
 ) -> None:
@@ -56,6 +60,18 @@ def measure(
             measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, bins)
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)
+        except (WashBenchError, OSError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # one method's merge; the others that read the training go on
+            failures[cell.cell_id] = reason_of(error, debug)
+
+
+def reason_of(error: Exception, debug: bool) -> str:
+    """What a method's or a network's code ran into, and where, on one line."""
+    if debug:
+        traceback.print_exception(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
 
 
 def _measure_shared(

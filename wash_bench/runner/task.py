@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from wash_bench.record.files import write_json
 from wash_bench.record.identity import Cell, cell_config
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.registry import MethodEntry, make_method
-from wash_bench.runner.measuring import measure
+from wash_bench.runner.measuring import measure, reason_of
 from wash_bench.runner.progress import Observer, Progress
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.training import Training
@@ -93,7 +92,9 @@ def perform(
             training, notes = _train(task, folder, setting, world, observer)
             population = training.whole()
             if population is not None:
-                measure(task, folder, training, population, notes, observer, measured, failures)
+                measure(
+                    task, folder, training, population, notes, observer, debug, measured, failures
+                )
         except CellFailure as failure:
             failures = {cell.cell_id: str(failure) for cell in task.cells}
         except (WashBenchError, OSError, torch.OutOfMemoryError):
@@ -101,10 +102,7 @@ def perform(
         except Exception as error:  # whatever a method's or a network's own code runs into
             if world.ranks > 1:
                 raise  # the others do not know of it
-            if debug:
-                traceback.print_exc()
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            reason = reason_of(error, debug)
             failures = {cell.cell_id: reason for cell in task.cells}
         if world.rank == 0:
             _write_cells(task, store, folder, measured, failures)

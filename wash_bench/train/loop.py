@@ -88,7 +88,7 @@ class Loop:
         their rows, NaN for inactive members.
 
         Raises:
-            CellFailure: a member's loss is not finite; it is named.
+            CellFailure: a member's loss, or its weights at the end, are not finite; it is named.
         """
         began = time.monotonic()
         population, schedule = self.population, self.schedule
@@ -109,6 +109,7 @@ class Loop:
                 self._check(losses[: offset + 1, : len(streams)], first.step)
                 pulse(Pulse(clock, losses[: offset + 1].mean(dim=0)))
         self._check(losses[:, : len(streams)], first.step)
+        self._check_weights(epoch)
         self.train_seconds += time.monotonic() - began
         return losses.mean(dim=0)
 
@@ -123,7 +124,7 @@ class Loop:
         population = self.population
         member = population.members[row]
         population.gradient.zero_()
-        torch.manual_seed(derive(self.seed, "forward", member, clock.step))  # dropout
+        seed_forward(population.device, derive(self.seed, "forward", member, clock.step))
         with autocast(population.device, self.config.amp):
             logits = population.modules[row](batch.images)
         loss = F.cross_entropy(logits.float(), batch.targets)
@@ -145,8 +146,39 @@ class Loop:
             step, member = min(found)
             raise CellFailure(
                 f"the loss of member {member} is not finite at step {step} "
-                f"(epoch {step // self.schedule.steps_per_epoch + 1}); lower --lr"
+                f"(epoch {step // self.schedule.steps_per_epoch + 1}); {self._advice()}"
             )
+
+    def _check_weights(self, epoch: int) -> None:
+        """No loss tells of the last step, or of weights that only meet a convolution's padding
+        (on CPUs, torch's bfloat16 kernels leave the gradient of such weights unset)."""
+        bad = [
+            member
+            for member, row in zip(self.population.members, self.population.weights, strict=True)
+            if not row.isfinite().all()
+        ]
+        if bad := self.world.collect(bad):
+            raise CellFailure(
+                f"the weights of member {bad[0]} are not finite at the end of epoch {epoch + 1}; "
+                f"{self._advice()}"
+            )
+
+    def _advice(self) -> str:
+        return "lower --lr" if self.config.amp == "off" else "lower --lr, or try --amp off"
+
+
+def seed_forward(device: torch.device, seed: int) -> None:
+    """Seed what dropout and stochastic depth draw from on ``device``.
+
+    The same streams as ``torch.manual_seed``, which would visit the back ends of all accelerators
+    and note a stack trace for each that is not in use: up to half a millisecond a call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)
 
 
 def autocast(device: torch.device, amp: str) -> torch.autocast:
