@@ -178,9 +178,7 @@ class Population:
         sizes = [piece.size for piece in self.layout.slices]
         names = ["distance", *(f"layer/{piece.name}" for piece in self.layout.slices)]
         result = []
-        for (
-            weights
-        ) in self.weights:  # one at a time: all differences are as large as the population
+        for weights in self.weights:  # one by one: all differences would double the memory
             squares = (weights - mean).square_()
             sums = torch.stack([squares.sum(), *(part.sum() for part in squares.split(sizes))])
             result.append(dict(zip(names, sums.sqrt().tolist(), strict=True)))

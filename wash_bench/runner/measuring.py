@@ -37,10 +37,8 @@ def measure(
     notes: dict[str, Any],
     observer: Observer,
     debug: bool,
-    measured: dict[str, dict[str, Any]],
-    failures: dict[str, str],
-) -> None:
-    """Fill ``measured`` (summary by cell id), or ``failures``; at rank 0."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The summaries of the cells by id, and the reasons of those that failed; at rank 0."""
     began = time.monotonic()
     evaluator = training.evaluator(population)
     judge = PopulationJudge(evaluator)
@@ -55,6 +53,7 @@ def measure(
         shared["eval_seconds"] = time.monotonic() - began
         folder.write_evaluation(evaluation_id, shared)
     bins = task.config.evaluation.ece_bins
+    measured, failures = {}, {}
     for cell, method in zip(task.cells, task.methods(), strict=True):
         try:
             measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, bins)
@@ -64,6 +63,7 @@ def measure(
             raise
         except Exception as error:  # one method's merge; the others that read the training go on
             failures[cell.cell_id] = reason_of(error, debug)
+    return measured, failures
 
 
 def reason_of(error: Exception, debug: bool) -> str:

@@ -92,8 +92,8 @@ def perform(
             training, notes = _train(task, folder, setting, world, observer)
             population = training.whole()
             if population is not None:
-                measure(
-                    task, folder, training, population, notes, observer, debug, measured, failures
+                measured, failures = measure(
+                    task, folder, training, population, notes, observer, debug
                 )
         except CellFailure as failure:
             failures = {cell.cell_id: str(failure) for cell in task.cells}
