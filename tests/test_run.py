@@ -379,3 +379,20 @@ def test_methods_of_one_file_share_a_training_only_if_they_train_alike(
     assert len(outcome.finished) == 1
     ((_, reason),) = outcome.failed
     assert reason == f"KeyError: 'beta' ({file}:6)"
+
+
+def test_a_folder_of_images_is_the_same_however_it_is_spelled(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identity(folder: str) -> str:
+        training = tiny.training.model_copy(update={"dataset": f"folder:{folder}"})
+        (task,) = tasks_of(tiny.model_copy(update={"training": training}), _entries("papa"))
+        return task.cells[0].cell_id
+
+    for place in ("here", "there"):
+        (tmp_path / place / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    relative = identity("pets")
+    assert relative == identity("./pets") == identity(str(tmp_path / "here" / "pets"))
+    monkeypatch.chdir(tmp_path / "there")
+    assert identity("pets") != relative  # other images
