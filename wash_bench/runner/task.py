@@ -20,7 +20,7 @@ from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.judging import PopulationJudge
 from wash_bench.evaluate.measure import measure_method, measure_population
-from wash_bench.record.environment import capture
+from wash_bench.record.environment import capture, continued
 from wash_bench.record.files import write_atomically, write_json
 from wash_bench.record.identity import Cell, cell_config
 from wash_bench.record.store import Store, TrainingFolder
@@ -158,7 +158,10 @@ def _train_and_measure(
     else:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_json(folder.path / "training.json", _about(task, training))
-        write_json(folder.path / "environment.json", capture(str(setting.device)))
+        environment = capture(str(setting.device))
+        if folder.checkpoint.exists():
+            environment = continued(folder.environment_so_far(), environment)
+        write_json(folder.environment, environment)
         folder.set_status("running")
         notes = training.run()
         folder.set_status("finished")
