@@ -165,7 +165,13 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
     assert config.methods == ("wash", "papa") == tuple(entry.name for entry in entries)
     assert folder == out
     del keywords["observer"]
-    assert keywords == {"jobs": 2, "threads": 0, "download": True, "retry_failed": False}
+    assert keywords == {
+        "jobs": 2,
+        "threads": 0,
+        "download": True,
+        "retry_failed": False,
+        "debug": False,
+    }
     assert calls[1] == ("report", [out], out / "report")
 
 
@@ -173,7 +179,9 @@ def test_failed_cells_give_exit_code_1_after_the_report(monkeypatch, capsys, tmp
     calls = stand_in(monkeypatch, outcome([("wash-s0", "member 1: loss is\nnot finite")]))
     code, _, err = command(capsys, "run", "--out", str(tmp_path))
     assert code == 1
-    assert err == "wash-bench: failed: wash-s0: member 1: loss is not finite\n"
+    failed, advice = err.splitlines()
+    assert failed == "wash-bench: failed: wash-s0: member 1: loss is not finite"
+    assert "--retry-failed" in advice
     assert calls[1][0] == "report"
 
 
@@ -182,6 +190,17 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys, tmp_path):
     code, _, err = command(capsys, "run", "--out", str(tmp_path))
     assert code == 130
     assert err.count("\n") == 1 and "kept" in err and "same command" in err
+
+
+def test_ctrl_c_outside_a_run_is_one_line_too(monkeypatch, capsys):
+    import wash_bench.resolve
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wash_bench.resolve, "resolve", interrupted)
+    for name in ("plan", "comm", "run"):
+        assert command(capsys, name) == (130, "", "wash-bench: interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +315,17 @@ def test_plain_lines():
     assert len(validated) == 5  # the start, then one in five seconds
     assert lines[-2].endswith("finished validation 70.00 % sent 2.5 MB a member")
     assert lines[-1] == "[wash seed 0] failed member 1: loss is not finite"
+
+
+def test_a_reader_that_went_away_does_not_end_the_run():
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+    display = PlainDisplay(Closed())
+    for status in ("training", "finished"):
+        display(Progress("t", ("wash",), 0, status))
+    assert display.rows["t"].status == "finished"
 
 
 def test_live_table(monkeypatch):

@@ -167,3 +167,13 @@ def test_imagenet_wants_its_folder_and_a_thousand_classes(birds):
         load_data(TrainingConfig(dataset="imagenet"), CPU)
     with pytest.raises(WashBenchError, match=r"2 class folders, imagenet has 1000.*folder:"):
         load_data(TrainingConfig(dataset="imagenet", data_dir=str(birds)), CPU)
+
+
+def test_random_crops_are_seeded_on_the_cpu_alone(birds, monkeypatch):
+    files = load(birds)._files
+    first = files[0, 7]
+    assert not torch.equal(first, files[0, 8])
+    state = torch.get_rng_state()
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("visits every back end"))
+    assert torch.equal(files[0, 7], first)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -581,6 +581,22 @@ def test_a_diverged_network_is_drawn_and_named(tmp_path):
     assert figure.axes[0].texts[0].get_text() == "barrier not finite"
 
 
+def test_one_epoch_is_drawn_on_a_whole_axis(tmp_path):
+    write_cell(tmp_path, "wash", 0, epochs=1)
+    (path,) = (tmp_path / "trainings").glob("*/events.jsonl")
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    events = [event for event in events if event["epoch"] == events[-1]["epoch"]]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    low, high = dict(figures(frames.load([tmp_path])))["training"].axes[2].get_xlim()
+    assert low == 0 and high == 2 * events[0]["epoch"]
+
+
+def test_options_stand_in_the_table_as_they_are_typed(tmp_path):
+    write_cell(tmp_path, "wash", 0, options={"p": 0.1, "buffers": False, "include": ["a", "b"]})
+    (table,) = main_tables(frames.load([tmp_path]))
+    assert any("buffers=false include=a,b p=0.1" in note for note in table.notes)
+
+
 def test_several_experiments_get_figures_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr("wash_bench.report.figures.FORMATS", ("svg",))
     out = tmp_path / "report"

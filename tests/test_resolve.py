@@ -201,3 +201,45 @@ def test_a_method_file_stands_beside_the_others_or_alone(tmp_path):
     assert beside.entries[1].load().name == "mine"
     assert resolve(None, None, {"methods": spec}).config.methods == ("mine",)
     assert "given twice" in refused(method=[spec, spec])
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("epochs = true", ["epochs = True in", "mine.toml", "true or false"]),
+        ("lr = false", ["lr = False in", "mine.toml"]),
+        ("set = 3", ["set in ", "mine.toml", "set.METHOD.OPTION"]),
+        ("set = [3]", ["method.option=value"]),
+        ("out = ['a']", ["out = a in", "mine.toml", "a text"]),
+        ("data-dir = 3", ["data-dir = 3 in", "must be a text"]),
+        ("set.wash.p = 7", ["wash.p=7", "in ", "mine.toml"]),
+        ("set.wash.pp = 0.5", ["'pp'", "in ", "mine.toml"]),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused_and_their_file_named(tmp_path, text, parts):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    message = refused(file=file)
+    for part in parts:
+        assert part in message
+
+
+def test_an_option_is_not_blamed_on_a_file_that_is_right(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("set.wash.p = 0.5")
+    assert "mine.toml" not in refused(file=file, set=["wash.p=7"])
+
+
+@pytest.mark.parametrize("missing", ["train", "val"])
+def test_a_folder_without_train_or_val_is_refused_at_once(tmp_path, missing):
+    (tmp_path / ({"train", "val"} - {missing}).pop()).mkdir()
+    for options in (
+        {"dataset": f"folder:{tmp_path}"},
+        {"dataset": "imagenet", "data_dir": str(tmp_path)},
+    ):
+        message = refused(**options)
+        assert f"no folder {tmp_path / missing}" in message
+
+
+def test_both_rates_are_called_by_their_options():
+    assert refused(lr="1e-9").startswith("--lr-min (0.0001) is above --lr (1e-09)")

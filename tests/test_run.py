@@ -19,6 +19,7 @@ from torchvision.io import write_png
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.record.environment import continued
 from wash_bench.registry import find_method, load_method_file
 from wash_bench.runner.experiment import run_experiment, tasks_of
 
@@ -388,3 +389,43 @@ def test_methods_of_one_file_share_a_training_only_if_they_train_alike(
     assert len(outcome.finished) == 1
     ((_, reason),) = outcome.failed
     assert reason == f"KeyError: 'beta' ({file}:6)"
+
+
+def test_a_folder_of_images_is_the_same_however_it_is_spelled(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identity(folder: str) -> str:
+        training = tiny.training.model_copy(update={"dataset": f"folder:{folder}"})
+        (task,) = tasks_of(tiny.model_copy(update={"training": training}), _entries("papa"))
+        return task.cells[0].cell_id
+
+    for place in ("here", "there"):
+        (tmp_path / place / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    relative = identity("pets")
+    assert relative == identity("./pets") == identity(str(tmp_path / "here" / "pets"))
+    monkeypatch.chdir(tmp_path / "there")
+    assert identity("pets") != relative  # other images
+
+
+class _Stop(BaseException):
+    """Ends a run where a test wants it."""
+
+
+def test_a_training_resumed_elsewhere_says_so(tiny: RunConfig, tmp_path: Path) -> None:
+    def stop(progress) -> None:
+        if progress.epoch >= 2:  # after the first checkpoint
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        run_experiment(tiny, _entries("papa"), tmp_path, threads=1, observer=stop)
+    (path,) = tmp_path.glob("trainings/*/environment.json")
+    first = json.loads(path.read_text())
+    path.write_text(json.dumps(first | {"cpu": "Other CPU", "threads": 64, "date": "2020-01-01"}))
+    assert not run_experiment(tiny, _entries("papa"), tmp_path, threads=1).failed
+    now = json.loads(path.read_text())
+    assert now["cpu"] == f"Other CPU, then {first['cpu']}"
+    assert now["threads"] == "64, then 1"
+    assert now["date"] == "2020-01-01"
+    assert now["torch"] == first["torch"]
+    assert continued(now, first) == now  # a third part on the second machine adds nothing

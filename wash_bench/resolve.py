@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.cli.layers import Layer, merge_model_args, parse_list
+from wash_bench.cli.layers import Layer, merge_model_args, origin, parse_list
 from wash_bench.cli.presets import DEFAULT_PRESET, find_preset, read_preset
 from wash_bench.errors import UsageError, nearest
 
@@ -153,9 +153,11 @@ class _Resolver:
         merged: dict[str, dict[str, Any]] = {}
         for layer in self.layers:
             given = layer.values.get("set", {})
-            tables = given if isinstance(given, Mapping) else parse_set(list(given))
+            where = f" in {layer.file}" if layer.file else ""
+            if not isinstance(given, Mapping | list | tuple):
+                raise UsageError(f"set{where}: write it as set.METHOD.OPTION = VALUE")
+            tables = given if isinstance(given, Mapping) else parse_set(list(map(str, given)))
             for method, options in tables.items():
-                where = f" in {layer.file}" if layer.file else ""
                 if not isinstance(options, Mapping):
                     raise UsageError(f"set.{method}{where}: write it as set.METHOD.OPTION = VALUE")
                 if method not in running:
@@ -174,7 +176,10 @@ class _Resolver:
                     {key.replace("-", "_"): value for key, value in options.items()}
                 )
         for name, entry in running.items():
-            make_method(entry, merged.get(name, {}))  # raises for unknown options and bad values
+            try:
+                make_method(entry, merged.get(name, {}))
+            except UsageError as error:  # an unknown option or a bad value
+                raise UsageError(f"{error}{origin(self.layers, entry, str(error))}") from None
         return merged
 
     def _config(self, preset: str, values: Mapping[str, Any]) -> RunConfig:
@@ -186,7 +191,7 @@ class _Resolver:
         data: dict[str, Any] = {"preset": preset, "training": {}, "evaluation": {}}
         for key, path in self.paths.items():
             if key in values:
-                self._check_finite(key, values[key])
+                self._check_number(key, values[key])
                 (data if len(path) == 1 else data[path[0]])[path[-1]] = values[key]
         try:
             return RunConfig.model_validate(data)
@@ -194,11 +199,15 @@ class _Resolver:
             name, value, text = first_error(error, RunConfig)
         key = {"model_args": "model_arg"}.get(name, name)
         if not key:  # a relation between two settings
-            raise UsageError(f"{text.replace('lr_min', '--lr-min')}: change one of the two")
+            text = re.sub(r"\blr(_min)?\b", lambda name: "--" + name[0].replace("_", "-"), text)
+            raise UsageError(f"{text}: change one of the two")
         layer, value = self.source.get(key, (self.layers[-1], value))
         raise UsageError(f"{layer.label(key, value)}: {text}")
 
-    def _check_finite(self, key: str, value: Any) -> None:
+    def _check_number(self, key: str, value: Any) -> None:
+        """Refuse what pydantic would take for a number: true for 1, infinity, not-a-number."""
+        if isinstance(value, bool) and key != "channels_last":
+            raise UsageError(f"{self.source[key][0].label(key, value)}: must not be true or false")
         for item in value if isinstance(value, list | tuple) else [value]:
             try:
                 finite = not isinstance(item, float | str) or math.isfinite(float(item))
@@ -208,16 +217,14 @@ class _Resolver:
                 raise UsageError(f"{self.source[key][0].label(key, value)}: must be finite")
 
     def _check_names(self, config: RunConfig) -> None:
-        from wash_bench.data.catalog import FOLDER_PREFIX, spec_of
+        from wash_bench.data.catalog import spec_of
+        from wash_bench.data.place import check_place
         from wash_bench.models.names import check_architecture
 
         training = config.training
         check_architecture(training.model)
         spec = spec_of(training.dataset)
-        if training.dataset.startswith(FOLDER_PREFIX):
-            folder = Path(training.dataset.removeprefix(FOLDER_PREFIX)).expanduser()
-            if not folder.is_dir():
-                raise UsageError(f"data set {training.dataset}: there is no folder {folder}")
+        check_place(training.dataset, training.data_dir)
         if not _DEVICE.fullmatch(training.device):
             hint = nearest(training.device, ["auto", "cpu", "cuda", "cuda:0", "mps"])
             raise UsageError(f"unknown device {training.device!r}: {hint}")
@@ -241,4 +248,6 @@ class _Resolver:
             if type(local[key]) is not bool:
                 label = self.source[key][0].label(key, local[key])
                 raise UsageError(f"{label}: must be true or false")
-        return local | {"out": Path(str(local["out"])).expanduser()}
+        if not isinstance(local["out"], str | Path):
+            raise UsageError(f"{self.source['out'][0].label('out', local['out'])}: must be a text")
+        return local | {"out": Path(local["out"]).expanduser()}

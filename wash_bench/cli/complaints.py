@@ -47,7 +47,8 @@ def range_text(field: FieldInfo) -> str:
     """What a field accepts, as ``a whole number, at least 1``."""
     annotation = getattr(field.annotation, "__name__", str(field.annotation))
     limits = limits_of(field)
-    return ", ".join([_KINDS.get(annotation, annotation), *([limits] if limits else [])])
+    kind = _KINDS.get(annotation.removesuffix(" | None"), annotation)
+    return ", ".join([kind, *([limits] if limits else [])])
 
 
 def limits_of(field: FieldInfo) -> str:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from wash_bench.cli.tables import size, span
@@ -68,8 +68,10 @@ class PlainDisplay(Display):
 
     def _print(self, progress: Progress) -> None:
         self.printed[progress.training] = self.clock()
-        self.stream.write(" ".join(line_of(progress).split()) + "\n")
-        self.stream.flush()
+        # A reader that went away (`| head`) must not end a training whose records still count.
+        with suppress(BrokenPipeError):
+            self.stream.write(" ".join(line_of(progress).split()) + "\n")
+            self.stream.flush()
 
 
 class LiveDisplay(Display):

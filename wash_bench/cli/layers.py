@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from wash_bench.registry import MethodEntry
 
 _WHAT = {int: "whole numbers", float: "numbers", str: "names"}
 
@@ -79,3 +82,20 @@ def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
             except UsageError as error:
                 raise UsageError(f"{layer.label('model_arg', text)}: {error}") from None
     return merged
+
+
+def origin(layers: Sequence[Layer], entry: MethodEntry, message: str) -> str:
+    """`` in FILE`` where a preset file's options alone make the method complain like this."""
+    from wash_bench.registry import make_method
+
+    for layer in layers:
+        given = layer.values.get("set", {})
+        if not layer.file or not isinstance(given, Mapping) or entry.name not in given:
+            continue
+        options = {key.replace("-", "_"): value for key, value in given[entry.name].items()}
+        try:
+            make_method(entry, options)
+        except UsageError as error:
+            if str(error) == message:
+                return f" in {layer.file}"
+    return ""

@@ -10,6 +10,12 @@ from wash_bench.errors import WashBenchError
 INTERRUPTED = 130
 
 
+class Interrupted(WashBenchError):
+    """Ctrl-C, with what the user should know about the state that it left."""
+
+    exit_code = INTERRUPTED
+
+
 def run_command(arguments: Sequence[str]) -> int:
     """Carry out one command line.
 
@@ -23,7 +29,12 @@ def run_command(arguments: Sequence[str]) -> int:
         from wash_bench.cli.app import app
 
         result = app(args=list(arguments), prog_name="wash-bench", standalone_mode=False)
+        if result == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+            raise Interrupted("interrupted")
         return result if isinstance(result, int) else 0
+    except Interrupted as error:
+        print(f"wash-bench: {error}", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
     except WashBenchError as error:
         return _tell(error, str(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):

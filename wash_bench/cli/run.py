@@ -42,9 +42,11 @@ def run(preset: str | None, **options: Any) -> None:
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
             _report(resolved.out)
     except KeyboardInterrupt:
-        message = "interrupted; all that is finished is kept, and the same command goes on from it"
-        typer.echo(f"wash-bench: {message}", err=True)
-        raise typer.Exit(130) from None
+        from wash_bench.cli.main import Interrupted
+
+        raise Interrupted(
+            "interrupted; all that is finished is kept, and the same command goes on from it"
+        ) from None
     for cell, reason in outcome.failed:
         typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
     if outcome.failed:

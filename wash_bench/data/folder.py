@@ -52,7 +52,8 @@ class ImageFiles(Dataset):
 
     def _random(self, image: Image.Image, seed: int) -> Image.Image:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            # torch.manual_seed would visit the back ends of all accelerators, at every image.
+            torch.default_generator.manual_seed(seed)
             box = RandomResizedCrop.get_params(image, list(_CROP_SCALE), list(_CROP_RATIO))
         return F.resized_crop(image, *box, [self.size, self.size])
 

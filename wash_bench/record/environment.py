@@ -7,9 +7,11 @@ import platform
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
@@ -40,6 +42,22 @@ def capture(device: str = "cpu") -> dict[str, str | int | float]:
         **{name: _version(name) for name in PACKAGES},
         **_torch(device),
     }
+
+
+def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of a training that began in one and goes on in another.
+
+    What differs reads "A, then B": the training's bits may be those of neither alone. The date is
+    that of the beginning, memory that of the last machine.
+    """
+    merged = dict(now)
+    for key, old in before.items():
+        last = str(old).rpartition(", then ")[2]
+        if key == "date" or last == str(now.get(key)):
+            merged[key] = old
+        elif key not in ("date", "memory_gib"):
+            merged[key] = f"{old}, then {now.get(key, '?')}"
+    return merged
 
 
 def _version(package: str) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wash_bench.config import SCHEMA_VERSION, RunConfig, fingerprint
 from wash_bench.core.method import Method
+from wash_bench.data.catalog import FOLDER_PREFIX
 
 _NOT_IDENTITY = {"data_dir"}
 _TRAINING_HOOKS = {"active", "after_step", "recipe", "start"}  # what decides how members train
@@ -45,6 +47,10 @@ def cell_of(
     """
     shared = config.training.model_dump(mode="json", exclude=_NOT_IDENTITY)
     shared |= {"device": device_type, "schema": SCHEMA_VERSION, "eval_every": config.eval_every}
+    name = shared["dataset"]
+    if name.startswith(FOLDER_PREFIX):  # one folder has many spellings, from here or elsewhere
+        path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().resolve()
+        shared["dataset"], name = f"{FOLDER_PREFIX}{path}", f"{FOLDER_PREFIX}{path.name}"
     evaluation = config.evaluation.model_dump(mode="json")
     rule = _training_rule(method) | {"source": source_hash}
     training = shared | {"seed": seed, "training_rule": rule}
@@ -52,7 +58,7 @@ def cell_of(
     cell = training | {"evaluation": evaluation, "method": method.name, "options": options}
     cell["source"] = source_hash
 
-    where = f"{config.training.model}-{config.training.dataset}-n{config.training.population}"
+    where = f"{config.training.model}-{name}-n{config.training.population}"
     tail = _file_name(f"{where}-s{seed}")
     return Cell(
         method.name,

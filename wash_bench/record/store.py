@@ -78,6 +78,7 @@ class TrainingFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events = path / "events.jsonl"
+        self.environment = path / "environment.json"
 
     @property
     def status(self) -> dict[str, Any]:
@@ -86,6 +87,10 @@ class TrainingFolder:
     def set_status(self, status: str, reason: str | None = None) -> None:
         """``running``, ``finished`` or ``failed`` with the reason."""
         write_json(self.path / "status.json", {"status": status, "reason": reason})
+
+    def environment_so_far(self) -> dict[str, Any]:
+        """Where the training ran up to its last checkpoint; empty if that is not known."""
+        return Store._read(self.environment) or {}
 
     def evaluation(self, evaluation_id: str) -> dict[str, Any] | None:
         """What was measured on the population under these evaluation settings, if it was."""

@@ -218,9 +218,16 @@ def _settings(cells: pd.DataFrame) -> list[str]:
     for variant, rows in cells.groupby("variant", sort=False):
         options: dict[str, Any] = json.loads(rows["options"].iloc[0])
         if options:
-            told = ", ".join(f"{key}={value}" for key, value in options.items())
+            told = " ".join(f"{key}={_as_typed(value)}" for key, value in options.items())
             parts.append(f"{str(variant).split(' (')[0]}: {told}")
     return [f"Options: {'; '.join(parts)}."] if parts else []
+
+
+def _as_typed(value: Any) -> str:
+    """An option's value as ``--set`` takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_as_typed, value))
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
 def _seeds(seeds: list[int]) -> str:

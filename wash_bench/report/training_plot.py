@@ -62,6 +62,8 @@ def draw(
             if place >= 2:
                 panel.set_xlabel("epoch")
                 panel.xaxis.get_major_locator().set_params(integer=True)
+        if means["epoch"].nunique() == 1:  # or the axis would show hundredths around one point
+            panel.set_xlim(0, 2 * float(means["epoch"].max()))
         _legend(figure, looks, curves)
     return figure
 

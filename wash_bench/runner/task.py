@@ -16,7 +16,7 @@ from wash_bench.config import SCHEMA_VERSION, RunConfig
 from wash_bench.core.method import Method, Site
 from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure, WashBenchError
-from wash_bench.record.environment import capture
+from wash_bench.record.environment import capture, continued
 from wash_bench.record.files import write_json
 from wash_bench.record.identity import Cell, cell_config
 from wash_bench.record.store import Store, TrainingFolder
@@ -180,7 +180,10 @@ def _train(
     if world.rank == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_json(folder.path / "training.json", _about(task, training))
-        write_json(folder.path / "environment.json", capture(str(setting.device)))
+        environment = capture(str(setting.device))
+        if state is not None:
+            environment = continued(folder.environment_so_far(), environment)
+        write_json(folder.environment, environment)
         folder.set_status("running")
     world.wait()
     notes = training.run()

@@ -70,21 +70,18 @@ class Training:
         self._first_step = 0
 
     def evaluator(self, population: Population | None = None) -> Evaluator:
-        """An evaluator whose re-estimation stream uses the recipes the members end with.
+        """An evaluator; its re-estimation stream uses the members' base recipes, so that it is
+        the same for every method, whatever augmentation a method trains with.
 
         Args:
             population: whose states it runs; this process's own by default.
         """
-        last = self.schedule.clock(self.schedule.steps - 1)
-        recipes = [
-            self.method.recipe(member, recipe, last) for member, recipe in enumerate(self.recipes)
-        ]
         return Evaluator(
             population or self.population,
             self.setting.data,
             self.setting.config.amp,
             self.seed,
-            recipes,
+            self.recipes,
         )
 
     def whole(self) -> Population | None:
