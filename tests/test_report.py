@@ -516,6 +516,15 @@ def test_caption_states_scale_seeds_machine(run, tmp_path):
     assert not any("±" in cell.text for row in table.rows for cell in row)
 
 
+def test_one_thread_is_no_plural(tmp_path):
+    write_cell(tmp_path, "wash", 0)
+    (path,) = (tmp_path / "trainings").glob("*/environment.json")
+    for threads, words in ((1, "1 thread a process"), (2, "2 threads a process")):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": threads}))
+        (table,) = main_tables(frames.load([tmp_path]))
+        assert words in " ".join(table.caption)
+
+
 def test_mixed_versions_in_one_table_are_said(tmp_path):
     for seed in range(2):
         write_cell(tmp_path, "wash", seed)
