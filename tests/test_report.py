@@ -590,6 +590,19 @@ def test_a_diverged_network_is_drawn_and_named(tmp_path):
     assert figure.axes[0].texts[0].get_text() == "barrier not finite"
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_legend_speaks_of_batchnorm_only_where_there_is_some(tmp_path, batch_norm):
+    write_cell(tmp_path, "wash", 0)
+    if not batch_norm:
+        (path,) = (tmp_path / "trainings").glob("*/barrier-*.csv")
+        table = pd.read_csv(path)
+        table[table["bn"] == "averaged"].to_csv(path, index=False)
+    (legend,) = dict(figures(frames.load([tmp_path])))["barrier"].legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert ("mean, BN averaged" in labels) == batch_norm
+    assert ("mean" in labels) != batch_norm
+
+
 def test_one_epoch_is_drawn_on_a_whole_axis(tmp_path):
     write_cell(tmp_path, "wash", 0, epochs=1)
     (path,) = (tmp_path / "trainings").glob("*/events.jsonl")
