@@ -516,6 +516,15 @@ def test_caption_states_scale_seeds_machine(run, tmp_path):
     assert not any("±" in cell.text for row in table.rows for cell in row)
 
 
+def test_one_thread_is_no_plural(tmp_path):
+    write_cell(tmp_path, "wash", 0)
+    (path,) = (tmp_path / "trainings").glob("*/environment.json")
+    for threads, words in ((1, "1 thread a process"), (2, "2 threads a process")):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": threads}))
+        (table,) = main_tables(frames.load([tmp_path]))
+        assert words in " ".join(table.caption)
+
+
 def test_mixed_versions_in_one_table_are_said(tmp_path):
     for seed in range(2):
         write_cell(tmp_path, "wash", seed)
@@ -579,6 +588,19 @@ def test_a_diverged_network_is_drawn_and_named(tmp_path):
     figure = dict(figures(records))["barrier"]
     figure.draw_without_rendering()
     assert figure.axes[0].texts[0].get_text() == "barrier not finite"
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_legend_speaks_of_batchnorm_only_where_there_is_some(tmp_path, batch_norm):
+    write_cell(tmp_path, "wash", 0)
+    if not batch_norm:
+        (path,) = (tmp_path / "trainings").glob("*/barrier-*.csv")
+        table = pd.read_csv(path)
+        table[table["bn"] == "averaged"].to_csv(path, index=False)
+    (legend,) = dict(figures(frames.load([tmp_path])))["barrier"].legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert ("mean, BN averaged" in labels) == batch_norm
+    assert ("mean" in labels) != batch_norm
 
 
 def test_one_epoch_is_drawn_on_a_whole_axis(tmp_path):

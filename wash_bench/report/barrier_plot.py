@@ -136,9 +136,11 @@ def _legend(figure: Figure, pairs: pd.DataFrame) -> None:
     grey = {"color": "#555555"}
     seeds = pairs["training_id"].nunique() / pairs["curve"].nunique()
     present = set(pairs["bn"])
-    ends = "members (open: re-estimated)" if "reestimated" in present else "members"
+    again = "reestimated" in present  # not so for a network without BatchNorm
+    ends = "members (open: re-estimated)" if again else "members"
+    mean = "mean, BN averaged" if again else "mean"
     handles = [
-        Line2D([], [], linestyle=SOLID, linewidth=1.7, **grey, label="mean, BN averaged"),
+        Line2D([], [], linestyle=SOLID, linewidth=1.7, **grey, label=mean),
         Line2D([], [], linestyle=DASHED, linewidth=1.7, **grey, label="mean, BN re-estimated"),
         Line2D(
             [],
@@ -150,7 +152,7 @@ def _legend(figure: Figure, pairs: pd.DataFrame) -> None:
         ),
         Line2D([], [], linestyle="none", marker="o", markersize=4, **grey, label=ends),
     ]
-    if "reestimated" not in present:
+    if not again:
         handles.pop(1)
     figure.legend(
         handles=handles,

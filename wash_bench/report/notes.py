@@ -180,7 +180,7 @@ def _machine(records: Records, cells: pd.DataFrame) -> str:
 
     machine = of("cpu") + (f", {of('cpu_cores')} cores" if of("cpu_cores") else "")
     if of("threads"):
-        machine += f", {of('threads')} threads a process"
+        machine += f", {of('threads')} thread{'' if of('threads') == '1' else 's'} a process"
     if of("device") not in ("", "cpu"):
         machine += f", {of('device')}"
     versions = [f"{COMPARED[key]} {of(key)}" for key in ("torch", "timm", "wash_bench") if of(key)]
