@@ -25,10 +25,10 @@ GRIDS = {
         "dart": [{"every": every, "warmup": w} for w in (0.2, 0.5) for every in (1, 2)],
     },
     "fashion-mnist": {
-        "wash": [{"p": p} for p in (0.05, 0.1, 0.02)],
-        "wash-opt": [{"p": p} for p in (0.05, 0.1, 0.02)],
-        "papa": [{"alpha": alpha} for alpha in (0.9, 0.8, 0.97)],
-        "dart": [{"every": 1, "warmup": w} for w in (0.2, 0.0, 0.4)],
+        "wash": [{"p": p} for p in (0.05, 0.1)],
+        "wash-opt": [{"p": p} for p in (0.05, 0.1)],
+        "papa": [{"alpha": alpha} for alpha in (0.9, 0.8)],
+        "dart": [{"every": every, "warmup": 0.2} for every in (1, 2)],
     },
 }
 SEEDS = {"digits": "100,101,102", "fashion-mnist": "100"}

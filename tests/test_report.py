@@ -512,7 +512,7 @@ def test_caption_states_scale_seeds_machine(run, tmp_path):
     write_cell(tmp_path, "wash", 4, train_limit=5000)
     (table,) = main_tables(frames.load([tmp_path]))
     assert "one seed (4): no interval" in " ".join(table.caption)
-    assert "(5,000 training images)" in " ".join(table.caption)
+    assert "(at most 5,000 training images)" in " ".join(table.caption)
     assert not any("±" in cell.text for row in table.rows for cell in row)
 
 

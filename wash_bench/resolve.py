@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LOCAL = {
     "out": "runs",
     "jobs": 1,
+    "procs": 1,
     "threads": 0,
     "download": False,
     "retry_failed": False,
@@ -44,7 +45,8 @@ class Resolved:
         entries: the methods, in the order of ``config.methods``.
         out: folder of the run's records.
         jobs: cells trained side by side.
-        threads: CPU threads a job (0: the cores divided by the jobs).
+        procs: processes that share each population.
+        threads: CPU threads a job or process (0: the cores divided by them).
         download: whether missing data may be downloaded.
         retry_failed: whether cells that failed before are trained again.
         report: whether the report is written at the end.
@@ -54,6 +56,7 @@ class Resolved:
     entries: list[MethodEntry]
     out: Path
     jobs: int
+    procs: int
     threads: int
     download: bool
     retry_failed: bool
@@ -238,7 +241,7 @@ class _Resolver:
 
     def _local(self, values: Mapping[str, Any]) -> dict[str, Any]:
         local = LOCAL | {key: values[key] for key in LOCAL if key in values}
-        for key, least in (("jobs", 1), ("threads", 0)):
+        for key, least in (("jobs", 1), ("procs", 1), ("threads", 0)):
             text = str(local[key])
             if not (text.isascii() and text.isdigit() and int(text) >= least):
                 label = self.source[key][0].label(key, text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wash_bench.cli.options import DEBUG, METHODS
+from wash_bench.cli.times import link_of, prediction, print_times
 
 if TYPE_CHECKING:
     from wash_bench.core.ledger import Ledger
@@ -79,6 +80,26 @@ def comm(
         str,
         typer.Option(metavar="[sgd|adamw]", help="Optimizer, whose state some methods send."),
     ] = "sgd",
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help="Bandwidth of a member's link, as 1Gbit or 100Mbit (a second): predicts the time "
+            "of the exchanges.",
+            show_default="no prediction",
+        ),
+    ] = None,
+    latency: Annotated[
+        str, typer.Option(metavar="TIME", help="Latency of a link, one way, as 0.5ms.")
+    ] = "0ms",
+    step_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Duration of a training step without exchanges, as 300ms: predicts the slow-down.",
+            show_default="no slow-down",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON list of objects (default: a table).")
     ] = False,
@@ -97,6 +118,7 @@ def comm(
     size = _whole("--image-size", image_size)
     n_steps = _whole("--steps", steps)
     epoch_steps = _whole("--steps-per-epoch", steps_per_epoch)
+    link, step_seconds = link_of(bandwidth, latency, step_time)
     resolved = resolve(
         None,
         None,
@@ -134,7 +156,11 @@ def comm(
     rows = []
     for entry in resolved.entries:
         made = make_method(entry, resolved.config.set.get(entry.name, {}))
-        rows.append(_account(made, site, bill(made, site, schedule), n_steps))
+        ledger = bill(made, site, schedule)
+        row = _account(made, site, ledger, n_steps)
+        if link is not None:
+            row |= prediction(ledger, n_steps, link, step_seconds)
+        rows.append(row)
     if as_json:
         import json
 
@@ -202,3 +228,5 @@ def _print(rows: list[dict[str, Any]], model: str) -> None:
         "are drawn."
     )
     print_rows(headings, table, right=headings[1:-1])
+    if "exchange_seconds_per_step" in first:
+        print_times(rows)

@@ -23,7 +23,10 @@ STYLES = {"training": "cyan", "evaluating": "blue", "finished": "green", "failed
 
 
 class Display(AbstractContextManager["Display"]):
-    """Takes progress from any thread; used as a context for as long as the run lasts."""
+    """Takes progress from any thread; used as a context for as long as the run lasts.
+
+    By itself it shows nothing, as is right for a process that leaves telling to rank 0.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[str, Progress] = {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import UsageError, WashBenchError
 
 INTERRUPTED = 130
+_arguments: list[str] = []
 
 
 class Interrupted(WashBenchError):
@@ -23,6 +25,7 @@ def run_command(arguments: Sequence[str]) -> int:
         The exit code: 0, 1 for failures, 2 for mistakes in what was asked, 130 after Ctrl-C.
     """
     debug = "--debug" in arguments
+    _arguments[:] = arguments
     try:
         import typer
 
@@ -53,7 +56,17 @@ def run_command(arguments: Sequence[str]) -> int:
         return _tell(error, text, 1, debug)
 
 
+def current_arguments() -> list[str]:
+    """The command line that is being carried out."""
+    return list(_arguments)
+
+
 def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":  # one of several processes under torchrun
+        if code == UsageError.exit_code:
+            return code  # the same for all of them: rank 0 tells it
+        text = f"rank {rank}: {text}"
     if debug:
         import traceback
 

@@ -144,8 +144,10 @@ RUN_OPTIONS = (
     Opt("channels_last", bool, "Keep convolution weights channels-last (faster).", MACHINE,
         default="yes", off="--no-channels-last"),
     Opt("jobs", int, "Trainings side by side on this machine.", MACHINE, "J", "1"),
-    Opt("threads", int, "CPU threads of each job (0: the cores divided by the jobs).", MACHINE,
-        "THREADS", "0"),
+    Opt("procs", int, "Processes that share each population, at most N; torchrun starts them on "
+        "several machines.", MACHINE, "R", "1"),
+    Opt("threads", int, "CPU threads of each job or process (0: the cores divided by them).",
+        MACHINE, "THREADS", "0"),
     Opt("out", str, "Folder of the records; what is finished there is not trained again.", RECORD,
         "DIR", "runs"),
     Opt("checkpoint_every", int, "Epochs between checkpoints, from which a killed run goes on.",

@@ -23,24 +23,31 @@ def run(preset: str | None, **options: Any) -> None:
     """
     debug = bool(options["debug"])
     resolved = resolved_run(preset, options)
+    if resolved.procs > 1 and "RANK" not in os.environ:
+        raise typer.Exit(_in_processes(resolved))
     try:
-        from wash_bench.cli.display import display_for
+        from wash_bench.cli.display import Display, display_for
+        from wash_bench.distributed.group import joined
         from wash_bench.runner.experiment import run_experiment
 
-        with display_for(sys.stdout) as display:
-            outcome = run_experiment(
-                resolved.config,
-                resolved.entries,
-                resolved.out,
-                jobs=resolved.jobs,
-                threads=resolved.threads,
-                download=resolved.download,
-                retry_failed=resolved.retry_failed,
-                debug=debug,
-                observer=display,
-            )
-        if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
-            _report(resolved.out)
+        with joined(resolved.config.training.device) as world:
+            with display_for(sys.stdout) if world.rank == 0 else Display() as display:
+                outcome = run_experiment(
+                    resolved.config,
+                    resolved.entries,
+                    resolved.out,
+                    jobs=resolved.jobs,
+                    threads=resolved.threads,
+                    download=resolved.download,
+                    retry_failed=resolved.retry_failed,
+                    debug=debug,
+                    observer=display,
+                    world=world,
+                )
+            if world.rank:
+                return
+            if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
+                _report(resolved.out)
     except KeyboardInterrupt:
         from wash_bench.cli.main import Interrupted
 
@@ -52,6 +59,19 @@ def run(preset: str | None, **options: Any) -> None:
     if outcome.failed:
         typer.echo("wash-bench: failed cells are kept; --retry-failed trains them again", err=True)
         raise typer.Exit(1)
+
+
+def _in_processes(resolved: Resolved) -> int:
+    """Start this command line again in ``--procs`` processes; their exit code."""
+    from wash_bench.cli.main import current_arguments
+    from wash_bench.distributed.launch import launch
+    from wash_bench.distributed.spread import Spread
+
+    Spread(resolved.config.training.population, resolved.procs)  # refuses too many
+    if not resolved.threads:
+        cores = os.cpu_count() or 1
+        limit_threads(max(1, cores // resolved.procs))
+    return launch(resolved.procs, current_arguments())
 
 
 def resolved_run(preset: str | None, options: dict[str, Any]) -> Resolved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wash_bench.config import fingerprint
 from wash_bench.data.catalog import FOLDER_PREFIX
 from wash_bench.errors import UsageError
 
@@ -30,3 +31,16 @@ def check_place(dataset: str, data_dir: str | None) -> None:
                 f"data set {dataset}: there is no folder {root / part}; "
                 "a data set needs train/ and val/"
             )
+
+
+def content_of(root: Path) -> str:
+    """A fingerprint of the images of a folder: the names and sizes of its files.
+
+    The files are not read: a picture that is replaced by another of the same name and size in
+    bytes goes unnoticed.
+    """
+    files = (path for part in ("train", "val") for path in (root / part).rglob("*"))
+    listed = sorted(
+        (path.relative_to(root).as_posix(), path.stat().st_size) for path in files if path.is_file()
+    )
+    return fingerprint(listed)

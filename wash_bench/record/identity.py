@@ -34,7 +34,12 @@ class Cell:
 
 
 def cell_of(
-    config: RunConfig, device_type: str, method: Method, source_hash: str | None, seed: int
+    config: RunConfig,
+    device_type: str,
+    method: Method,
+    source_hash: str | None,
+    seed: int,
+    content: str | None = None,
 ) -> Cell:
     """The cell of ``method`` at ``seed``.
 
@@ -44,6 +49,7 @@ def cell_of(
         method: the method with its options.
         source_hash: hash of the file of a method that is not ours, else None.
         seed: the run's seed.
+        content: fingerprint of an image folder's files, None for other data sets.
     """
     shared = config.training.model_dump(mode="json", exclude=_NOT_IDENTITY)
     shared |= {"device": device_type, "schema": SCHEMA_VERSION, "eval_every": config.eval_every}
@@ -51,6 +57,7 @@ def cell_of(
     if name.startswith(FOLDER_PREFIX):  # one folder has many spellings, from here or elsewhere
         path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().resolve()
         shared["dataset"], name = f"{FOLDER_PREFIX}{path}", f"{FOLDER_PREFIX}{path.name}"
+        shared["content"] = content
     evaluation = config.evaluation.model_dump(mode="json")
     rule = _training_rule(method) | {"source": source_hash}
     training = shared | {"seed": seed, "training_rule": rule}

@@ -46,11 +46,13 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     first = cells.iloc[0]
     finished = cells[cells["status"] == "finished"]
     data = f"data set {first['dataset']}"
-    data += (
-        f" ({first['train_limit']:,} training images)"
-        if first["train_limit"]
-        else " (all training images)"
-    )
+    counted = finished["train_images"].max() if "train_images" in finished else math.nan
+    if not math.isnan(counted):
+        data += f" ({counted:,.0f} training images)"
+    elif first["train_limit"]:
+        data += f" (at most {first['train_limit']:,} training images)"
+    else:
+        data += " (all training images)"
     if first["image_size"]:
         data += f" at {first['image_size']} px"
     model = f"model {first['model']}"

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from wash_bench.config import RunConfig, fingerprint
+from wash_bench.data.catalog import FOLDER_PREFIX
+from wash_bench.data.place import content_of
 from wash_bench.distributed.group import agree
 from wash_bench.distributed.spread import Spread
 from wash_bench.distributed.world import LocalWorld, World
@@ -42,11 +44,14 @@ class Outcome:
 def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[Task]:
     """The trainings of an experiment, seeds outside, methods with one rule together."""
     device = resolve_device(config.training.device).type
+    dataset, content = config.training.dataset, None
+    if dataset.startswith(FOLDER_PREFIX):  # images may have been added since the last run
+        content = content_of(Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser())
     groups: dict[str, list[tuple[Cell, MethodEntry]]] = {}
     for seed in config.seeds:
         for entry in entries:
             method = make_method(entry, config.set.get(entry.name, {}))
-            cell = cell_of(config, device, method, entry.source_hash, seed)
+            cell = cell_of(config, device, method, entry.source_hash, seed, content)
             groups.setdefault(cell.training_id, []).append((cell, entry))
     return [
         Task(config, tuple(cell for cell, _ in group), tuple(entry for _, entry in group))
@@ -101,7 +106,6 @@ def run_experiment(
                 todo = _open_part(task, store, retry_failed, outcome, observer)
                 if todo:
                     open_tasks.append(todo)
-                    observer(todo.progress("waiting", epochs=config.training.epochs))
         open_tasks = world.share(open_tasks)
         if open_tasks:
             work = Work(store, download, debug, threads or max(1, torch.get_num_threads() // jobs))

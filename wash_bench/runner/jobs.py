@@ -51,6 +51,7 @@ def here(tasks: list[Task], work: Work, world: World, observer: Observer) -> Ite
     else:
         world.wait()
         setting = Setting.of(tasks[0].config.training)
+    _tell_waiting(tasks, observer)
     for task in tasks:
         yield perform(task, work.store, setting, world, observer, debug=work.debug)
 
@@ -62,6 +63,7 @@ def side_by_side(tasks: list[Task], work: Work, jobs: int, observer: Observer) -
         WashBenchError: the machine failed in one of them; the others are stopped.
     """
     _checked(tasks[0], work)  # refuse here what cannot work
+    _tell_waiting(tasks, observer)
     context = multiprocessing.get_context("spawn")
     todo, reports = context.Queue(), context.Queue()
     for task in tasks:
@@ -91,6 +93,11 @@ def side_by_side(tasks: list[Task], work: Work, jobs: int, observer: Observer) -
             if left:
                 worker.terminate()
             worker.join()
+
+
+def _tell_waiting(tasks: list[Task], observer: Observer) -> None:
+    for task in tasks:
+        observer(task.progress("waiting", epochs=task.config.training.epochs))
 
 
 def _checked(task: Task, work: Work) -> Setting:

@@ -95,6 +95,7 @@ def _costs(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
     return {
         "parameters": population.layout.size,
         "steps": steps,
+        "train_images": training.setting.data.train_size,
         "sent_values_per_step": ledger.sent_values / steps,
         "sent_values_total": ledger.sent_values,
         "sent_bytes_total": ledger.sent_bytes,

@@ -116,6 +116,8 @@ def machine_failures(root: Path) -> Iterator[None]:
     """Turn what the machine refuses into one line that says what to do."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # the reader of the output went away
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise WashBenchError(
