@@ -210,8 +210,7 @@ class Wash(Method):
         coordinates = draw_coordinates(rng, pieces)
         sources = draw_permutations(rng, len(coordinates), exchange.n, self.options.permutation)
         coordinates, sources = torch.from_numpy(coordinates), torch.from_numpy(sources)
-        for rows, content in tensors:
-            exchange.permute_(rows, coordinates, sources, content)
+        exchange.permute_(tensors, coordinates, sources)
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         if site.n < 2 or not self.due(clock):

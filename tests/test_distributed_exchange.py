@@ -19,21 +19,22 @@ def _rows(seed: int) -> torch.Tensor:
     return torch.randn(N, D, generator=torch.Generator().manual_seed(seed))
 
 
-def _shuffle(exchange, rows: torch.Tensor, step: int) -> None:
+def _shuffle(exchange, tensors: list[tuple[torch.Tensor, str]], step: int) -> None:
     rng = exchange.stream("shuffle", step)
     coordinates = draw_coordinates(rng, [(0, D, 0.3)])
     sources = draw_permutations(rng, len(coordinates), N)
-    exchange.permute_(rows, torch.from_numpy(coordinates), torch.from_numpy(sources))
+    exchange.permute_(tensors, torch.from_numpy(coordinates), torch.from_numpy(sources))
 
 
 def _all_kinds(exchange, members: range) -> dict[str, torch.Tensor]:
     """Every collective on this process's rows."""
     mine = slice(members.start, members.stop)
     results = {"mean": exchange.mean(_rows(1)[mine])[None].expand(len(members), D)}
-    shuffled = _rows(2)[mine].clone()
+    shuffled, momentum = _rows(2)[mine].clone(), _rows(12)[mine].clone()
     for step in range(5):
-        _shuffle(exchange, shuffled, step)
+        _shuffle(exchange, [(shuffled, "weights"), (momentum, "optimizer")], step)
     results["permute"] = shuffled
+    results["permute together"] = momentum
     copies = _rows(3)[mine].clone()
     exchange.broadcast_(copies, 3)
     results["broadcast"] = copies

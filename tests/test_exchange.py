@@ -28,7 +28,7 @@ def test_permute_equals_the_loop_and_counts_moved_values(n, d, data):
 
     exchange = LocalExchange(n, seed=0)
     exchange.permute_(
-        rows,
+        [(rows, "weights")],
         torch.tensor(coordinates, dtype=torch.int64),
         torch.tensor(sources, dtype=torch.int64).reshape(-1, n),
     )

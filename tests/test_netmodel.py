@@ -41,6 +41,12 @@ def test_time_of_one_collective(charge, seconds: float) -> None:
     assert predict(_ledger(4, charge), 1, NETWORK).seconds == pytest.approx(seconds)
 
 
+def test_what_one_shuffle_moves_travels_in_one_message() -> None:
+    charges = (charge_permute(400, "weights"), charge_permute(400, "optimizer"))
+    found = predict(_ledger(4, *charges), 1, NETWORK)
+    assert found.seconds == pytest.approx(3 * 1e-3 + 200 * 4 / 1e6)
+
+
 def test_slowdown_and_the_bandwidth_of_one_per_cent() -> None:
     ledger = _ledger(2, *[charge_mean(2, 1000)] * 10)  # 10 events in 100 steps
     found = predict(ledger, 100, NETWORK, step_seconds=0.5)

@@ -45,11 +45,14 @@ class Exchange(Protocol):
         ...
 
     def permute_(
-        self, rows: Tensor, coordinates: Tensor, sources: Tensor, content: Content = "weights"
+        self,
+        tensors: Sequence[tuple[Tensor, Content]],
+        coordinates: Tensor,
+        sources: Tensor,
     ) -> None:
-        """Shuffle chosen coordinates of ``rows`` (N, D) in place; all-to-all.
+        """Shuffle chosen coordinates of tensors (N, D) in place, all by one shuffle; all-to-all.
 
-        Member n receives, at ``coordinates[k]``, the value of member ``sources[k, n]``; every
+        Member n receives, at ``coordinates[k]``, the values of member ``sources[k, n]``; every
         row of ``sources`` (K, N) is a permutation of 0..N-1. Values that stay are not sent.
         """
         ...
@@ -86,15 +89,21 @@ class LocalExchange:
         return rows.mean(dim=0)
 
     def permute_(
-        self, rows: Tensor, coordinates: Tensor, sources: Tensor, content: Content = "weights"
+        self,
+        tensors: Sequence[tuple[Tensor, Content]],
+        coordinates: Tensor,
+        sources: Tensor,
     ) -> None:
         moved = int((sources != torch.arange(self.n)).sum())
-        self.ledger.add(charge_permute(moved, content, rows.element_size()))
+        for rows, content in tensors:
+            self.ledger.add(charge_permute(moved, content, rows.element_size()))
         if moved == 0:
             return
-        coordinates = coordinates.to(rows.device)
-        values_NK = rows.index_select(1, coordinates)
-        rows.index_copy_(1, coordinates, values_NK.gather(0, sources.T.to(rows.device)))
+        device = tensors[0][0].device
+        coordinates, sources_NK = coordinates.to(device), sources.T.to(device)
+        for rows, _ in tensors:
+            values_NK = rows.index_select(1, coordinates)
+            rows.index_copy_(1, coordinates, values_NK.gather(0, sources_NK))
 
     def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
         self.ledger.add(charge_broadcast(self.n, rows.shape[1], content, rows.element_size()))

@@ -65,44 +65,47 @@ class DistributedExchange:
         return total_D.div_(self.n)
 
     def permute_(
-        self, rows: Tensor, coordinates: Tensor, sources: Tensor, content: Content = "weights"
+        self,
+        tensors: Sequence[tuple[Tensor, Content]],
+        coordinates: Tensor,
+        sources: Tensor,
     ) -> None:
         moved = int((sources != torch.arange(self.n)).sum())
-        self.ledger.add(charge_permute(moved, content, rows.element_size()))
+        for rows, content in tensors:
+            self.ledger.add(charge_permute(moved, content, rows.element_size()))
         if moved:
-            self._route(rows, coordinates, sources)
+            self._route([rows for rows, _ in tensors], coordinates, sources)
 
-    def _route(self, rows: Tensor, coordinates: Tensor, sources: Tensor) -> None:
+    def _route(self, tensors: list[Tensor], coordinates: Tensor, sources: Tensor) -> None:
         """Send every value to the rank of the member that receives it; all ranks call this.
 
-        Sender and receiver list the values that pass between them in the same order: by
-        receiving member, then by coordinate.
+        Sender and receiver list the values that pass between them in the same order: by tensor,
+        then by receiving member, then by coordinate.
         """
         first = self.members.start
+        device = tensors[0].device
         ranks = range(self.spread.ranks)
         origin = self._owner[sources]  # (K, N): the rank that each member's value comes from
         outgoing, out_sizes = [], []
         for rank in ranks:
             theirs = self.spread.members(rank)
             member, k = (origin[:, theirs.start : theirs.stop] == self.rank).T.nonzero().T
-            source = sources[k, member + theirs.start] - first
-            outgoing.append(self._pick(rows, source, coordinates[k]))
-            out_sizes.append(len(k))
+            row = (sources[k, member + theirs.start] - first).to(device)
+            where = coordinates[k].to(device)
+            outgoing += [rows[row, where] for rows in tensors]
+            out_sizes.append(len(k) * len(tensors))
         mine = origin[:, first : self.members.stop]
         places = [(mine == rank).T.nonzero().T for rank in ranks]
-        in_sizes = [member.shape[0] for member, _ in places]
+        in_sizes = [member.shape[0] * len(tensors) for member, _ in places]
 
         values = torch.cat(outgoing)
         received = values.new_empty(sum(in_sizes))
         dist.all_to_all_single(received, values, in_sizes, out_sizes)
-        self.link_bytes += (sum(out_sizes) - out_sizes[self.rank]) * rows.element_size()
-        member = torch.cat([member for member, _ in places]).to(rows.device)
-        where = coordinates[torch.cat([k for _, k in places])].to(rows.device)
-        rows[member, where] = received
-
-    @staticmethod
-    def _pick(rows: Tensor, member: Tensor, coordinate: Tensor) -> Tensor:
-        return rows[member.to(rows.device), coordinate.to(rows.device)]
+        self.link_bytes += (sum(out_sizes) - out_sizes[self.rank]) * values.element_size()
+        for part, (member, k) in zip(received.split(in_sizes), places, strict=True):
+            row, where = member.to(device), coordinates[k].to(device)
+            for rows, block in zip(tensors, part.chunk(len(tensors)), strict=False):
+                rows[row, where] = block
 
     def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
         self.ledger.add(charge_broadcast(self.n, rows.shape[1], content, rows.element_size()))

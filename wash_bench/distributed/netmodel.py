@@ -89,11 +89,14 @@ def predict(
         network: the members' links.
         step_seconds: duration of a step without exchanges.
     """
-    events = {key: (tally, key[0]) for key, tally in ledger.tallies.items()}
-    latency = sum(
-        tally.events * rounds(kind, ledger.n) * network.latency for tally, kind in events.values()
-    )
-    payload = sum(longest_chain_bytes(kind, tally, ledger.n) for tally, kind in events.values())
+    tallies = ledger.tallies
+    latency = payload = 0.0
+    for (kind, content), tally in tallies.items():
+        payload += longest_chain_bytes(kind, tally, ledger.n)
+        # Weights and optimizer state that one shuffle moves travel in one message.
+        rides = (kind, content) == ("permute", "optimizer") and ("permute", "weights") in tallies
+        if not rides:
+            latency += tally.events * rounds(kind, ledger.n) * network.latency
     latency, load = latency / steps, payload * network.framing / steps
     transfer = load / network.bandwidth
     if step_seconds is None:
