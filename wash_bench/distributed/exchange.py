@@ -25,6 +25,7 @@ from wash_bench.core.ledger import (
     charge_permute,
 )
 from wash_bench.distributed.spread import Spread
+from wash_bench.distributed.tree import copies
 from wash_bench.seeds import numpy_stream
 
 # Shapes. N: members of the population, M: members of this rank, D: coordinates, K: chosen ones.
@@ -40,7 +41,8 @@ class DistributedExchange:
     Attributes:
         members: the global indices of this rank's members.
         link_bytes: payload that this rank has sent to other ranks: of an all-reduce
-            2 (R-1)/R vectors (ring), of an all-to-all the values for other ranks.
+            2 (R-1)/R vectors (ring), of an all-to-all the values for other ranks, of a broadcast
+            what it hands on in gloo's tree. Tests hold it against the kernel's counters.
     """
 
     def __init__(self, n: int, seed: int) -> None:
@@ -113,8 +115,8 @@ class DistributedExchange:
         row = rows[0].clone()
         if owner == self.rank:
             row = rows[source - self.members.start].clone()
-            # A tree or a chain: R - 1 copies cross the network in all, counted at the source.
-            self.link_bytes += (self.spread.ranks - 1) * row.nbytes
+        ranks = self.spread.ranks
+        self.link_bytes += copies((self.rank - owner) % ranks, ranks) * row.nbytes
         dist.broadcast(row, owner)
         rows.copy_(row.expand_as(rows))
 

@@ -1,11 +1,20 @@
 """From what is sent to how long it takes: the alpha-beta model of a collective's time.
 
-A message of m bytes takes alpha + m / beta seconds, alpha the latency and beta the bandwidth of a
-member's link, which sends and receives at the same time (full duplex). A collective is a chain of
-such messages (Thakur et al. 2005, "Optimization of collective communication operations in
-MPICH"): a ring all-reduce of N members has 2 (N-1) rounds of m / N bytes, an all-to-all N - 1
-rounds, a ring all-gather N - 1 rounds of m bytes, a broadcast ceil(log2 N) rounds of m bytes, a
-fetch one round. Members are on machines of their own; exchanges do not overlap with computing.
+A message of m bytes takes m / beta seconds beside its latency, beta being the bandwidth of a
+member's link, which sends and receives at the same time (full duplex), and a collective is a
+chain of messages (Thakur et al. 2005, "Optimization of collective communication operations in
+MPICH"). Rounds and chains are those of gloo as measured (benchmarks/results/network_time.md):
+
+- Before a message moves, its receiver says that it is ready: two latencies a message that nobody
+  could announce before, one where the receiver has waited since the start.
+- mean: a ring all-reduce, 2 (N-1) rounds of m / N bytes. gather: a ring, N - 1 rounds of m bytes.
+- permute: an all-to-all whose messages are all under way at once. fetch: one message.
+- broadcast: a binomial tree whose senders share their link among all their copies.
+
+The model leaves out what processors do (packing, adding up, the kernel's network stack), waiting
+for a slower member, TCP's start and losses, and the bound that gloo sets on a fast link of long
+latency: two segments of at most 1 MiB under way. NCCL's latencies are not measured. Members are on
+machines of their own; exchanges do not overlap with computing.
 """
 
 from __future__ import annotations
@@ -15,6 +24,7 @@ import re
 from dataclasses import dataclass
 
 from wash_bench.core.ledger import Ledger, Tally
+from wash_bench.distributed.tree import depth, serial_copies
 from wash_bench.errors import UsageError
 
 # Ethernet, IP and TCP headers with timestamps: 66 bytes around at most 1,448 of payload, and 24
@@ -60,21 +70,23 @@ class Prediction:
         return self.latency_seconds + self.transfer_seconds
 
 
-def rounds(kind: str, n: int) -> int:
-    """Messages that follow one another in a collective of ``n`` members."""
+def latencies(kind: str, n: int) -> int:
+    """One-way latencies that follow one another in a collective of ``n`` members."""
+    if n == 1:
+        return 0
     return {
-        "mean": 2 * (n - 1),
-        "permute": n - 1,
-        "gather": n - 1,
-        "broadcast": math.ceil(math.log2(n)) if n > 1 else 0,
-        "fetch": 1,
+        "mean": 4 * (n - 1),
+        "permute": 2,
+        "gather": 2 * (n - 1),
+        "broadcast": 1 + depth(n),
+        "fetch": 2,
     }[kind]
 
 
 def longest_chain_bytes(kind: str, tally: Tally, n: int) -> float:
     """Payload bytes that one link carries after another, over all events of a tally."""
-    if kind == "broadcast":  # every round sends the whole message
-        return tally.wire_bytes / max(1, n - 1) * rounds(kind, n)
+    if kind == "broadcast":
+        return tally.wire_bytes / max(1, n - 1) * serial_copies(n)
     return tally.wire_bytes / n
 
 
@@ -96,7 +108,7 @@ def predict(
         # Weights and optimizer state that one shuffle moves travel in one message.
         rides = (kind, content) == ("permute", "optimizer") and ("permute", "weights") in tallies
         if not rides:
-            latency += tally.events * rounds(kind, ledger.n) * network.latency
+            latency += tally.events * latencies(kind, ledger.n) * network.latency
     latency, load = latency / steps, payload * network.framing / steps
     transfer = load / network.bandwidth
     if step_seconds is None:
