@@ -96,6 +96,11 @@ def test_python_dash_m():
         (["run", "--out", "empty.py"], "not a folder"),
         (["run", "--out", "empty.py/deep"], "not a folder"),
         (["plan", "--epochs", "0"], "at least 1"),
+        (["run", "--shard", "4/3"], "--shard 4/3"),
+        (["run", "--shard", "half"], "--shard half"),
+        (["run", "--stale", "9"], "at least 10"),
+        (["run", "--worker", "--shard", "1/2"], "--shard and --worker"),
+        (["run", "--worker", "--jobs", "2"], "--jobs"),
         (["comm", "--steps", "0"], "--steps 0"),
         (["comm", "--num-classes", "x"], "--num-classes x"),
         (["comm", "--population", "1"], "at least 2"),
@@ -130,7 +135,7 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def outcome(failed=()):
-    return SimpleNamespace(finished=["a"], cached=[], failed=list(failed))
+    return SimpleNamespace(finished=["a"], cached=[], failed=list(failed), elsewhere=[])
 
 
 def stand_in(monkeypatch, result):
@@ -165,12 +170,16 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
     assert config.methods == ("wash", "papa") == tuple(entry.name for entry in entries)
     assert folder == out
     del keywords["observer"]
+    assert keywords.pop("world").ranks == 1
     assert keywords == {
         "jobs": 2,
         "threads": 0,
         "download": True,
         "retry_failed": False,
         "debug": False,
+        "shard": (1, 1),
+        "worker": False,
+        "stale": 120,
     }
     assert calls[1] == ("report", [out], out / "report")
 

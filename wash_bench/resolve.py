@@ -14,23 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.cli.layers import Layer, merge_model_args, origin, parse_list
+from wash_bench.cli.local import LOCAL, local_options
 from wash_bench.cli.presets import DEFAULT_PRESET, find_preset, read_preset
+from wash_bench.core.names import OVERLAP
 from wash_bench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from wash_bench.config import RunConfig
     from wash_bench.registry import MethodEntry
-
-LOCAL = {
-    "out": "runs",
-    "jobs": 1,
-    "procs": 1,
-    "threads": 0,
-    "download": False,
-    "retry_failed": False,
-    "report": True,
-}
-"""Options that say how a run is carried out and do not change what it finds, with defaults."""
 
 _LISTS = {"methods": str, "method": str, "seeds": int, "milestones": float}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -47,6 +38,9 @@ class Resolved:
         jobs: cells trained side by side.
         procs: processes that share each population.
         threads: CPU threads a job or process (0: the cores divided by them).
+        worker: whether the run folder is shared with other workers.
+        stale: seconds after which a worker that gives no sign of life is replaced.
+        shard: (i, k): the i-th, from 1, of k shares of the trainings.
         download: whether missing data may be downloaded.
         retry_failed: whether cells that failed before are trained again.
         report: whether the report is written at the end.
@@ -58,6 +52,9 @@ class Resolved:
     jobs: int
     procs: int
     threads: int
+    worker: bool
+    stale: int
+    shard: tuple[int, int]
     download: bool
     retry_failed: bool
     report: bool
@@ -125,7 +122,7 @@ class _Resolver:
         values["set"] = self._set(entries)
         config = self._config(preset, values)
         self._check_names(config)
-        return Resolved(config, entries, **self._local(values))
+        return Resolved(config, entries, **local_options(values, self._label))
 
     def _check_keys(self, layer: Layer) -> None:
         for key in layer.values:
@@ -160,10 +157,12 @@ class _Resolver:
             if not isinstance(given, Mapping | list | tuple):
                 raise UsageError(f"set{where}: write it as set.METHOD.OPTION = VALUE")
             tables = given if isinstance(given, Mapping) else parse_set(list(map(str, given)))
-            for method, options in tables.items():
+            # NAME's options hold for NAME+overlap too, whose own come after them and win.
+            for method, options in sorted(tables.items(), key=lambda item: OVERLAP in item[0]):
                 if not isinstance(options, Mapping):
                     raise UsageError(f"set.{method}{where}: write it as set.METHOD.OPTION = VALUE")
-                if method not in running:
+                meant = [name for name in running if method in (name, name.removesuffix(OVERLAP))]
+                if not meant:
                     names = {*method_names(), *running}
                     if method not in names:
                         raise UsageError(
@@ -175,9 +174,10 @@ class _Resolver:
                         f"--set {method}.{next(iter(options), '')}: this run has no method "
                         f"{method!r}; it has {', '.join(running)}"
                     )
-                merged.setdefault(method, {}).update(
-                    {key.replace("-", "_"): value for key, value in options.items()}
-                )
+                for name in meant:
+                    merged.setdefault(name, {}).update(
+                        {key.replace("-", "_"): value for key, value in options.items()}
+                    )
         for name, entry in running.items():
             try:
                 make_method(entry, merged.get(name, {}))
@@ -239,18 +239,5 @@ class _Resolver:
                 f"of {training.dataset}: give a smaller one"
             )
 
-    def _local(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        local = LOCAL | {key: values[key] for key in LOCAL if key in values}
-        for key, least in (("jobs", 1), ("procs", 1), ("threads", 0)):
-            text = str(local[key])
-            if not (text.isascii() and text.isdigit() and int(text) >= least):
-                label = self.source[key][0].label(key, text)
-                raise UsageError(f"{label}: must be a whole number, at least {least}")
-            local[key] = int(text)
-        for key in ("download", "retry_failed", "report"):
-            if type(local[key]) is not bool:
-                label = self.source[key][0].label(key, local[key])
-                raise UsageError(f"{label}: must be true or false")
-        if not isinstance(local["out"], str | Path):
-            raise UsageError(f"{self.source['out'][0].label('out', local['out'])}: must be a text")
-        return local | {"out": Path(local["out"]).expanduser()}
+    def _label(self, key: str, value: Any) -> str:
+        return self.source[key][0].label(key, value)

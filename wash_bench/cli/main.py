@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from wash_bench.errors import UsageError, WashBenchError
 
 INTERRUPTED = 130
+LAUNCHED = "WASH_BENCH_LAUNCHER"  # set in the processes of --procs
+LINGER = 10.0  # seconds
 _arguments: list[str] = []
 
 
@@ -36,13 +39,11 @@ def run_command(arguments: Sequence[str]) -> int:
             raise Interrupted("interrupted")
         return result if isinstance(result, int) else 0
     except Interrupted as error:
-        print(f"wash-bench: {error}", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+        return _tell_interrupted(str(error))
     except WashBenchError as error:
         return _tell(error, str(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):
-        print("wash-bench: interrupted", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+        return _tell_interrupted("interrupted")
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as `| head` does: nothing to tell
         return 1
@@ -61,15 +62,24 @@ def current_arguments() -> list[str]:
     return list(_arguments)
 
 
+def _tell_interrupted(text: str) -> int:
+    if os.environ.get("LOCAL_RANK", "0") == "0" and LAUNCHED not in os.environ:
+        print(f"wash-bench: {text}", file=sys.stderr)  # noqa: T201
+    return INTERRUPTED
+
+
 def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
-    rank = os.environ.get("RANK", "0")
-    if rank != "0":  # one of several processes under torchrun
-        if code == UsageError.exit_code:
-            return code  # the same for all of them: rank 0 tells it
-        text = f"rank {rank}: {text}"
+    """Print the error; of the processes that torchrun started on a host, one does."""
+    rank, usage = os.environ.get("RANK", "0"), code == UsageError.exit_code
+    others = usage and os.environ.get("LOCAL_RANK", "0") != "0"  # it is the same for all of them
     if debug:
         import traceback
 
         traceback.print_exception(error)
-    print(f"wash-bench: error: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    if getattr(error, "told", others):
+        time.sleep(LINGER)  # the launcher ends all once the first has: let that be who tells
+        return code
+    if rank != "0" and not text.startswith("rank ") and not usage:
+        text = f"rank {rank}: {text}"
+    print(f"wash-bench: error: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
     return code

@@ -148,6 +148,12 @@ RUN_OPTIONS = (
         "several machines.", MACHINE, "R", "1"),
     Opt("threads", int, "CPU threads of each job or process (0: the cores divided by them).",
         MACHINE, "THREADS", "0"),
+    Opt("worker", bool, "Work beside other workers, on any hosts, that were given the same command "
+        "and share the run folder.", MACHINE, default="no", off="--no-worker"),
+    Opt("stale", int, "A worker that gives no sign of life for so long is replaced; at least 10.",
+        MACHINE, "SECONDS", "120"),
+    Opt("shard", str, "Only the i-th of k shares of the trainings, without a shared folder; "
+        "wash-bench report joins them.", MACHINE, "I/K", "1/1"),
     Opt("out", str, "Folder of the records; what is finished there is not trained again.", RECORD,
         "DIR", "runs"),
     Opt("checkpoint_every", int, "Epochs between checkpoints, from which a killed run goes on.",

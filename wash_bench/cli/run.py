@@ -43,22 +43,54 @@ def run(preset: str | None, **options: Any) -> None:
                     debug=debug,
                     observer=display,
                     world=world,
+                    shard=resolved.shard,
+                    worker=resolved.worker,
+                    stale=resolved.stale,
                 )
             if world.rank:
                 return
-            if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
+        if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
+            if not resolved.worker:
                 _report(resolved.out)
+            elif not outcome.elsewhere:
+                _report_once(resolved)
     except KeyboardInterrupt:
         from wash_bench.cli.main import Interrupted
 
         raise Interrupted(
             "interrupted; all that is finished is kept, and the same command goes on from it"
         ) from None
+    if outcome.elsewhere:
+        _tell_elsewhere(outcome.elsewhere)
     for cell, reason in outcome.failed:
         typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
     if outcome.failed:
         typer.echo("wash-bench: failed cells are kept; --retry-failed trains them again", err=True)
         raise typer.Exit(1)
+
+
+def _tell_elsewhere(cells: list[tuple[str, str]]) -> None:
+    who = "; ".join(sorted({who for _, who in cells}))
+    some = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
+    typer.echo(
+        f"Nothing left to take: {some} in the hands of other workers ({who}). The last of them "
+        "writes the report; if one dies, start this command again."
+    )
+
+
+def _report_once(resolved: Resolved) -> None:
+    """The report, by one of the workers that find everything done."""
+    from wash_bench.record.claims import REPORT, Claims
+
+    with Claims(resolved.out, resolved.stale) as claims:
+        claim = claims.take(REPORT)
+        if claim is None:
+            typer.echo(f"Report: another worker is writing {resolved.out / 'report'}")
+            return
+        try:
+            _report(resolved.out)
+        finally:
+            claims.release(claim)
 
 
 def _in_processes(resolved: Resolved) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from wash_bench.distributed.watch import Watch
+from wash_bench.distributed.watch import BROKEN, START, Watch
 from wash_bench.distributed.world import DistributedWorld, LocalWorld, World
 from wash_bench.errors import UsageError
 
@@ -54,46 +55,51 @@ def joined(device: str) -> Iterator[World]:
     if gpu:
         torch.cuda.set_device(local_device("cuda"))
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=COLLECTIVE_TIMEOUT)
+        store, rank, ranks = next(dist.rendezvous("env://", timeout=timedelta(seconds=START)))
+        watch = Watch(rank, ranks)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the other processes: {error}") from error
-    watch = Watch()
     try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpu else "gloo",
+            store=store,
+            rank=rank,
+            world_size=ranks,
+            timeout=COLLECTIVE_TIMEOUT,
+        )
         yield DistributedWorld()
-    except BaseException:
-        watch.failing()
-        raise
-    else:
         dist.barrier()
+    except BaseException as error:
+        if isinstance(error, RuntimeError):  # perhaps a collective whose partner is gone
+            watch.wait_for_end(2 * BROKEN)
+        error.told = not watch.fail(str(error) or type(error).__name__)  # type: ignore[attr-defined]
+        raise
     finally:
         watch.close()
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def agree(world: World, config: str) -> None:
+def agree(world: World, settings: Mapping[str, Any]) -> None:
     """Refuse to start unless every process runs the same thing.
 
     Args:
         world: the processes.
-        config: the fingerprint of this process's configuration.
+        settings: this process's, by name.
 
     Raises:
-        UsageError: another version or configuration on some rank; it is named.
+        UsageError: another version or setting on some rank; it is named.
     """
     if world.ranks == 1:
         return
-    mine = {
-        "wash-bench": version("wash-bench"),
-        "torch": torch.__version__,
-        "timm": version("timm"),
-        "configuration": config,
-    }
+    mine = {name: version(name) for name in ("wash-bench", "torch", "timm")} | dict(settings)
     everybody: list[dict] = [{}] * world.ranks
     dist.all_gather_object(everybody, mine)
-    for key in mine:
-        for rank, theirs in enumerate(everybody):
-            if theirs[key] != everybody[0][key]:
+    first = everybody[0]
+    for rank, theirs in enumerate(everybody):
+        for key in sorted({*first, *theirs}, key=[*first, *theirs].index):
+            if theirs.get(key) != first.get(key):
                 raise UsageError(
-                    f"rank {rank} has {key} {theirs[key]} and rank 0 has {everybody[0][key]}: "
+                    f"rank {rank} has {key} {theirs.get(key)} and rank 0 has {first.get(key)}: "
                     "start the same command with the same versions everywhere"
                 )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import uuid
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousClosedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from wash_bench.cli.main import LAUNCHED
+from wash_bench.distributed.watch import KEPT
 
 
 def launch(procs: int, arguments: list[str]) -> int:
@@ -24,6 +29,7 @@ def launch(procs: int, arguments: list[str]) -> int:
     Returns:
         The exit code of the command: that of the process that failed first, 1 if it was killed.
     """
+    os.environ[LAUNCHED] = "1"  # this process names the one that was killed
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
@@ -42,11 +48,14 @@ def launch(procs: int, arguments: list[str]) -> int:
         if failure.exitcode > 0:  # it has told why itself
             return failure.exitcode
         name = signal.Signals(-failure.exitcode).name
-        sys.stderr.write(
-            f"wash-bench: rank {rank} was killed ({name}); the last checkpoint is whole, and the "
-            "same command goes on from it\n"
-        )
+        sys.stderr.write(f"wash-bench: error: rank {rank} was killed ({name}); {KEPT}\n")
         return 1
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            sys.stderr.write(f"wash-bench: interrupted; {KEPT}\n")
+        else:
+            sys.stderr.write(f"wash-bench: told to end ({error.sigval.name}); {KEPT}\n")
+        return 128 + error.sigval
     except RendezvousClosedError as error:
         sys.stderr.write(f"wash-bench: the processes could not be joined: {error}\n")
         return 1

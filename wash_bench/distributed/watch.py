@@ -1,49 +1,91 @@
 """Heartbeats: when a process dies, every other one ends within a minute and says which it was.
 
 A collective whose partner died may fail at once (the connection breaks) or never (the host is
-gone). Each rank therefore writes a count into the group's store every few seconds, and looks at
-those of the others, from a thread of its own.
+gone, the process stands still, NCCL). Each rank therefore counts up a number in the group's store
+every second and looks at those of the others, from threads of its own that end the process
+whatever its main thread waits for. A rank that ends with an error says so in the store. Of the
+ranks of a node the first to know tells it, in one line; the others end in silence.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import sys
 import threading
 import time
+from datetime import timedelta
 
 import torch.distributed as dist
 
-BEAT = 2.0  # seconds between beats
-SILENCE = 20.0  # seconds without a beat after which a rank counts as dead
-DEAD_EXIT = 1
+from wash_bench.cli.main import LAUNCHED
+
+BEAT = 1.0  # seconds between beats
+SILENCE = 15.0  # seconds without a beat after which a rank counts as dead
+START = 120.0  # seconds that a rank may take to its first beat, longer than its fellows
+BROKEN = 4.0  # the same as SILENCE, once a connection is broken or the launcher says to end
+KEPT = "the last checkpoint is whole, and the same command goes on from it"
 
 
 class Watch:
-    """Beats for this rank and watches the others until closed."""
+    """Beats for this rank and watches the others until closed.
 
-    def __init__(self, beat: float = BEAT, silence: float = SILENCE) -> None:
-        self._store = dist.distributed_c10d._get_default_store()
-        self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
+    Args:
+        rank, ranks: this process, and how many there are.
+        beat, silence: seconds between beats, and without one until a rank counts as dead.
+    """
+
+    def __init__(self, rank: int, ranks: int, beat: float = BEAT, silence: float = SILENCE) -> None:
+        self._rank, self._ranks = rank, ranks
         self._beat, self._silence = beat, silence
+        self._node = os.environ.get("GROUP_RANK", "0")
+        self._prefix = f"wash-bench/{os.environ.get('TORCHELASTIC_RUN_ID', '')}/"
+        self._store = self._connect()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._answered = time.monotonic()  # when the store answered last
+        self._broken = False  # whether somebody is known to be gone
+        self._failed = False
+        self._wake, self._signals = socket.socketpair()
+        self._before = self._catch_sigterm()
+        self._threads = [
+            threading.Thread(target=target, daemon=True) for target in (self._watch, self._guard)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def _run(self) -> None:
+    def _connect(self) -> dist.Store:
+        """A connection of the watch's own: the group's may be busy waiting."""
+        where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        limit = timedelta(seconds=START)
+        store = dist.TCPStore(*where, None, False, timeout=limit, wait_for_workers=False)
+        return dist.PrefixStore(self._prefix, store)
+
+    def _watch(self) -> None:
+        """Beat, and look at the others."""
         seen: dict[int, tuple[int, float]] = {}
-        count = 0
-        while not self._stop.wait(self._beat if count else 0):
+        count, last = 0, time.monotonic()
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if now - last > self._beat + self._silence / 2:
+                seen.clear()  # this process (or the whole machine) stood still, not the others
+            last = now
             count += 1
             try:
                 self._store.set(f"beat/{self._rank}", str(count))
-                dead = self._silent(seen)
-            except (RuntimeError, dist.DistStoreError):
-                # The store lives with the launcher or with rank 0: it is gone when they are.
-                dead = 0
+                word = self._word()
+                dead = None if word else self._silent(seen)
+            except (RuntimeError, ValueError):
+                if self._stop.wait(self._beat):
+                    return
+                self._end(f"{_host()} is gone; {KEPT}")
+            self._answered = time.monotonic()
+            if word and not self._stop.is_set():
+                self._end(word, announced=True)
             if dead is not None and not self._stop.is_set():
-                say_dead(dead, self._rank)
-                os._exit(DEAD_EXIT)
+                self._end(self._name(dead, seen[dead][0]))
+            self._stop.wait(self._beat)
 
     def _silent(self, seen: dict[int, tuple[int, float]]) -> int | None:
         """The first rank without a new beat for too long, or None."""
@@ -55,39 +97,98 @@ class Watch:
             beat = int(self._store.get(key)) if self._store.check([key]) else 0
             if rank not in seen or seen[rank][0] != beat:
                 seen[rank] = (beat, now)
-            elif now - seen[rank][1] > self._silence and beat >= 0:
+            limit = self._silence if beat else START
+            if now - seen[rank][1] > (BROKEN if self._broken else limit):
                 return rank
         return None
 
-    def failing(self) -> None:
-        """This rank ends with an error of its own: the others should not wait for it."""
+    def _guard(self) -> None:
+        """End when the launcher says so, or when the store does not answer at all."""
+        self._signals.settimeout(self._beat)
+        told_to_end = None
+        last = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                signals = self._signals.recv(16)
+            except TimeoutError:
+                signals = b""
+            now = time.monotonic()
+            if now - last > self._beat + self._silence / 2:
+                self._answered = now  # stood still
+            last = now
+            if self._stop.is_set():
+                return
+            if signal.SIGTERM in signals:
+                if LAUNCHED in os.environ:
+                    os._exit(128 + signal.SIGTERM)
+                told_to_end = told_to_end or now
+                self._broken = True
+            if told_to_end and now - told_to_end > 2 * BROKEN:
+                self._end(f"told to end (SIGTERM); {KEPT}")
+            if now - self._answered > self._silence:
+                self._end(f"{_host()} is silent; {KEPT}")
+
+    def _name(self, rank: int, beats: int) -> str:
+        what = f"died or stands still; {KEPT}" if beats else "did not start"
+        return f"rank {rank} {what}"
+
+    def _word(self) -> str:
+        """Why a rank said that the run ends; empty while none did."""
+        return self._store.get("end").decode() if self._store.check(["end"]) else ""
+
+    def _end(self, word: str, announced: bool = False) -> None:
+        """Tell why, once a node, and end this process."""
+        first = True
+        with contextlib.suppress(RuntimeError, ValueError):
+            if not announced:
+                word = self._store.compare_set("end", "", word).decode()
+            first = self._first()
+        if first:
+            sys.stdout.flush()
+            sys.stderr.write(f"wash-bench: error: {' '.join(word.split())}\n")
+            sys.stderr.flush()
+        # Stay until the others have read it: the launcher ends all, and the store, with the first.
+        time.sleep(2 * self._beat)
+        os._exit(1)
+
+    def _first(self) -> bool:
+        """Whether this rank is the first of its node that has something to tell."""
+        return self._store.add(f"told/{self._node}", 1) == 1
+
+    def fail(self, error: str) -> bool:
+        """This rank ends with an error of its own; whether it is the one to tell it."""
         self._stop.set()
+        first = True
+        with contextlib.suppress(RuntimeError, ValueError):
+            self._store.compare_set("end", "", f"rank {self._rank} ended: {error}")
+            first = self._first()
+        self._failed = True
+        return first
 
-    def silent_rank(self, patience: float) -> int | None:
-        """After a broken collective: the rank that beats no more, None if all do."""
-        first = self._beats()
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            time.sleep(self._beat / 2)
-            now = self._beats()
-            still = [r for r in first if r != self._rank and now.get(r) == first[r]]
-            if not still:
-                return None
-        return still[0]
-
-    def _beats(self) -> dict[int, bytes]:
-        keys = {rank: f"beat/{rank}" for rank in range(self._ranks)}
-        return {r: self._store.get(key) for r, key in keys.items() if self._store.check([key])}
+    def wait_for_end(self, patience: float) -> None:
+        """After a broken connection: ends this process if somebody is gone, else returns."""
+        self._broken = True
+        self._stop.wait(patience)
 
     def close(self) -> None:
+        """Stop watching; after a failure, once the others have had the time to read of it."""
         self._stop.set()
-        self._thread.join(timeout=2 * self._beat)
+        if self._failed:
+            time.sleep(2 * self._beat)
+        for thread in self._threads:
+            thread.join(timeout=2 * self._beat)
+        if self._before is not None:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _catch_sigterm(self):
+        """Let SIGTERM wake the guard, even while the main thread is inside a collective."""
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        self._wake.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        return signal.signal(signal.SIGTERM, lambda number, frame: None)
 
 
-def say_dead(rank: int, here: int) -> None:
-    """The one line that names a dead rank."""
-    sys.stderr.write(
-        f"wash-bench: rank {rank} died (seen from rank {here}); the last checkpoint is whole, "
-        "and the same command goes on from it\n"
-    )
-    sys.stderr.flush()
+def _host() -> str:
+    return f"rank 0 or its host ({os.environ['MASTER_ADDR']})"

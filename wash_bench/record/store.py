@@ -32,7 +32,7 @@ class Store:
             (root / "trainings").mkdir(exist_ok=True)
             probe = root / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another worker may have done so
         except OSError as error:
             raise UsageError(
                 f"cannot write to the run folder {root}: {error.strerror}; choose another --out"
@@ -56,6 +56,10 @@ class Store:
     def cell(self, cell_id: str) -> dict[str, Any] | None:
         """The record of a cell that finished or failed, None if there is none (or a broken one)."""
         return self._read(self.root / "cells" / f"{cell_id}.json")
+
+    def cell_time(self, cell_id: str) -> float:
+        """When the record of a cell was written, seconds of the file server's clock."""
+        return (self.root / "cells" / f"{cell_id}.json").stat().st_mtime
 
     def write_cell(self, record: dict[str, Any]) -> None:
         write_json(self.root / "cells" / f"{record['cell_id']}.json", record)

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from wash_bench.config import RunConfig, fingerprint
+from wash_bench.config import RunConfig
 from wash_bench.data.catalog import FOLDER_PREFIX
 from wash_bench.data.place import content_of
 from wash_bench.distributed.group import agree
 from wash_bench.distributed.spread import Spread
 from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import UsageError
+from wash_bench.record.claims import STALE, Claims
 from wash_bench.record.identity import Cell, cell_of
+from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
 from wash_bench.registry import MethodEntry, make_method
 from wash_bench.runner.jobs import Work, here, side_by_side
 from wash_bench.runner.progress import Observer
 from wash_bench.runner.setting import resolve_device
 from wash_bench.runner.task import Task
+from wash_bench.runner.worker import work_off
 
 
 @dataclass
 class Outcome:
-    """Cell ids by what became of them."""
+    """Cell ids by what became of them: trained or measured now, found done, failed, others'."""
 
     finished: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    elsewhere: list[tuple[str, str]] = field(default_factory=list)  # cell id, who works on it
 
     def add(self, results: Sequence[tuple[str, str | None]]) -> None:
         for cell_id, reason in results:
@@ -71,6 +77,9 @@ def run_experiment(
     debug: bool = False,
     observer: Observer = lambda progress: None,
     world: World | None = None,
+    shard: tuple[int, int] = (1, 1),
+    worker: bool = False,
+    stale: float = STALE,
 ) -> Outcome:
     """Run what is not done yet of an experiment.
 
@@ -87,28 +96,37 @@ def run_experiment(
         observer: is told the progress, in this process.
         world: the processes that hold each population together; this one alone by default. Every
             one of them calls this; rank 0 decides what is open, and writes the records.
+        shard: (i, k), from 1: only every k-th training, beginning with the i-th.
+        worker: share the folder with other workers, on any hosts: take what nobody works on until
+            nothing is left to take.
+        stale: seconds after which a worker that gives no sign of life is replaced.
 
     Raises:
         UsageError: the folder, device, data or network do not do.
         WashBenchError: the folder is in use, or the machine failed.
     """
     world = world or LocalWorld()
-    if world.ranks > 1 and jobs > 1:
-        raise UsageError("--jobs trains whole populations side by side: under torchrun leave it 1")
+    if world.ranks > 1 and (jobs > 1 or worker):
+        option = "--worker" if worker else "--jobs"
+        raise UsageError(f"{option} trains each population in one process: leave it out here")
     Spread(config.training.population, world.ranks)  # refuses more processes than members
-    agree(world, fingerprint(config.model_dump(mode="json")))
+    agree(world, _identity(config, entries))
     store = Store(out)
     outcome = Outcome()
-    with store.locked() if world.rank == 0 else contextlib.nullcontext():
+    work = Work(store, download, debug, threads or max(1, torch.get_num_threads() // jobs))
+    if worker:
+        _as_worker(tasks_of(config, entries), work, stale, retry_failed, outcome, observer)
+        return outcome
+    with alone(store) if world.rank == 0 else contextlib.nullcontext():
         open_tasks = []
+        retry_before = math.inf if retry_failed else 0.0
         if world.rank == 0:
-            for task in tasks_of(config, entries):
-                todo = _open_part(task, store, retry_failed, outcome, observer)
+            for task in tasks_of(config, entries)[shard[0] - 1 :: shard[1]]:
+                todo = _open_part(task, store, retry_before, outcome, observer)
                 if todo:
                     open_tasks.append(todo)
         open_tasks = world.share(open_tasks)
         if open_tasks:
-            work = Work(store, download, debug, threads or max(1, torch.get_num_threads() // jobs))
             run = (
                 side_by_side(open_tasks, work, jobs, observer)
                 if jobs > 1
@@ -119,22 +137,71 @@ def run_experiment(
     return outcome
 
 
+def _identity(config: RunConfig, entries: Sequence[MethodEntry]) -> dict[str, Any]:
+    """What the processes of one run must have in common; data may lie elsewhere on each host."""
+    settings = config.model_dump(mode="json", exclude={"training": {"data_dir"}})
+    for section in ("training", "evaluation"):
+        settings |= settings.pop(section)
+    settings["device"] = resolve_device(config.training.device).type
+    return settings | {f"file of {e.name}": e.source_hash for e in entries if e.source_hash}
+
+
+def _as_worker(
+    tasks: list[Task],
+    work: Work,
+    stale: float,
+    retry_failed: bool,
+    outcome: Outcome,
+    observer: Observer,
+) -> None:
+    store = work.store
+    with Claims(store.root, stale) as claims:
+        # What failed before now is tried again if so asked; what another worker retried is not.
+        retry_before = claims.now() if retry_failed else 0.0
+
+        def open_part(task: Task) -> Task | None:
+            return _open_part(task, store, retry_before, Outcome(), lambda progress: None)
+
+        for results in work_off(tasks, open_part, work, claims, observer):
+            outcome.add(results)
+        done = {*outcome.finished, *(cell_id for cell_id, _ in outcome.failed)}
+        for task in tasks:
+            others = _part(task, [cell.cell_id not in done for cell in task.cells])
+            left = others and _open_part(others, store, 0.0, outcome, observer)
+            if left:
+                who = claims.holder(task.training_id) or "nobody any more"
+                outcome.elsewhere += [(cell.cell_id, who) for cell in left.cells]
+
+
 def _open_part(
-    task: Task, store: Store, retry_failed: bool, outcome: Outcome, observer: Observer
+    task: Task, store: Store, retry_before: float, outcome: Outcome, observer: Observer
 ) -> Task | None:
-    """The task reduced to the cells without a record; None if there are none."""
-    left = []
-    for cell, entry in zip(task.cells, task.entries, strict=True):
+    """The task reduced to the cells without a record; None if there are none. Failures that were
+    recorded before the time ``retry_before`` count as without."""
+    kept = []
+    for cell in task.cells:
         record = store.cell(cell.cell_id)
-        if record is None or (record["status"] == "failed" and retry_failed):
-            left.append((cell, entry))
-        elif record["status"] == "failed":
+        if record is None or (
+            record["status"] == "failed" and store.cell_time(cell.cell_id) < retry_before
+        ):
+            kept.append(True)
+            continue
+        kept.append(False)
+        if record["status"] == "failed":
             outcome.failed.append((cell.cell_id, record["reason"]))
         else:
             outcome.cached.append(cell.cell_id)
-    if not left:
-        kept = [reason for cell_id, reason in outcome.failed if cell_id == task.cells[0].cell_id]
-        status = "failed" if kept else "cached"
-        observer(task.progress(status, message="".join(kept)))
+    left = _part(task, kept)
+    if left is None:
+        known = [reason for cell_id, reason in outcome.failed if cell_id == task.cells[0].cell_id]
+        observer(task.progress("failed" if known else "cached", message="".join(known)))
+    return left
+
+
+def _part(task: Task, kept: Sequence[bool]) -> Task | None:
+    pairs = [pair for pair, keep in zip(zip(task.cells, task.entries, strict=True), kept,
+                                        strict=True) if keep]  # fmt: skip
+    if not pairs:
         return None
-    return Task(task.config, tuple(c for c, _ in left), tuple(e for _, e in left))
+    cells, entries = zip(*pairs, strict=True)
+    return Task(task.config, cells, entries)

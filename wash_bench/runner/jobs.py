@@ -46,7 +46,7 @@ def here(tasks: list[Task], work: Work, world: World, observer: Observer) -> Ite
     """Carry out the tasks in this process (and those that share its world)."""
     work.set_up_torch()
     if world.rank == 0:  # the one that may download
-        setting = _checked(tasks[0], work)
+        setting = checked(tasks[0], work)
         world.wait()
     else:
         world.wait()
@@ -62,7 +62,7 @@ def side_by_side(tasks: list[Task], work: Work, jobs: int, observer: Observer) -
     Raises:
         WashBenchError: the machine failed in one of them; the others are stopped.
     """
-    _checked(tasks[0], work)  # refuse here what cannot work
+    checked(tasks[0], work)  # refuse here what cannot work
     _tell_waiting(tasks, observer)
     context = multiprocessing.get_context("spawn")
     todo, reports = context.Queue(), context.Queue()
@@ -100,7 +100,8 @@ def _tell_waiting(tasks: list[Task], observer: Observer) -> None:
         observer(task.progress("waiting", epochs=task.config.training.epochs))
 
 
-def _checked(task: Task, work: Work) -> Setting:
+def checked(task: Task, work: Work) -> Setting:
+    """The setting of an experiment, once it is clear that it can work."""
     setting = Setting.of(task.config.training, work.download)
     setting.check()
     return setting

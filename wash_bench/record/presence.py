@@ -1,0 +1,70 @@
+"""That workers are on a run folder, so that they and a plain run keep out of each other's way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from wash_bench.errors import WashBenchError
+from wash_bench.record.store import Store
+
+
+@contextlib.contextmanager
+def alone(store: Store) -> Iterator[None]:
+    """Keep the folder to one plain run.
+
+    Raises:
+        WashBenchError: another run, or a worker, is using it.
+    """
+    with store.locked():
+        for path in workers(store.root).glob("*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                stale = json.loads(path.read_text())["stale"]
+                age = _time_at(store.root) - path.stat().st_mtime
+                if age > stale:
+                    path.unlink()
+                else:
+                    raise WashBenchError(
+                        f"a worker is using {store.root} ({who(path)}, seen {age:.0f} s ago): "
+                        f"wait until it ends (if it was killed, {stale:.0f} s), join it with "
+                        "--worker, or choose another --out"
+                    )
+        yield
+
+
+def refuse_plain_run(store: Store) -> None:
+    """Workers announce themselves and then look at the lock, plain runs the other way round: at
+    least one of the two sees the other."""
+    for attempt in range(20):
+        try:
+            with store.locked():
+                return
+        except WashBenchError:
+            if attempt == 19:  # another worker that looks holds it for a moment only
+                raise
+            time.sleep(0.05)
+
+
+def workers(root: Path) -> Path:
+    """The folder with one file a worker, renewed for as long as it lives."""
+    return root / "claims" / "workers"
+
+
+def _time_at(root: Path) -> float:
+    clock = workers(root) / ".clock"
+    clock.touch()
+    return clock.stat().st_mtime
+
+
+def who(path: Path) -> str | None:
+    """The owner of a claim, or the worker, that a file tells of; None if it is gone."""
+    try:
+        about = json.loads(path.read_text())
+        return f"{about['host']}, process {about['pid']}"
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError):  # being written
+        return "a worker"
