@@ -8,11 +8,12 @@ Nothing of a method is imported until :meth:`MethodEntry.load`.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wash_bench.core.names import OVERLAP
 from wash_bench.errors import UsageError, WashBenchError, nearest
 from wash_bench.method_import import (
     import_failure,
@@ -65,6 +66,11 @@ class MethodEntry:
     target: str
     source_hash: str | None = None
 
+    @property
+    def base(self) -> str:
+        """The method's own name, without ``+overlap``."""
+        return self.name.removesuffix(OVERLAP)
+
     def load(self) -> type[Method]:
         """Import the class. Repeated calls in one process give the same class.
 
@@ -84,9 +90,9 @@ class MethodEntry:
         else:
             module = import_module(place, self.name)
         cls = method_class(module, name, place)
-        if cls.name != self.name:
+        if cls.name != self.base:
             raise UsageError(
-                f"method {self.name!r}: {self.target} calls itself {cls.name!r}; "
+                f"method {self.base!r}: {self.target} calls itself {cls.name!r}; "
                 "its entry point must have the same name"
             )
         return cls
@@ -98,11 +104,13 @@ def method_names() -> list[str]:
 
 
 def find_method(name: str) -> MethodEntry:
-    """The installed method of that name.
+    """The installed method of that name; NAME+overlap is NAME with delayed exchanges.
 
     Raises:
         UsageError: there is none, or two distributions offer one.
     """
+    if name.endswith(OVERLAP):
+        return replace(find_method(name.removesuffix(OVERLAP)), name=name)
     points = {
         f"{point.module}:{point.attr}": point
         for point in entry_points(group=GROUP)
@@ -152,7 +160,12 @@ def make_method(entry: MethodEntry, options: dict[str, object] | None = None) ->
         UsageError: an unknown option, or values that the method does not allow (all of them in
             one line).
     """
-    return make(entry.name, entry.load(), dict(options or {}))
+    method = make(entry.name, entry.load(), dict(options or {}))
+    if entry.name.endswith(OVERLAP):
+        from wash_bench.core.overlap import Overlapped
+
+        return Overlapped(method)
+    return method
 
 
 def describe(entry: MethodEntry) -> MethodDescription:

@@ -85,11 +85,16 @@ class LocalWorld:
 
 
 class DistributedWorld:
-    """This process as a rank of the default process group."""
+    """This process as a rank of the default process group.
+
+    Bookkeeping has a group of its own, so that it may pass while a method's exchange is under way
+    in another thread.
+    """
 
     def __init__(self) -> None:
         self.rank = dist.get_rank()
         self.ranks = dist.get_world_size()
+        self._group = dist.new_group()
 
     def members(self, n: int) -> range:
         return Spread(n, self.ranks).members(self.rank)
@@ -99,32 +104,32 @@ class DistributedWorld:
 
     def mean_row(self, rows: Tensor, n: int) -> Tensor:
         total = rows.sum(dim=0)
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=self._group)
         return total.div_(n)
 
     def collect(self, values: Sequence[Any]) -> list[Any]:
         parts: list[Any] = [None] * self.ranks
-        dist.all_gather_object(parts, list(values))
+        dist.all_gather_object(parts, list(values), group=self._group)
         return [value for part in parts for value in part]
 
     def rows_at_main(self, rows: Tensor, n: int) -> Tensor | None:
         spread = Spread(n, self.ranks)
         if self.rank:
             if rows.numel():
-                dist.send(rows.contiguous(), 0)
+                dist.send(rows.contiguous(), 0, group=self._group)
             return None
         blocks = [rows]
         for rank in range(1, self.ranks):
             block = rows.new_empty(len(spread.members(rank)), *rows.shape[1:])
             if block.numel():
-                dist.recv(block, rank)
+                dist.recv(block, rank, group=self._group)
             blocks.append(block)
         return torch.cat(blocks)
 
     def share(self, value: Any) -> Any:
         box = [value]
-        dist.broadcast_object_list(box, 0)
+        dist.broadcast_object_list(box, 0, group=self._group)
         return box[0]
 
     def wait(self) -> None:
-        dist.barrier()
+        dist.barrier(group=self._group)
