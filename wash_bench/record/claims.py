@@ -49,18 +49,23 @@ class Claim:
         self._next = folder / f"{number + 1}.json"
         self._renewed = time.monotonic()
         self._lost = False
+        self._released = False
+        self._lock = threading.Lock()  # the owner's thread renews, and must not after a release
 
     def renew(self) -> None:
         """Say that the owner is alive; finds out whether the claim still counts."""
-        try:
-            self._lost = self._lost or self._next in self.path.parent.iterdir()
-            if not self._lost:
-                os.utime(self.path)
-                self._renewed = time.monotonic()
-        except FileNotFoundError:
-            self._lost = True
-        except OSError:
-            pass  # the file server is away for a moment: writes would fail too
+        with self._lock:
+            if self._released:
+                return
+            try:
+                self._lost = self._lost or self._next in self.path.parent.iterdir()
+                if not self._lost:
+                    os.utime(self.path)
+                    self._renewed = time.monotonic()
+            except FileNotFoundError:
+                self._lost = True
+            except OSError:
+                pass  # the file server is away for a moment: writes would fail too
 
     def check(self) -> None:
         """Raise if the claim does not count any more.
@@ -81,8 +86,11 @@ class Claim:
 
     def release(self) -> None:
         """Leave the name to others; removes what was written when the link was gone already."""
-        if self.held():
-            os.utime(self.path, (0, 0))
+        held = self.held()
+        with self._lock:
+            self._released = True
+            if held:
+                os.utime(self.path, (0, 0))
         with contextlib.suppress(OSError):
             if self.link.is_symlink():
                 self.link.unlink()
@@ -199,7 +207,8 @@ class Claims:
                 claim.renew()
 
     def release(self, claim: Claim) -> None:
-        self._claim = None  # so that it is not renewed after it was given up
+        """Leave what was claimed to others."""
+        self._claim = None
         claim.release()
 
 
