@@ -154,7 +154,7 @@ def share_table(own: dict[tuple[str, int], float]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     with Namespaces(2, LINKS["100 Mbit/s"], 4) as namespaces:
-        found = namespaces.run("benchmarks.shares:training", SHARES, 3, timeout=900)[0]
+        found = namespaces.run("benchmarks.shares:training", SHARES, 3)[0]
     site = Site(layout_of(resnet18(0)), 2, 1)
     for (name, options), (step, exchanged) in zip(SHARES, found, strict=True):
         method = make_method(find_method(name), options)

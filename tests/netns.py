@@ -131,7 +131,7 @@ class Namespaces:
             ["tc", "-n", where, "qdisc", "add", "dev", link, "root", "tbf", *words], check=True
         )
 
-    def run(self, function: str, *arguments: Any, timeout: float = 300) -> list[Any]:
+    def run(self, function: str, *arguments: Any, timeout: float = 900) -> list[Any]:
         """What ``module:function`` gives in each namespace, in a gloo group of all of them.
 
         Args:
@@ -217,7 +217,7 @@ def _one(function: str, rank: str, ranks: str, answer: str, arguments: str) -> N
         init_method=f"tcp://{_address(0)}:{PORT}",
         rank=int(rank),
         world_size=int(ranks),
-        timeout=timedelta(minutes=2),
+        timeout=timedelta(minutes=10),
     )
     module, name = function.split(":")
     result = getattr(importlib.import_module(module), name)(*json.loads(arguments))

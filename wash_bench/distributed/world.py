@@ -7,6 +7,7 @@ evaluation); it is not a method's exchange and stands in no ledger.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 from wash_bench.core.exchange import Exchange, LocalExchange
 from wash_bench.distributed.exchange import DistributedExchange
 from wash_bench.distributed.spread import Spread
+
+
+BOOKKEEPING_TIMEOUT = timedelta(hours=12)  # the others wait while rank 0 evaluates
 
 
 class World(Protocol):
@@ -94,7 +98,7 @@ class DistributedWorld:
     def __init__(self) -> None:
         self.rank = dist.get_rank()
         self.ranks = dist.get_world_size()
-        self._group = dist.new_group()
+        self._group = dist.new_group(timeout=BOOKKEEPING_TIMEOUT)
 
     def members(self, n: int) -> range:
         return Spread(n, self.ranks).members(self.rank)
