@@ -18,7 +18,6 @@ from wash_bench.core.exchange import Exchange, LocalExchange
 from wash_bench.distributed.exchange import DistributedExchange
 from wash_bench.distributed.spread import Spread
 
-
 BOOKKEEPING_TIMEOUT = timedelta(hours=12)  # the others wait while rank 0 evaluates
 
 

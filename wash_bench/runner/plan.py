@@ -101,7 +101,7 @@ def plan_experiment(
     plan.notes = [
         f"{schedule.steps_per_epoch} steps an epoch x {config.training.epochs} epochs, "
         f"{setting.data.train_size} training images, batches of {config.training.batch_size}",
-        f"time from at most {TIMED_STEPS} timed steps of one member ({step_seconds * 1e3:.1f} ms a step on "
+        f"time from up to {TIMED_STEPS} timed steps of one member ({step_seconds * 1e3:.1f} ms on "
         f"{setting.device}, {torch.get_num_threads()} threads) times members and steps, plus "
         f"{evaluation_seconds:.0f} s a training of evaluation; exchanges are not timed",
         "memory is the population's (weights, optimizer state, one gradient row), "
