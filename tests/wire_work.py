@@ -14,7 +14,9 @@ from wash_bench.distributed.exchange import DistributedExchange
 
 # Shapes. R: ranks, and as many members; D: coordinates of a member.
 KINDS = ("mean", "permute", "broadcast", "gather", "pairs", "ring")
-BARE = ("all-reduce", "all-to-all")  # the collective alone, without what the exchange computes
+# The collective alone, without what the exchange computes; "posted" is an all-to-all of single
+# messages whose receivers are ready before anybody sends.
+BARE = ("all-reduce", "all-to-all", "posted")
 
 
 def prepared(
@@ -29,6 +31,10 @@ def prepared(
         sizes[exchange.rank] = 0
         values = rows[0, : sum(sizes)]
         return lambda: dist.all_to_all_single(values.clone(), values, sizes, sizes)
+    if kind == "posted":
+        peers = [rank for rank in range(n) if rank != exchange.rank]
+        values = torch.randn(n, round(p * rows.shape[1] / n))
+        return lambda: _posted(values.clone(), values, peers)
     if kind == "mean":
         return lambda: exchange.mean(rows)
     if kind == "permute":
@@ -44,6 +50,13 @@ def prepared(
     if kind == "pairs":  # 0 and 1 swap, 2 and 3; an odd one out keeps its own
         return lambda: exchange.fetch(rows, [m ^ 1 if m ^ 1 < n else m for m in range(n)])
     return lambda: exchange.fetch(rows, [(m + 1) % n for m in range(n)])
+
+
+def _posted(received: torch.Tensor, sent: torch.Tensor, peers: list[int]) -> None:
+    operations = [dist.P2POp(dist.irecv, received[peer], peer) for peer in peers]
+    operations += [dist.P2POp(dist.isend, sent[peer], peer) for peer in peers]
+    for work in dist.batch_isend_irecv(operations):
+        work.wait()
 
 
 def count(jobs: list[tuple[str, int, float, int]]) -> list[dict]:
