@@ -47,7 +47,7 @@ SHARES = [("wash", {"p": 0.001}), ("wash", {"p": 0.05}), ("papa", {})]
 def bytes_table() -> list[str]:
     lines = [
         "| kind | ranks | values a member | exchanges | ledger: bytes a member and exchange | "
-        "link_bytes | interface | overhead | of it resent segments |",
+        "link_bytes | interface | overhead | segments resent in all |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for ranks in (2, 3):
@@ -138,11 +138,10 @@ def transfer_table(own: dict[tuple[str, int], float]) -> list[str]:
             for link, rate in LINKS.items():
                 network = Network(rate / 8, own[kind, ranks])
                 predicted = seconds_of(charge_of(kind, ranks, p), ranks, network)
+                found = [rows[link].get(name) for name in (names[0], "posted")]
                 bare = [
-                    f"{1e3 * rows[link][name]:.2f} | {100 * (predicted / rows[link][name] - 1):+.0f} %"
-                    if name in names
-                    else " | "
-                    for name in (names[0], "posted")
+                    f"{1e3 * took:.2f} | {100 * (predicted / took - 1):+.0f} %" if took else " | "
+                    for took in found
                 ]
                 lines.append(
                     f"| {title} | {ranks} | {link} | {1e3 * predicted:.2f} | {' | '.join(bare)} | "
@@ -227,7 +226,8 @@ def main() -> None:
         f"ResNet-18's size, {RESNET18:,} float32 values a member; every link shaped each way by "
         "`tc tbf`. The collective is gloo's alone (all-reduce, all-to-all); the same messages "
         "as single ones, receives posted before anybody sends, stand beside the all-to-all. The "
-        "whole exchange also packs, unpacks, adds. The prediction takes gloo's own latency from the table above; no other delay is set.",
+        "whole exchange also packs, unpacks, adds. The prediction takes gloo's own latency from "
+        "the table above; no other delay is set.",
         "",
         *transfer_table(own),
         "",

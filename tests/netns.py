@@ -69,23 +69,16 @@ class Namespaces:
             parcels through at once.
         delay: seconds that a frame takes from one rank to another; then a process copies the
             frames in place of the bridge, which serves small messages only.
-        control: TCP's congestion control; by default the machine's.
     """
 
     def __init__(
-        self,
-        ranks: int,
-        rate: float | None = None,
-        frames: int = 1,
-        delay: float = 0.0,
-        control: str = "",
+        self, ranks: int, rate: float | None = None, frames: int = 1, delay: float = 0.0
     ) -> None:
         self.ranks = ranks
         tag = f"wash{os.getpid()}-{next(_numbers)}"
         self._hub = f"{tag}-hub"
         self._names = [f"{tag}-{rank}" for rank in range(ranks)]
         self._rate, self._frames, self._delay = rate, frames, delay
-        self._control = control
         self._forwarder: subprocess.Popen | None = None
         self._processes: list[subprocess.Popen] = []
 
@@ -106,8 +99,6 @@ class Namespaces:
             # Neighbour discovery would be counted.
             for key in ("all", "default"):
                 _inside(name, "sysctl", "-qw", f"net.ipv6.conf.{key}.disable_ipv6=1")
-            if self._control:
-                _inside(name, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={self._control}")
             _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", self._hub, "link", "add", "br0", "type", "bridge")
         _ip("-n", self._hub, "link", "set", "br0", "up")

@@ -18,7 +18,7 @@ SEGMENT = 1448  # payload of a full frame
 SACK = 36  # options that an acknowledgement carries after a loss, at most
 GLOO = 48  # header of a message of gloo, and its announcements "ready to send", "ready to receive"
 # Multiples of 12, so that a ring of 2 or 3 ranks splits them evenly into its segments.
-JOBS = [(kind, size, p, EXCHANGES) for size, p in ((1_200, 0.05), (48_000, 0.5)) for kind in KINDS]
+JOBS = [(kind, size, p, EXCHANGES) for size, p in ((1_200, 0.05), (24_000, 0.5)) for kind in KINDS]
 
 
 def _messages(kind: str, rank: int, ranks: int) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def print_times(rows: list[dict[str, Any]]) -> None:
             ]
         )
     typer.echo(
-        "Predicted by the alpha-beta model: each member on a machine of its own, full-duplex "
-        "links, nothing overlapped."
+        "Predicted by the alpha-beta model, a lower bound: each member on a machine of its own, "
+        "full-duplex links, gloo's latencies, nothing overlapped, no time of processors."
     )
     print_rows(headings, table, right=headings[1:])
