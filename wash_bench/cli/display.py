@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 LINE_INTERVAL = 5.0  # seconds between two plain lines of one training
 ACTIVE = ("training", "evaluating")
-ENDED = ("finished", "failed", "cached")
 STYLES = {"training": "cyan", "evaluating": "blue", "finished": "green", "failed": "bold red"}
 
 

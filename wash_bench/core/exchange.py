@@ -73,8 +73,8 @@ class Exchange(Protocol):
         ...
 
 
-class LocalExchange:
-    """All members in one process. It charges what the same collectives would send over a wire."""
+class BookedExchange:
+    """What every implementation shares: the streams, and the book of what the members send."""
 
     def __init__(self, n: int, seed: int) -> None:
         self.n = n
@@ -83,6 +83,17 @@ class LocalExchange:
 
     def stream(self, purpose: str, *counters: int) -> np.random.Generator:
         return numpy_stream(self.seed, purpose, *counters)
+
+    def book_permute(self, tensors: Sequence[tuple[Tensor, Content]], sources: Tensor) -> int:
+        """Charge a shuffle; how many values of each tensor change owner."""
+        moved = int((sources != torch.arange(self.n)).sum())
+        for rows, content in tensors:
+            self.ledger.add(charge_permute(moved, content, rows.element_size()))
+        return moved
+
+
+class LocalExchange(BookedExchange):
+    """All members in one process. It charges what the same collectives would send over a wire."""
 
     def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
         self.ledger.add(charge_mean(self.n, rows.shape[1], content, rows.element_size()))
@@ -94,10 +105,7 @@ class LocalExchange:
         coordinates: Tensor,
         sources: Tensor,
     ) -> None:
-        moved = int((sources != torch.arange(self.n)).sum())
-        for rows, content in tensors:
-            self.ledger.add(charge_permute(moved, content, rows.element_size()))
-        if moved == 0:
+        if self.book_permute(tensors, sources) == 0:
             return
         device = tensors[0][0].device
         coordinates, sources_NK = coordinates.to(device), sources.T.to(device)

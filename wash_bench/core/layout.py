@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -77,10 +76,6 @@ class Layout:
     def layers(self, index: LayerIndex = "leaf_module") -> int:
         """L, the number of layers under one of the three ways to count them."""
         return 1 + max(self.layer_of(piece, index) for piece in self.slices)
-
-    def of_kinds(self, kinds: Iterable[Kind]) -> tuple[Slice, ...]:
-        kinds = set(kinds)
-        return tuple(piece for piece in self.slices if piece.kind in kinds)
 
 
 def layout_of(module: nn.Module) -> Layout:

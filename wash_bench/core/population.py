@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -140,30 +140,15 @@ class Population:
         return [self.state(member) for member in range(self.n)]
 
     def named_tensors(self, state: ModelState) -> dict[str, Tensor]:
-        """A state under the module's own names, contiguous (what timm loads)."""
-        tensors = {}
-        for pieces, row in (
-            (self.layout.slices, state.weights),
-            (self.layout.buffers, state.buffers),
-            (self.layout.counters, state.counters),
-        ):
-            for piece in pieces:
-                last = self.channels_last and row is state.weights
-                tensors[piece.name] = view_of(row, piece, last).contiguous().clone()
-        return tensors
+        """A state under the module's own names, as contiguous copies (what timm loads)."""
+        views = named_views(self.layout, state, self.channels_last)
+        return {name: view.clone(memory_format=torch.contiguous_format) for name, view in views}
 
     @torch.no_grad()
     def fill(self, row: int, tensors: Mapping[str, Tensor]) -> None:
         """Take over a member from tensors under the module's own names."""
-        state = self.state(row)
-        for pieces, vector in (
-            (self.layout.slices, state.weights),
-            (self.layout.buffers, state.buffers),
-            (self.layout.counters, state.counters),
-        ):
-            for piece in pieces:
-                last = self.channels_last and vector is state.weights
-                view_of(vector, piece, last).copy_(tensors[piece.name])
+        for name, view in named_views(self.layout, self.state(row), self.channels_last):
+            view.copy_(tensors[name])
 
     @torch.no_grad()
     def distances(self, mean: Tensor) -> list[dict[str, float]]:
@@ -209,6 +194,17 @@ def consensus(distances: Sequence[Mapping[str, float]], mean_norm: float) -> dic
     result = {key: sum(row[key] for row in distances) / len(distances) for key in distances[0]}
     result["relative"] = result["distance"] / mean_norm if mean_norm else math.nan
     return result
+
+
+def named_views(
+    layout: Layout, state: ModelState, channels_last: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """The names of a state's tensors with views into its vectors, in the tensors' own shapes."""
+    for piece in layout.slices:
+        yield piece.name, view_of(state.weights, piece, channels_last)
+    for pieces, row in ((layout.buffers, state.buffers), (layout.counters, state.counters)):
+        for piece in pieces:
+            yield piece.name, view_of(row, piece, False)
 
 
 def view_of(row: Tensor, piece: Slice, channels_last: bool) -> Tensor:

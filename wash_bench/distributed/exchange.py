@@ -10,28 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wash_bench.core.exchange import BookedExchange
 from wash_bench.core.ledger import (
     Content,
-    Ledger,
     charge_broadcast,
     charge_fetch,
     charge_gather,
     charge_mean,
-    charge_permute,
 )
 from wash_bench.distributed.spread import Spread
 from wash_bench.distributed.tree import copies
-from wash_bench.seeds import numpy_stream
 
 # Shapes. N: members of the population, M: members of this rank, D: coordinates, K: chosen ones.
 
 
-class DistributedExchange:
+class DistributedExchange(BookedExchange):
     """Implements ``core.exchange.Exchange`` for the members of this rank.
 
     Args:
@@ -46,17 +43,12 @@ class DistributedExchange:
     """
 
     def __init__(self, n: int, seed: int) -> None:
-        self.n = n
-        self.seed = seed
-        self.ledger = Ledger(n)
+        super().__init__(n, seed)
         self.rank = dist.get_rank()
         self.spread = Spread(n, dist.get_world_size())
         self.members = self.spread.members(self.rank)
         self.link_bytes = 0.0
         self._owner = torch.tensor(self.spread.owner)
-
-    def stream(self, purpose: str, *counters: int) -> np.random.Generator:
-        return numpy_stream(self.seed, purpose, *counters)
 
     def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
         self.ledger.add(charge_mean(self.n, rows.shape[1], content, rows.element_size()))
@@ -72,10 +64,7 @@ class DistributedExchange:
         coordinates: Tensor,
         sources: Tensor,
     ) -> None:
-        moved = int((sources != torch.arange(self.n)).sum())
-        for rows, content in tensors:
-            self.ledger.add(charge_permute(moved, content, rows.element_size()))
-        if moved:
+        if self.book_permute(tensors, sources):
             self._route([rows for rows, _ in tensors], coordinates, sources)
 
     def _route(self, tensors: list[Tensor], coordinates: Tensor, sources: Tensor) -> None:
@@ -112,9 +101,7 @@ class DistributedExchange:
     def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
         self.ledger.add(charge_broadcast(self.n, rows.shape[1], content, rows.element_size()))
         owner = self.spread.owner[source]
-        row = rows[0].clone()
-        if owner == self.rank:
-            row = rows[source - self.members.start].clone()
+        row = rows[source - self.members.start if owner == self.rank else 0].clone()
         ranks = self.spread.ranks
         self.link_bytes += copies((self.rank - owner) % ranks, ranks) * row.nbytes
         dist.broadcast(row, owner)

@@ -13,21 +13,13 @@ import torch
 import torch.distributed as dist
 
 from wash_bench.distributed.watch import BROKEN, START, Watch
-from wash_bench.distributed.world import DistributedWorld, LocalWorld, World
+from wash_bench.distributed.world import COLLECTIVE_TIMEOUT, DistributedWorld, LocalWorld, World
 from wash_bench.errors import UsageError
-
-# Rank 0 evaluates while the others wait. That somebody died is found by the watch, much sooner.
-COLLECTIVE_TIMEOUT = timedelta(hours=12)
 
 
 def under_torchrun() -> bool:
     """Whether torchrun (or ``--procs``) started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE"} <= os.environ.keys()
-
-
-def is_main() -> bool:
-    """Whether this process is the one that writes and prints."""
-    return int(os.environ.get("RANK", "0")) == 0 or not under_torchrun()
 
 
 def local_device(name: str) -> str:

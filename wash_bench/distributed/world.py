@@ -18,7 +18,8 @@ from wash_bench.core.exchange import Exchange, LocalExchange
 from wash_bench.distributed.exchange import DistributedExchange
 from wash_bench.distributed.spread import Spread
 
-BOOKKEEPING_TIMEOUT = timedelta(hours=12)  # the others wait while rank 0 evaluates
+# Rank 0 evaluates while the others wait. That somebody died is found by the watch, much sooner.
+COLLECTIVE_TIMEOUT = timedelta(hours=12)
 
 
 class World(Protocol):
@@ -97,7 +98,7 @@ class DistributedWorld:
     def __init__(self) -> None:
         self.rank = dist.get_rank()
         self.ranks = dist.get_world_size()
-        self._group = dist.new_group(timeout=BOOKKEEPING_TIMEOUT)
+        self._group = dist.new_group(timeout=COLLECTIVE_TIMEOUT)
 
     def members(self, n: int) -> range:
         return Spread(n, self.ranks).members(self.rank)

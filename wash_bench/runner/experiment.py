@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def run_experiment(
             run = (
                 side_by_side(open_tasks, work, jobs, observer)
                 if jobs > 1
-                else (here(open_tasks, work, world, observer))
+                else here(open_tasks, work, world, observer)
             )
             for results in run:
                 outcome.add(results)
@@ -199,9 +200,6 @@ def _open_part(
 
 
 def _part(task: Task, kept: Sequence[bool]) -> Task | None:
-    pairs = [pair for pair, keep in zip(zip(task.cells, task.entries, strict=True), kept,
-                                        strict=True) if keep]  # fmt: skip
-    if not pairs:
-        return None
-    cells, entries = zip(*pairs, strict=True)
-    return Task(task.config, cells, entries)
+    """The task reduced to the cells that are kept; None if there are none."""
+    cells, entries = (tuple(compress(items, kept)) for items in (task.cells, task.entries))
+    return Task(task.config, cells, entries) if cells else None
