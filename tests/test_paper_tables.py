@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,12 @@ from wash_bench.errors import UsageError
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.collect import collect
 from wash_bench.paper.declared import SCALES, Named, find_table, read_table, table_names
+from wash_bench.paper.plot import draw
 from wash_bench.paper.published import read_published
 from wash_bench.paper.run import batches, plan_lines
+from wash_bench.paper.table import Entry
 from wash_bench.registry import make_method
+from wash_bench.report.stats import estimate
 
 TINY = """
 title = "Tiny"
@@ -161,6 +165,10 @@ def test_a_table_runs_and_stands_beside_the_published_numbers(
     )
     assert first["difference"].notna().sum() == 1  # nothing else is published
     assert first.loc["papa", "published_source"] == "not available" and "not available" in text
+    headings = next(line for line in text.splitlines() if line.startswith("| row"))
+    assert headings.count("published") == 1  # a column in which there is nothing is left out
+    for form in ("png", "svg"):
+        assert (tmp_path / "tables" / f"tiny-paper.{form}").stat().st_size > 1000
     assert "30.5: a made-up page without N" in text and "| 30.5" not in text
     assert "One seed (0)" in text
     sent = frame[frame["metric"] == "sent_vs_papa"].set_index("row")["ours"]
@@ -174,6 +182,40 @@ def test_a_table_runs_and_stands_beside_the_published_numbers(
     assert "tiny at scale small" in text and "difference |" not in text and "40.5" in text
     frame = pd.read_csv(tmp_path / "tables" / "tiny-small.csv")
     assert frame["difference"].isna().all() and set(frame["scale"]) == {"small"}
+
+
+def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> None:
+    """Bold and daggers, restated from the written values: a long training is no better rule."""
+    named = read_table(tiny_table)
+    lines = lines_of(named, "small", seeds=[0, 1, 2])[:4]
+    training = lines[3].resolved.config.training.model_copy(update={"epochs": 2})
+    config = lines[3].resolved.config.model_copy(update={"training": training})
+    lines[3] = replace(lines[3], resolved=replace(lines[3].resolved, config=config))
+    table = collect(named, "small", lines, tmp_path, [])
+    values = ({0: 80.0, 1: 81.0, 2: 82.0}, {0: 79.0, 1: 82.0, 2: 81.0}, {0: 70.0, 1: 71.0, 2: 72.0},
+              {0: 90.0, 1: 91.0, 2: 92.0})  # fmt: skip
+    for place, by_seed in enumerate(values):
+        table.entries[place, "average_acc"] = Entry(estimate(by_seed.values()), by_seed, None, None)
+    marks = table.marks()
+    found = [(marks[i, "average_acc"].best, marks[i, "average_acc"].tied) for i in range(4)]
+    assert found == [(True, False), (False, True), (False, False), (False, False)]
+    text = table.markdown()
+    assert "**81.00 ± 2.48** |" in text and "| 80.67 ± 3.79 † |" in text
+    assert "| 91.00 ± 2.48 |" in text and "Marks compare rows of equal" in text
+
+
+def test_a_failed_average_does_not_squeeze_the_figure(tiny_table: Path, tmp_path: Path) -> None:
+    named = read_table(tiny_table)
+    table = collect(named, "small", lines_of(named, "small")[:3], tmp_path, [])
+    assert draw(table) is None
+    for place, value in enumerate((84.0, 85.5, 16.5)):
+        table.entries[place, "average_acc"] = Entry(estimate([value]), {0: value}, None, None)
+    (axes,) = draw(table).axes
+    low, high = axes.get_xlim()
+    assert 70 < low < 84 and 85.5 < high < 90
+    assert [text.get_text() for text in axes.texts] == ["◂ 16"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "papa", "wash p=0.1", "wash p=0.2"]  # fmt: skip
 
 
 def test_a_table_without_cells_says_so(tiny_table: Path, tmp_path: Path) -> None:

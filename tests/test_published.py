@@ -86,7 +86,7 @@ def test_every_cell_of_the_declared_tables_is_there_to_be_filled() -> None:
     for name in table_names():
         table = find_table(name).table
         of_scale = table.scale["paper"]
-        if name == "coupling-budget":
+        if not table.papers:
             continue  # no paper has it
         for row in table.rows("paper"):
             for n in of_scale.population:

@@ -30,7 +30,7 @@ def collect(
     """
     store = Store(out)
     of_line: list[list[dict[str, Any]]] = []
-    environments: dict[str, dict[str, Any]] = {}
+    environments: list[dict[str, Any]] = []
     for line in lines:
         found = []
         for task in tasks_of(line.resolved.config, line.resolved.entries):
@@ -38,8 +38,33 @@ def collect(
             if record is not None and record["status"] == "finished":
                 found.append(record)
                 folder = store.training(task.training_id)
-                environments[task.training_id] = folder.environment_so_far()
+                environments.append(folder.environment_so_far())
         of_line.append(found)
+    seconds = {
+        record["training_id"]: record["summary"]["train_seconds"]
+        + record["summary"]["eval_seconds"]
+        for records in of_line
+        for record in records
+    }
+    return PaperTable(
+        named,
+        scale,
+        list(lines),
+        _entries(named, scale, lines, of_line, published),
+        [record for records in of_line for record in records],
+        environments,
+        _also(named, published),
+        sum(seconds.values()),
+    )
+
+
+def _entries(
+    named: Named,
+    scale: str,
+    lines: Sequence[Line],
+    of_line: Sequence[Sequence[dict[str, Any]]],
+    published: Sequence[Published],
+) -> dict[tuple[int, str], Entry]:
     papa = {
         (line.population, line.augment): _mean(records, "sent_values_total")
         for line, records in zip(lines, of_line, strict=True)
@@ -48,31 +73,35 @@ def collect(
     entries = {}
     for place, (line, records) in enumerate(zip(lines, of_line, strict=True)):
         for metric in named.table.metrics:
+            by_seed = {r["seed"]: r["summary"].get(metric) for r in records}
             if metric == "sent_vs_papa":
                 whole = papa.get((line.population, line.augment), math.nan)
                 share = _mean(records, "sent_values_total") / whole if whole else math.nan
-                ours = estimate([share])
-            else:
-                ours = estimate(record["summary"].get(metric) for record in records)
-            theirs, paper = None, named.table.papers[0]
-            for candidate in named.table.papers:
-                theirs = find(
-                    published,
-                    candidate,
-                    named.name,
-                    line.population,
-                    line.augment,
-                    line.row.label,
-                    metric,
-                )
-                if theirs:
-                    paper = candidate
-                    break
+                by_seed = {0: share}
+            ours = estimate(by_seed.values())
+            theirs = _published(named, line, metric, published)
             difference = None
             if theirs and theirs.value is not None and ours.n and scale == "paper":
                 difference = ours.mean - theirs.value
-            entries[place, metric] = Entry(ours, theirs, paper, difference)
-    also = [
+            known = {seed: v for seed, v in by_seed.items() if v is not None and not math.isnan(v)}
+            entries[place, metric] = Entry(ours, known, theirs, difference)
+    return entries
+
+
+def _published(
+    named: Named, line: Line, metric: str, published: Sequence[Published]
+) -> Published | None:
+    """The number of the first of the table's papers that has one."""
+    of_papers = (
+        find(published, paper, named.name, line.population, line.augment, line.row.label, metric)
+        for paper in named.table.papers
+    )
+    return next(filter(None, of_papers), None)
+
+
+def _also(named: Named, published: Sequence[Published]) -> list[Published]:
+    """Numbers for this table whose N or augmentation is not told."""
+    return [
         line
         for line in published
         if line.paper in named.table.papers
@@ -80,15 +109,6 @@ def collect(
         and line.value is not None
         and (line.N is None or not line.augment)
     ]
-    return PaperTable(
-        named,
-        scale,
-        list(lines),
-        entries,
-        [record for records in of_line for record in records],
-        list(environments.values()),
-        also,
-    )
 
 
 def _mean(records: Sequence[dict[str, Any]], metric: str) -> float:

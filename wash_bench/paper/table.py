@@ -6,25 +6,26 @@ network and length differ, and ours minus theirs would say nothing about the met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.coupling import in_words
+from wash_bench.paper import caption
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import METRICS, Named
 from wash_bench.paper.published import Published
 from wash_bench.record.files import write_text
-from wash_bench.report.grid import MISSING, amount, escape, number, with_interval
-from wash_bench.report.notes import COMPARED, as_typed
+from wash_bench.report.grid import MISSING, Cell, amount, escape, number, with_interval
 from wash_bench.report.stats import Estimate
+from wash_bench.report.tables import rank
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_AVAILABLE = "not available"
 COUNTS = ("sent_values_per_step", "sent_vs_papa")
+ONE_NETWORK = ("member_acc_mean", "average_acc", "average_bn_acc", "greedy_acc")
+"""Metrics whose best value is marked: accuracies of one network, not of an ensemble."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,31 @@ class Entry:
 
     Attributes:
         ours: mean and interval over the seeds; n is 0 where no cell finished.
+        by_seed: the value of each seed that has one.
         published: the published number, None where it is not available.
-        paper: whose number it is.
         difference: ours minus published, None where there is none or at another scale.
     """
 
     ours: Estimate
+    by_seed: Mapping[int, float]
     published: Published | None
-    paper: str
     difference: float | None
 
 
 @dataclass
 class PaperTable:
-    """A table at one scale, ready to be written."""
+    """A table at one scale, ready to be written.
+
+    Attributes:
+        named: the table as declared.
+        scale: its scale.
+        lines: its lines.
+        entries: by the line's place and metric.
+        records: the finished cells.
+        environments: one a record.
+        also: published numbers that no cell of the table can be given.
+        seconds: wall time of the trainings and their evaluation, added up.
+    """
 
     named: Named
     scale: str
@@ -55,15 +67,23 @@ class PaperTable:
     records: list[dict[str, Any]]
     environments: list[dict[str, Any]]
     also: list[Published]
+    seconds: float
 
     @property
     def title(self) -> str:
         return f"{self.named.table.title}: {self.named.name} at scale {self.scale}"
 
+    @property
+    def published(self) -> list[str]:
+        """The metrics of which some line has a published number."""
+        having = {metric for (_, metric), entry in self.entries.items() if entry.published}
+        return [metric for metric in self.named.table.metrics if metric in having]
+
     def frame(self) -> pd.DataFrame:
         """A row a line and metric: what table.csv holds."""
         import pandas as pd
 
+        papers = self.named.table.papers
         rows = []
         for place, line in enumerate(self.lines):
             training = line.resolved.config.training
@@ -78,6 +98,7 @@ class PaperTable:
                         "method": line.row.method,
                         "dataset": training.dataset,
                         "model": training.model,
+                        "epochs": training.epochs,
                         "N": line.population,
                         "augment": line.augment,
                         "metric": metric,
@@ -85,141 +106,96 @@ class PaperTable:
                         "ours_std": entry.ours.std,
                         "ours_half_width": entry.ours.half_width,
                         "seeds": entry.ours.n,
-                        "paper": entry.paper,
+                        "paper": theirs.paper if theirs else papers[0] if papers else "",
                         "published": theirs.value if theirs else None,
                         "published_std": theirs.std if theirs else None,
-                        "published_source": theirs.source if theirs else NOT_AVAILABLE,
+                        "published_source": theirs.source if theirs else caption.NOT_AVAILABLE,
                         "difference": entry.difference,
                     }
                 )
         return pd.DataFrame(rows)
 
+    def marks(self) -> dict[tuple[int, str], Cell]:
+        """Of each line and metric whether it is the best, or not to be told from it.
+
+        Lines are compared with those of equal N, augmentation, data, network and budget alone.
+        """
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, line in enumerate(self.lines):
+            training = line.resolved.config.training
+            key = (line.population, line.augment, training.dataset, training.model, training.epochs)
+            groups.setdefault(key, []).append(place)
+        marks = {}
+        for places in groups.values():
+            for metric in filter(ONE_NETWORK.__contains__, self.named.table.metrics):
+                best, tied = rank(
+                    {str(place): self.entries[place, metric].by_seed for place in places}
+                )
+                for place in places:
+                    marks[place, metric] = Cell("", str(place) in best, str(place) in tied)
+        return marks
+
     def markdown(self) -> str:
         """The table as it can be pasted: GitHub Markdown with its caption and notes."""
-        of_scale = self.scale == "paper"
+        differences = self.scale == "paper"
+        marks, published = self.marks(), self.published
         headings = ["row", "N", "augmentation"]
         for metric in self.named.table.metrics:
-            headings += [METRICS[metric], "published"] + (["difference"] if of_scale else [])
+            headings.append(METRICS[metric])
+            if metric in published:
+                headings += ["published"] + ["difference"] * differences
         lines = [f"## {escape(self.title)}", ""]
-        for sentence in self._caption():
+        for sentence in caption.above(self):
             lines += [escape(sentence), ""]
         lines += [_row(headings), _row(["---"] + ["---:"] * (len(headings) - 1))]
         for place, line in enumerate(self.lines):
             cells = [escape(line.row.label), str(line.population), line.augment]
             for metric in self.named.table.metrics:
-                cells += self._cells(self.entries[place, metric], metric, of_scale)
+                entry, mark = self.entries[place, metric], marks.get((place, metric), Cell(""))
+                ours = MISSING if entry.ours.n == 0 else _written(entry.ours, metric)
+                cells.append(Cell(ours, mark.best, mark.tied).markdown())
+                if metric in published:
+                    cells += self._theirs(entry, differences)
             lines.append(_row(cells))
-        if notes := self._notes():
+        best = any(mark.best for mark in marks.values())
+        tied = any(mark.tied for mark in marks.values())
+        if notes := caption.below(self, best=best, tied=tied):
             lines += ["", *(f"- {escape(note)}" for note in notes)]
         return "\n".join(lines) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
-        """Write NAME-SCALE.md and NAME-SCALE.csv into ``folder``, which is made."""
+        """Write NAME-SCALE.md, .csv, and the figure as .png and .svg into ``folder``."""
+        from wash_bench.paper.plot import draw
+        from wash_bench.report import style
+
         stem = f"{self.named.name}-{self.scale}"
         text = {".md": self.markdown(), ".csv": self.frame().to_csv(index=False)}
         paths = [folder / f"{stem}{ending}" for ending in text]
         for path, content in zip(paths, text.values(), strict=True):
             write_text(path, content)
+        if figure := draw(self):
+            with style.styled():
+                for form in ("png", "svg"):
+                    paths.append(folder / f"{stem}.{form}")
+                    style.save(figure, paths[-1])
         return paths
 
-    def _cells(self, entry: Entry, metric: str, of_scale: bool) -> list[str]:
-        ours = MISSING if entry.ours.n == 0 else _written(entry.ours, metric)
-        theirs = entry.published.text if entry.published else NOT_AVAILABLE
-        if entry.published and entry.paper != self.named.table.papers[0]:
-            theirs += f" ({entry.paper})"
-        if not of_scale:
-            return [ours, theirs]
+    def _theirs(self, entry: Entry, differences: bool) -> list[str]:
+        theirs = entry.published.text if entry.published else caption.NOT_AVAILABLE
+        if entry.published and entry.published.paper != self.named.table.papers[0]:
+            theirs += f" ({entry.published.paper})"
+        if not differences:
+            return [theirs]
         if entry.difference is None:
-            return [ours, theirs, MISSING]
+            return [theirs, MISSING]
         sign = "+" if entry.difference > 0 else ""
-        return [ours, theirs, sign + number(entry.difference, 2)]
-
-    def _caption(self) -> list[str]:
-        configs = [line.resolved.config for line in self.lines]
-        first = configs[0].training
-
-        def of(name: str) -> str:
-            found = dict.fromkeys(str(getattr(config.training, name)) for config in configs)
-            return " and ".join(found)
-
-        steps = sorted({int(record["summary"]["steps"]) for record in self.records})
-        length = f"{of('epochs')} epoch{'' if of('epochs') == '1' else 's'}"
-        if steps:
-            length += f" = {' and '.join(f'{count:,}' for count in steps)} steps"
-        images = of("train_limit")
-        data = f"data set {of('dataset')}" + (f" ({images} images)" if images != "0" else "")
-        if first.image_size:
-            data += f" at {of('image_size')} px"
-        seeds = sorted({record["seed"] for record in self.records})
-        sentences = [
-            self.named.table.about,
-            f"Scale {self.scale}: {data}, model {of('model')}, {length} of {of('batch_size')}"
-            f" images a member, {of('init')} initial weights, validation share {of('val_share')}.",
-        ]
-        if not seeds:
-            return [*sentences, "No cell finished."]
-        text = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ± half-width of the 95 %"
-        text += " Student-t interval over seeds."
-        if len(seeds) == 1:
-            text = f"One seed ({seeds[0]}): no interval, small differences mean nothing."
-        sentences.append(f"Accuracies in per cent on test data. {text}")
-        if len(steps) > 1:
-            sentences.append("This table mixes training budgets: each row's is in its label.")
-        sentences += _mixed(self.environments)
-        if self.scale == "paper":
-            sentences.append("Difference: ours minus published.")
-        else:
-            sentences.append(
-                "Published numbers are those of the papers' own data, network and length; none is"
-                " of this scale, so no difference is formed."
-            )
-        return sentences
-
-    def _notes(self) -> list[str]:
-        notes = []
-        for line in self.lines:
-            config = line.resolved.config
-            if told := config.coupling.get(line.row.method):
-                notes.append(f"{line.row.label}: coupling {in_words(told)}.")
-            elif options := config.set.get(line.row.method):
-                told = " ".join(f"{key}={as_typed(value)}" for key, value in options.items())
-                notes.append(f"{line.row.label}: {told}.")
-        for entry in self.entries.values():
-            if line := entry.published:
-                notes.append(f"Published, {line.method}: {_source(line)}.")
-        for line in self.also:
-            notes.append(
-                f"Published beside the table: {line.paper}, {line.method}, {line.metric}"
-                f" {line.text}: {_source(line)}."
-            )
-        if any(entry.published is None for entry in self.entries.values()):
-            notes.append(
-                "not available: the source could not be had; --published FILE fills it"
-                " (columns of published.csv)."
-            )
-        return list(dict.fromkeys(notes))
-
-
-def _source(line: Published) -> str:
-    return line.source + (f" ({line.evidence})" if line.evidence else "")
+        return [theirs, sign + number(entry.difference, 2)]
 
 
 def _written(value: Estimate, metric: str) -> str:
     if metric in COUNTS:
         return amount(value.mean) + ("×" if metric == "sent_vs_papa" else "")
     return with_interval(value, 2 if metric.endswith("_acc") or "_acc_" in metric else 3)
-
-
-def _mixed(environments: Sequence[dict[str, Any]]) -> list[str]:
-    """A sentence if the cells ran on different machines or library versions."""
-    parts = []
-    for key, name in COMPARED.items():
-        values = sorted({str(env[key]) for env in environments if key in env})
-        if len(values) > 1:
-            parts.append(f"{name} {' and '.join(values)}")
-    return [f"Mixed environments, so the numbers may not compare: {'; '.join(parts)}."] * bool(
-        parts
-    )
 
 
 def _row(entries: Sequence[str]) -> str:

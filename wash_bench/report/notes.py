@@ -19,6 +19,14 @@ FAR_BELOW = 10.0
 # A loss barrier above so many nats is said to part basins.
 BASIN = 0.1
 # What should be the same in all environments of one table, and the name in the sentence.
+BOLD = (
+    "Bold: the greatest mean of a column that holds one network's accuracy (the ensembles"
+    " need N networks)."
+)
+TIED = (
+    "†: the seeds do not tell it from the bold value (the 95 % t interval of the"
+    " difference, paired by seed, contains 0; not adjusted for several comparisons)."
+)
 COMPARED = {
     "wash_bench": "wash-bench",
     "python": "Python",
@@ -81,11 +89,10 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
         )
     if finished.empty:
         return [*sentences, "No cell finished."]
-    machine = _machine(records, cells)
-    if machine:
-        sentences.append(machine)
-    if mixed := mixed_environments(records, cells):
-        names = mixed[0].partition(": ")[0]
+    if told := machine(_environments(records, cells), " (train s is their wall time)"):
+        sentences.append(told)
+    if several := mixed_environments(records, cells):
+        names = several[0].partition(": ")[0]
         sentences.append(f"{names}; the notes below say which differ.")
     reading = "Accuracies in per cent on test data; [min, max] over all members and seeds; "
     reading += intervals(cells)
@@ -140,15 +147,9 @@ def below(
     finished = cells[cells["status"] == "finished"]
     lines = []
     if bold:
-        lines.append(
-            "Bold: the greatest mean of a column that holds one network's accuracy (the ensembles"
-            " need N networks)."
-        )
+        lines.append(BOLD)
     if dagger:
-        lines.append(
-            "†: the seeds do not tell it from the bold value (the 95 % t interval of the"
-            " difference, paired by seed, contains 0; not adjusted for several comparisons)."
-        )
+        lines.append(TIED)
     lines += broken_averages(finished)
     lines += unequal_work(finished)
     lines += _couplings(finished)
@@ -210,7 +211,11 @@ def _couplings(finished: pd.DataFrame) -> list[str]:
 
 def mixed_environments(records: Records, cells: pd.DataFrame) -> list[str]:
     """A line if the cells of one table ran on different machines or library versions."""
-    rows = _environments(records, cells)
+    return mixed(_environments(records, cells))
+
+
+def mixed(rows: pd.DataFrame) -> list[str]:
+    """The same for environments given as rows, one a training."""
     parts = []
     for key, name in COMPARED.items():
         if key in rows and len(values := sorted(rows[key].dropna().astype(str).unique())) > 1:
@@ -222,23 +227,28 @@ def mixed_environments(records: Records, cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def _machine(records: Records, cells: pd.DataFrame) -> str:
-    rows = _environments(records, cells)
+def machine(rows: pd.DataFrame, aside: str = "") -> str:
+    """The machine, device and versions of environments, one a training; empty without any.
+
+    Args:
+        rows: the environments.
+        aside: what to add where trainings ran side by side.
+    """
     if rows.empty:
         return ""
 
     def of(key: str) -> str:
         return " and ".join(sorted(rows[key].dropna().astype(str).unique())) if key in rows else ""
 
-    machine = of("cpu") + (f", {of('cpu_cores')} cores" if of("cpu_cores") else "")
+    text = of("cpu") + (f", {of('cpu_cores')} cores" if of("cpu_cores") else "")
     if of("threads"):
-        machine += f", {of('threads')} thread{'' if of('threads') == '1' else 's'} a process"
+        text += f", {of('threads')} thread{'' if of('threads') == '1' else 's'} a process"
     if of("jobs") not in ("", "1"):
-        machine += f", {of('jobs')} trainings side by side (train s is their wall time)"
+        text += f", {of('jobs')} trainings side by side{aside}"
     if of("device") not in ("", "cpu"):
-        machine += f", {of('device')}"
+        text += f", {of('device')}"
     versions = [f"{COMPARED[key]} {of(key)}" for key in ("torch", "timm", "wash_bench") if of(key)]
-    text = "; ".join(part for part in (machine.strip(", "), ", ".join(versions)) if part)
+    text = "; ".join(part for part in (text.strip(", "), ", ".join(versions)) if part)
     return f"Machine: {text}." if text else ""
 
 

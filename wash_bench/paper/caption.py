@@ -1,0 +1,141 @@
+"""The words around a table: what was run, at which scale and where, and how to read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wash_bench.coupling import in_words
+from wash_bench.paper.published import Published
+from wash_bench.report.notes import BOLD, TIED, as_typed, machine, mixed
+
+if TYPE_CHECKING:
+    from wash_bench.paper.table import PaperTable
+
+NOT_AVAILABLE = "not available"
+
+
+def above(table: PaperTable) -> list[str]:
+    """The sentences above the table."""
+    configs = [line.resolved.config for line in table.lines]
+
+    def of(name: str) -> list[str]:
+        return list(dict.fromkeys(str(getattr(config.training, name)) for config in configs))
+
+    steps = sorted({int(record["summary"]["steps"]) for record in table.records})
+    epochs = of("epochs")
+    length = f"{_listed(epochs)} epoch{'' if epochs == ['1'] else 's'}"
+    if steps:
+        length += f" = {_listed([f'{count:,}' for count in steps])} steps"
+    # What belongs together is told together: an image size is one of a data set and a model.
+    data = dict.fromkeys(_data(config.training) for config in configs)
+    rates = dict.fromkeys(
+        f"{c.training.optimizer}, learning rate {c.training.lr:g}" for c in configs
+    )
+    several = "each row's is in its label"
+    sentences = [
+        table.named.table.about,
+        f"Scale {table.scale}: {'; '.join(data)}. {length} of {_listed(of('batch_size'))} images"
+        f" a member; {_listed(list(rates))}; {_listed(of('init'))} initial weights; validation"
+        f" share {_listed(of('val_share'))}.",
+    ]
+    seeds = sorted({record["seed"] for record in table.records})
+    if not seeds:
+        return [*sentences, "No cell finished."]
+    text = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ± half-width of the 95 %"
+    text += " Student-t interval over seeds."
+    if len(seeds) == 1:
+        text = f"One seed ({seeds[0]}): no interval, small differences mean nothing."
+    sentences.append(f"Accuracies in per cent on test data. {text}")
+    if len(steps) > 1:
+        sentences.append(f"This table mixes training budgets: {several}.")
+    if len(data) > 1:
+        sentences.append(f"This table mixes data or networks: {several}.")
+    rows = _environments(table)
+    sentences.append(
+        f"{machine(rows)} The trainings and their evaluation took {table.seconds / 60:.0f} minutes,"
+        " added up."
+    )
+    if several_machines := mixed(rows):
+        sentences.append(f"{several_machines[0].partition(': ')[0]} (see below).")
+    if not table.published:
+        return sentences
+    if table.scale == "paper":
+        sentences.append("Difference: ours minus published.")
+    else:
+        sentences.append(
+            "Published numbers are those of the papers' own data, network and length; none is"
+            " of this scale, so no difference is formed."
+        )
+    return sentences
+
+
+def below(table: PaperTable, *, best: bool, tied: bool) -> list[str]:
+    """The notes under the table.
+
+    Args:
+        table: the table.
+        best: whether a value is bold.
+        tied: whether a value has a dagger.
+    """
+    notes = [BOLD] * best + [TIED] * tied
+    several = {line.resolved.config.training.model_dump_json() for line in table.lines}
+    if best and len(several) > 1:
+        notes.append("Marks compare rows of equal N, augmentation, data, network and budget.")
+    for line in table.lines:
+        config = line.resolved.config
+        if told := config.coupling.get(line.row.method):
+            notes.append(f"{line.row.label}: coupling {in_words(told)}.")
+        elif options := config.set.get(line.row.method):
+            told = " ".join(f"{key}={as_typed(value)}" for key, value in options.items())
+            if line.row.label.endswith(told):
+                continue
+            notes.append(f"{line.row.label}: {told}.")
+    for entry in table.entries.values():
+        if line := entry.published:
+            notes.append(f"Published, {line.method}: {_source(line)}.")
+    for line in table.also:
+        notes.append(
+            f"Published beside the table: {line.paper}, {line.method}, {line.metric}"
+            f" {line.text}: {_source(line)}."
+        )
+    notes += mixed(_environments(table))
+    notes += _not_available(table)
+    return list(dict.fromkeys(notes))
+
+
+def _not_available(table: PaperTable) -> list[str]:
+    """Which published numbers are not there, and how they come in."""
+    papers = " and ".join(table.named.table.papers)
+    if not papers:
+        return ["No paper that the package knows has this table."]
+    metrics = table.named.table.metrics
+    places = range(len(table.lines))
+    missing = [m for m in metrics if any(table.entries[i, m].published is None for i in places)]
+    if not missing:
+        return []
+    which = "of this table" if len(missing) == len(metrics) and not table.published else "shown so"
+    return [
+        f"Published numbers of {papers} {which}: {NOT_AVAILABLE} (the source could not be had);"
+        " --published FILE fills them in (columns of published.csv)."
+    ]
+
+
+def _data(training) -> str:
+    text = f"data set {training.dataset}"
+    text += f" ({training.train_limit:,} images)" if training.train_limit else ""
+    text += f" at {training.image_size} px" if training.image_size else ""
+    return f"{text}, model {training.model}"
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+
+
+def _environments(table: PaperTable):
+    import pandas as pd
+
+    return pd.DataFrame(table.environments)
+
+
+def _source(line: Published) -> str:
+    return line.source + (f" ({line.evidence})" if line.evidence else "")

@@ -1,0 +1,129 @@
+"""A table as a figure: each line's accuracies with their intervals, a panel for each N and
+augmentation.
+
+A population whose average failed stands many points below all others; on one axis it would press
+the rest into a corner. Such values stand at the left edge with their number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from wash_bench.report import style
+from wash_bench.report.ablation_plot import QUANTITIES
+from wash_bench.report.stats import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from wash_bench.paper.table import PaperTable
+
+SPAN = 12.0
+"""Percentage points below the best value that the axis shows."""
+
+
+def draw(table: PaperTable) -> Figure | None:
+    """The figure of a table; None where no line has an accuracy."""
+    shown = [metric for metric in QUANTITIES if metric in table.named.table.metrics]
+    panels: dict[tuple[int, str], list[int]] = {}
+    for place, line in enumerate(table.lines):
+        if any(table.entries[place, metric].ours.n for metric in shown):
+            panels.setdefault((line.population, line.augment), []).append(place)
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    grid = math.ceil(len(panels) / columns)
+    longest = max(map(len, panels.values()))
+    width = style.COLUMN if columns == 1 else style.WIDTH
+    with style.styled():
+        height = 0.95 + grid * (0.45 + 0.17 * longest)
+        figure, axes = style.new_figure(height, grid, columns, width=width)
+        flat = [panel for line in axes for panel in line]
+        for axis, ((n, augment), places) in zip(flat, panels.items(), strict=False):
+            _panel(axis, table, places, shown)
+            axis.set_title(f"N = {n}, {augment}", fontweight="bold", loc="left")
+        for axis in flat[len(panels) :]:
+            axis.set_visible(False)
+        _legend(figure, table, shown)
+    return figure
+
+
+def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -> None:
+    found = [table.entries[place, metric].ours for place in places for metric in shown]
+    means = [value.mean for value in found if value.n]
+    kept = [value for value in found if value.n and value.mean >= max(means) - SPAN]
+    low, high = style.accuracy_limits(
+        [value.mean for value in kept], [value.half_width or 0.0 for value in kept]
+    )
+    low = max(low, max(means) - 1.25 * SPAN)
+    below: dict[int, int] = {}
+    for order, metric in enumerate(shown):
+        # One quantity a little above another, or the bars hide each other.
+        aside = (order - (len(shown) - 1) / 2) * 0.16
+        for row, place in enumerate(places):
+            value = table.entries[place, metric].ours
+            if not value.n:
+                continue
+            if value.mean < low:
+                _off_axis(axes, value, metric, row, below.get(row, 0))
+                below[row] = below.get(row, 0) + 1
+            else:
+                _point(axes, value, metric, row + aside)
+    axes.set_xlim(low, high)
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.set_yticks(range(len(places)), [table.lines[place].row.label for place in places])
+    axes.set_xlabel("test accuracy (%)")
+    axes.grid(axis="y", visible=False)
+
+
+def _point(axes: Axes, value: Estimate, metric: str, height: float) -> None:
+    _, colour, marker, _, face = QUANTITIES[metric]
+    axes.errorbar(
+        value.mean,
+        height,
+        xerr=value.half_width or 0.0,
+        color=colour,
+        marker=marker,
+        markersize=3.5,
+        markerfacecolor=face,
+        linestyle="none",
+        elinewidth=0.8,
+        capsize=1.5,
+    )
+
+
+def _off_axis(axes: Axes, value: Estimate, metric: str, row: int, before: int) -> None:
+    axes.annotate(
+        f"◂ {value.mean:.0f}",
+        (0, row),
+        xycoords=("axes fraction", "data"),
+        xytext=(2 + 18 * before, 0),
+        textcoords="offset points",
+        fontsize=6.5,
+        color=QUANTITIES[metric][1],
+        va="center",
+        zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+    )
+
+
+def _legend(figure: Figure, table: PaperTable, shown: list[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=3.5,
+               markerfacecolor=face, label=label)
+        for label, colour, marker, _, face in map(QUANTITIES.get, shown)
+    ]  # fmt: skip
+    seeds = len({record["seed"] for record in table.records})
+    bars = f"bars: 95 % Student-t intervals over {seeds} seeds" if seeds > 1 else "one seed"
+    narrow = figure.get_figwidth() < style.WIDTH
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=2 if narrow else 4,
+        title=bars + ("\n" if narrow else "; ") + "◂ a value below the axis",
+        title_fontsize=7,
+    )
