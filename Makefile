@@ -9,17 +9,21 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/tables/%.toml,table-%,$(sort $(wildcard wash_bench/tables/*.toml)))
 
-.PHONY: help demo test lint benchmarks results-fashion-mnist results-methods results-overlap results-fine-tuning paper-tables $(TABLES) clean
+.PHONY: help demo test lint benchmarks results results-digits results-fashion-mnist results-methods \
+  results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
 	@echo "make test                   install, then the test suite"
 	@echo "make lint                   ruff, check and format"
 	@echo "make benchmarks             measure the shuffle and the loop, into benchmarks/results/"
+	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
+	@echo "make results-digits         the demo, into results/digits/"
 	@echo "make results-fashion-mnist  the six methods, 3 seeds, into results/fashion-mnist/ (resumable)"
 	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
 	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
 	@echo "make results-fine-tuning    a checkpoint, fine-tuned, 3 seeds, into results/fine-tuning/ (resumable)"
+	@echo "make results-paper-tables   every table and ablation at the small scale, into results/paper-tables/"
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
 	@echo "make table-NAME             one of them: $(TABLES:table-%=%)"
 	@echo "                            PAPER_FLAGS=--plan tells steps, bytes and hours, and trains nothing"
@@ -45,6 +49,15 @@ lint: $(VENV)/.installed
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
 	$(BIN)/python benchmarks/loop.py --out benchmarks/results/loop.md
+
+# One after another, also under make -j: each part uses the cores itself.
+results: $(VENV)/.installed
+	for part in digits fashion-mnist methods overlap fine-tuning paper-tables; do \
+	  $(MAKE) results-$$part || exit 1; done
+	$(BIN)/python scripts/update_readme.py
+
+results-digits: demo
+	$(BIN)/wash-bench report $(RUNS)/demo --out results/digits
 
 results-fashion-mnist: $(VENV)/.installed
 	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --jobs $(JOBS) --out $(RUNS)/fashion-mnist
@@ -89,6 +102,12 @@ results-fine-tuning: $(VENV)/.installed
 paper-tables: $(TABLES)
 $(TABLES): table-%: $(VENV)/.installed
 	$(BIN)/wash-bench paper-table $* --scale $(SCALE) --jobs $(JOBS) --out $(RUNS)/paper-$(SCALE) $(PAPER_FLAGS)
+
+# The tables' figures are their own; of the report of all cells what sets options side by side.
+results-paper-tables: $(VENV)/.installed
+	$(MAKE) paper-tables SCALE=small PAPER_FLAGS="--tables results/paper-tables"
+	$(BIN)/wash-bench report $(RUNS)/paper-small --figures ablation,settings --out $(RUNS)/paper-small/report
+	cd $(RUNS)/paper-small/report && cp summary.csv environment.csv ablation*.* settings.* $(CURDIR)/results/paper-tables
 
 clean:
 	rm -rf $(VENV)

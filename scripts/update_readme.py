@@ -1,14 +1,16 @@
-"""Put the committed tables into README and docs, between markers that name their files.
+"""Put committed tables and figures into README and docs, between markers that name their files.
 
     python scripts/update_readme.py           rewrite README.md and docs/methods.md
     python scripts/update_readme.py --check   exit 1 if one would change
 
 A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's ``table.md`` the
-title and the line of options are left out.
+title and the line of options are left out. A ``.png`` becomes a picture whose text is the title of
+the table that was made with it: of the same name, or ``table.md`` beside it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,21 +19,36 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", flags=re.DOTALL)
 
 
-def body(path: Path) -> str:
-    """The file's text without headings and without the options' line."""
+PAGES = ("README.md", "docs/methods.md", "docs/findings.md")
+
+
+def body(path: Path, page: Path) -> str:
+    """What stands between the markers: a table's text, or a picture."""
+    if path.suffix == ".png":
+        return picture(path, page)
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if not line.startswith(("#", "- Options:"))]
     return "\n".join(kept).strip() + "\n"
 
 
-def updated(readme: str) -> str:
-    return BLOCK.sub(lambda m: m[1] + body(ROOT / m[2]) + m[3], readme)
+def picture(path: Path, page: Path) -> str:
+    if not path.exists():
+        sys.exit(f"{page.name} shows {path.relative_to(ROOT)}, which is not there")
+    table = path.with_suffix(".md")
+    table = table if table.exists() else path.with_name("table.md")
+    title = table.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+    target = Path(os.path.relpath(path, page.parent)).as_posix()
+    return f"![{path.stem}: {title}]({target})\n"
+
+
+def updated(text: str, page: Path) -> str:
+    return BLOCK.sub(lambda m: m[1] + body(ROOT / m[2], page) + m[3], text)
 
 
 def main() -> None:
-    for path in (ROOT / "README.md", ROOT / "docs/methods.md"):
+    for path in (ROOT / name for name in PAGES):
         old = path.read_text(encoding="utf-8")
-        new = updated(old)
+        new = updated(old, path)
         if "--check" in sys.argv:
             if new != old:
                 sys.exit(f"{path.name} differs from the reports: run scripts/update_readme.py")

@@ -67,6 +67,20 @@ def paper_table(
     threads: Annotated[
         int, _opt("CPU threads of each job (0: the cores divided).", MACHINE, "THREADS", min=0)
     ] = 0,
+    worker: Annotated[
+        bool,
+        _flag("--worker", "Work beside other workers, on any hosts, that were given the same "
+              "command and share --out.", MACHINE),
+    ] = False,
+    stale: Annotated[
+        int, _opt("A worker that gives no sign of life for so long is replaced.", MACHINE,
+                  "SECONDS", min=10)
+    ] = 120,
+    shard: Annotated[
+        str,
+        _opt("Only the i-th of k shares of the trainings; merge-records joins the folders.",
+             MACHINE, "I/K"),
+    ] = "1/1",
     out: Annotated[
         Path | None,
         _opt("Folder of the records; tables share equal cells, and nothing is trained twice.",
@@ -84,7 +98,8 @@ def paper_table(
 
     The same command goes on with a table that was stopped.
     """
-    from wash_bench.cli.run import check_folder, limit_threads
+    from wash_bench.cli.local import local_options
+    from wash_bench.cli.run import check_folder, limit_threads, tell_elsewhere
     from wash_bench.errors import UsageError, nearest
     from wash_bench.paper.cells import lines_of
     from wash_bench.paper.declared import SCALES, find_table
@@ -95,6 +110,9 @@ def paper_table(
         return
     if scale not in SCALES:
         raise UsageError(f"--scale {scale}: {nearest(scale, SCALES)}")
+    local = local_options(
+        {"jobs": jobs, "worker": worker, "shard": shard}, lambda key, value: f"--{key} {value}"
+    )
     named = find_table(name)
     numbers = read_published(published)
     further: dict[str, Any] = {"device": device}
@@ -132,6 +150,9 @@ def paper_table(
                 retry_failed=retry_failed,
                 debug=debug,
                 observer=display,
+                shard=local["shard"],
+                worker=worker,
+                stale=stale,
             )
     except KeyboardInterrupt:
         from wash_bench.cli.main import Interrupted
@@ -139,10 +160,18 @@ def paper_table(
         raise Interrupted(
             "interrupted; all that is finished is kept, and the same command goes on from it"
         ) from None
-    table = collect(named, scale, lines, out, numbers)
-    written = table.write(tables)
-    typer.echo(table.markdown())
-    typer.echo(f"Written: {', '.join(map(str, written))}")
+    if outcome.elsewhere:
+        tell_elsewhere(outcome.elsewhere, "table")
+    elif local["shard"][1] > 1:
+        typer.echo(
+            f"Share {shard} is done. merge-records joins the run folders; this command without "
+            "--shard, on the folder that holds all, writes the table."
+        )
+    else:
+        table = collect(named, scale, lines, out, numbers)
+        written = table.write(tables)
+        typer.echo(table.markdown())
+        typer.echo(f"Written: {', '.join(map(str, written))}")
     for cell, reason in outcome.failed:
         typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
     if outcome.failed:

@@ -61,7 +61,7 @@ def run(preset: str | None, **options: Any) -> None:
             "interrupted; all that is finished is kept, and the same command goes on from it"
         ) from None
     if outcome.elsewhere:
-        _tell_elsewhere(outcome.elsewhere)
+        tell_elsewhere(outcome.elsewhere, "report")
     for cell, reason in outcome.failed:
         typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
     if outcome.failed:
@@ -69,12 +69,13 @@ def run(preset: str | None, **options: Any) -> None:
         raise typer.Exit(1)
 
 
-def _tell_elsewhere(cells: list[tuple[str, str]]) -> None:
+def tell_elsewhere(cells: list[tuple[str, str]], what: str) -> None:
+    """Say who works on what is left, and that the last of them writes ``what``."""
     who = "; ".join(sorted({who for _, who in cells}))
     some = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
     typer.echo(
         f"Nothing left to take: {some} in the hands of other workers ({who}). The last of them "
-        "writes the report; if one dies, start this command again."
+        f"writes the {what}; if one dies, start this command again."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import torch
 
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.paper.cells import Line
+from wash_bench.record.claims import STALE, Claims
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
-from wash_bench.runner.experiment import Outcome, open_part, tasks_of
-from wash_bench.runner.jobs import Work, here, side_by_side
+from wash_bench.runner.batch import Outcome, run_open, share_out
+from wash_bench.runner.experiment import tasks_of
+from wash_bench.runner.jobs import Work
 from wash_bench.runner.plan import CellPlan, Times, plan_experiment
 from wash_bench.runner.progress import Observer
 from wash_bench.runner.task import Task
@@ -29,6 +31,9 @@ def run_lines(
     retry_failed: bool,
     debug: bool,
     observer: Observer,
+    shard: tuple[int, int] = (1, 1),
+    worker: bool = False,
+    stale: float = STALE,
 ) -> Outcome:
     """Run what is not done yet; the same call goes on with what was stopped.
 
@@ -41,6 +46,9 @@ def run_lines(
         retry_failed: train failed cells again.
         debug: print tracebacks of failing cells.
         observer: is told the progress.
+        shard: (i, k), from 1: only every k-th training, beginning with the i-th.
+        worker: share the folder with other workers: take what nobody works on.
+        stale: seconds after which a worker that gives no sign of life is replaced.
 
     Raises:
         UsageError: the folder, device, data or network do not do.
@@ -49,23 +57,37 @@ def run_lines(
     store, outcome = Store(out), Outcome()
     threads = threads or max(1, torch.get_num_threads() // jobs)
     work = Work(store, download, debug, threads, jobs)
+    if worker:
+        with Claims(store.root, stale) as claims:
+            retry_before = claims.now() if retry_failed else 0.0
+            # Once more after a round with work: what others left behind meanwhile is open again.
+            while (found := _round(lines, work, claims, retry_before, observer)).finished:
+                outcome.finished += found.finished
+            outcome.cached += [cell for cell in found.cached if cell not in outcome.finished]
+            outcome.failed, outcome.elsewhere = found.failed, found.elsewhere
+        return outcome
     with alone(store):
-        for tasks in batches(lines):
-            todo = [
-                left
-                for task in tasks
-                if (left := open_part(task, store, float("inf") if retry_failed else 0.0, outcome,
-                                      observer))
-            ]  # fmt: skip
-            if todo:
-                run = (
-                    side_by_side(todo, work, jobs, observer)
-                    if jobs > 1
-                    else here(todo, work, LocalWorld(), observer)
-                )
-                for results in run:
-                    outcome.add(results)
+        for tasks in sharded(batches(lines), shard):
+            run_open(tasks, work, LocalWorld(), retry_failed, outcome, observer)
     return outcome
+
+
+def _round(
+    lines: Sequence[Line], work: Work, claims: Claims, retry_before: float, observer: Observer
+) -> Outcome:
+    outcome = Outcome()
+    for tasks in batches(lines):
+        share_out(tasks, work, claims, retry_before, outcome, observer)
+    return outcome
+
+
+def sharded(groups: Iterable[list[Task]], shard: tuple[int, int]) -> Iterator[list[Task]]:
+    """The i-th of k shares of the trainings; a training that several lines read stays in one."""
+    place: dict[str, int] = {}
+    for tasks in groups:
+        for task in tasks:
+            place.setdefault(task.training_id, len(place))
+        yield [t for t in tasks if place[t.training_id] % shard[1] == shard[0] - 1]
 
 
 def batches(lines: Sequence[Line]) -> Iterator[list[Task]]:

@@ -139,7 +139,7 @@ def accuracy_limits(means: Sequence[float], halves: Sequence[float]) -> tuple[fl
     low, high = min(means), max(means)
     room = max(0.5, 0.5 * (high - low))  # few seeds have intervals far longer than this
     pairs = list(zip(means, halves, strict=True))
-    bottom = max(low - room, min(mean - half for mean, half in pairs))
+    bottom = max(low - room, min(mean - half for mean, half in pairs), min(0.0, low))
     top = min(high + room, max(mean + half for mean, half in pairs), max(100.0, high))
     margin = 0.07 * max(top - bottom, 0.2)
     return bottom - margin, top + margin

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +22,11 @@ from wash_bench.record.identity import Cell, cell_of
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
 from wash_bench.registry import MethodEntry, make_method
-from wash_bench.runner.jobs import Work, here, side_by_side
+from wash_bench.runner.batch import Outcome, run_open, share_out
+from wash_bench.runner.jobs import Work
 from wash_bench.runner.progress import Observer
 from wash_bench.runner.setting import resolve_device
 from wash_bench.runner.task import Task
-from wash_bench.runner.worker import work_off
-
-
-@dataclass
-class Outcome:
-    """Cell ids by what became of them: trained or measured now, found done, failed, others'."""
-
-    finished: list[str] = field(default_factory=list)
-    cached: list[str] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    elsewhere: list[tuple[str, str]] = field(default_factory=list)  # cell id, who works on it
-
-    def add(self, results: Sequence[tuple[str, str | None]]) -> None:
-        for cell_id, reason in results:
-            if reason is None:
-                self.finished.append(cell_id)
-            else:
-                self.failed.append((cell_id, reason))
 
 
 def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[Task]:
@@ -123,30 +103,19 @@ def run_experiment(
         raise UsageError(f"{option} trains each population in one process: leave it out here")
     Spread(config.training.population, world.ranks)  # refuses more processes than members
     agree(world, _identity(config, entries))
-    store = Store(out)
-    outcome = Outcome()
+    store, outcome = Store(out), Outcome()
     threads = threads or max(1, torch.get_num_threads() // jobs)
     work = Work(store, download, debug, threads, jobs)
     if worker:
-        _as_worker(tasks_of(config, entries), work, stale, retry_failed, outcome, observer)
+        with Claims(store.root, stale) as claims:
+            # What failed before now is tried again if so asked; what another worker retried is not.
+            retry_before = claims.now() if retry_failed else 0.0
+            tasks = tasks_of(config, entries)
+            share_out(tasks, work, claims, retry_before, outcome, observer)
         return outcome
     with alone(store) if world.rank == 0 else contextlib.nullcontext():
-        open_tasks = []
-        retry_before = math.inf if retry_failed else 0.0
-        if world.rank == 0:
-            for task in tasks_of(config, entries)[shard[0] - 1 :: shard[1]]:
-                todo = open_part(task, store, retry_before, outcome, observer)
-                if todo:
-                    open_tasks.append(todo)
-        open_tasks = world.share(open_tasks)
-        if open_tasks:
-            run = (
-                side_by_side(open_tasks, work, jobs, observer)
-                if jobs > 1
-                else here(open_tasks, work, world, observer)
-            )
-            for results in run:
-                outcome.add(results)
+        tasks = tasks_of(config, entries)[shard[0] - 1 :: shard[1]] if world.rank == 0 else []
+        run_open(tasks, work, world, retry_failed, outcome, observer)
     return outcome
 
 
@@ -164,61 +133,3 @@ def _identity(config: RunConfig, entries: Sequence[MethodEntry]) -> dict[str, An
     settings["init"] = _start(config) or settings["init"]
     settings["device"] = resolve_device(config.training.device).type
     return settings | {f"file of {e.name}": e.identity for e in entries if e.identity}
-
-
-def _as_worker(
-    tasks: list[Task],
-    work: Work,
-    stale: float,
-    retry_failed: bool,
-    outcome: Outcome,
-    observer: Observer,
-) -> None:
-    store = work.store
-    with Claims(store.root, stale) as claims:
-        # What failed before now is tried again if so asked; what another worker retried is not.
-        retry_before = claims.now() if retry_failed else 0.0
-
-        def left_of(task: Task) -> Task | None:
-            return open_part(task, store, retry_before, Outcome(), lambda progress: None)
-
-        for results in work_off(tasks, left_of, work, claims, observer):
-            outcome.add(results)
-        done = {*outcome.finished, *(cell_id for cell_id, _ in outcome.failed)}
-        for task in tasks:
-            others = _part(task, [cell.cell_id not in done for cell in task.cells])
-            left = others and open_part(others, store, 0.0, outcome, observer)
-            if left:
-                who = claims.holder(task.training_id) or "nobody any more"
-                outcome.elsewhere += [(cell.cell_id, who) for cell in left.cells]
-
-
-def open_part(
-    task: Task, store: Store, retry_before: float, outcome: Outcome, observer: Observer
-) -> Task | None:
-    """The task reduced to the cells without a record; None if there are none. Failures that were
-    recorded before the time ``retry_before`` count as without."""
-    kept = []
-    for cell in task.cells:
-        record = store.cell(cell.cell_id)
-        if record is None or (
-            record["status"] == "failed" and store.cell_time(cell.cell_id) < retry_before
-        ):
-            kept.append(True)
-            continue
-        kept.append(False)
-        if record["status"] == "failed":
-            outcome.failed.append((cell.cell_id, record["reason"]))
-        else:
-            outcome.cached.append(cell.cell_id)
-    left = _part(task, kept)
-    if left is None:
-        known = [reason for cell_id, reason in outcome.failed if cell_id == task.cells[0].cell_id]
-        observer(task.progress("failed" if known else "cached", message="".join(known)))
-    return left
-
-
-def _part(task: Task, kept: Sequence[bool]) -> Task | None:
-    """The task reduced to the cells that are kept; None if there are none."""
-    cells, entries = (tuple(compress(items, kept)) for items in (task.cells, task.entries))
-    return Task(task.config, cells, entries) if cells else None
