@@ -139,7 +139,10 @@ class Method(ABC):
 
     @abstractmethod
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
-        """What ``after_step`` sends at this moment, from arithmetic alone (expected values)."""
+        """What the exchange of this step sends, from arithmetic alone (expected values).
+
+        What ``start`` sends, before the first step, is charged at step 0 with that step's.
+        """
 
     def facts(self, site: Site) -> dict[str, Any]:
         """What a reader of the record may want to know beside the options, as JSON data."""
