@@ -11,6 +11,7 @@ import pytest
 
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
+from wash_bench.paper import budget_plot
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.collect import collect
 from wash_bench.paper.declared import SCALES, Named, find_table, read_table, table_names
@@ -276,6 +277,24 @@ def test_a_failed_average_does_not_squeeze_the_figure(tiny_table: Path, tmp_path
     assert [text.get_text() for text in axes.texts] == ["◂ 16"]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "papa", "wash p=0.1", "wash p=0.2"]  # fmt: skip
+
+
+def test_several_budgets_are_drawn_as_curves(tmp_path: Path) -> None:
+    """The gap is to the ensemble of the same budget, paired by seed."""
+    named = find_table("coupling-budget")
+    table = collect(named, "small", lines_of(named, "small"), tmp_path, [])
+    assert budget_plot.draw(table) is None
+    for place, line in enumerate(table.lines):
+        epochs = line.resolved.config.training.epochs
+        base = {0: 80.0 + epochs / 4, 1: 81.0 + epochs / 4}
+        for metric, more in (("average_acc", 0.5), ("ensemble_acc", 1.5)):
+            values = {seed: value + more for seed, value in base.items()}
+            table.entries[place, metric] = Entry(estimate(values.values()), values, None, None)
+    left, right = budget_plot.draw(table).axes
+    curves = [bar.lines[0].get_ydata() for bar in right.containers]
+    assert len(curves) == 4 and all(list(curve) == [-1.0, -1.0, -1.0] for curve in curves)
+    names = left.get_legend_handles_labels()[1]
+    assert names == ["papa", "dart", "wash", "wash-opt", "ensemble of independent members"]
 
 
 def test_a_table_without_cells_says_so(tiny_table: Path, tmp_path: Path) -> None:

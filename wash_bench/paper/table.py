@@ -165,7 +165,7 @@ class PaperTable:
 
     def write(self, folder: Path) -> list[Path]:
         """Write NAME-SCALE.md, .csv, and the figure as .png and .svg into ``folder``."""
-        from wash_bench.paper.plot import draw
+        from wash_bench.paper import budget_plot, plot
         from wash_bench.report import style
 
         stem = f"{self.named.name}-{self.scale}"
@@ -173,7 +173,7 @@ class PaperTable:
         paths = [folder / f"{stem}{ending}" for ending in text]
         for path, content in zip(paths, text.values(), strict=True):
             write_text(path, content)
-        if figure := draw(self):
+        if figure := budget_plot.draw(self) or plot.draw(self):
             with style.styled():
                 for form in ("png", "svg"):
                     paths.append(folder / f"{stem}.{form}")

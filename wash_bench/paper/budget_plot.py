@@ -1,0 +1,108 @@
+"""A table of several training budgets as curves: is what a short training says what a long one
+says?
+
+Left the averaged model of each method over the length of the training, beside the ensemble of
+independent members; right the difference of the two, paired by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from wash_bench.report import style
+from wash_bench.report.stats import Estimate, estimate, paired
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from wash_bench.paper.table import PaperTable
+
+REFERENCE = "naive-ensemble"
+Seeds = Mapping[int, float]
+
+
+def draw(table: PaperTable) -> Figure | None:
+    """The curves; None unless methods have an averaged model at several budgets."""
+    averaged = _by_method(table, "average_acc")
+    reference = _by_method(table, "ensemble_acc").get(REFERENCE, {})
+    averaged.pop(REFERENCE, None)  # its average is no model of use, its ensemble is
+    curves = {method: values for method, values in averaged.items() if len(values) > 1}
+    if not curves:
+        return None
+    with style.styled():
+        figure, ((left, right),) = style.new_figure(2.7, 1, 2)
+        looks = style.looks({method: method for method in (*curves, REFERENCE)})
+        shown = {method: _estimates(values) for method, values in curves.items()}
+        gaps = {
+            method: {at: paired(seeds, reference[at]) for at, seeds in values.items()
+                     if at in reference}
+            for method, values in curves.items()
+        }  # fmt: skip
+        for order, method in enumerate(curves):
+            aside = 1 + 0.02 * (order - (len(curves) - 1) / 2)
+            _curve(left, shown[method], looks[method], aside, method)
+            _curve(right, gaps[method], looks[method], aside)
+        if reference:
+            name = "ensemble of independent members"
+            _curve(left, _estimates(reference), looks[REFERENCE], 1.05, name)
+            right.axhline(0, color=looks[REFERENCE].colour, linewidth=0.8)
+        lengths = sorted({at for values in curves.values() for at in values})
+        for axes in (left, right):
+            axes.set_xscale("log")
+            axes.minorticks_off()
+            axes.set_xticks(lengths, [str(at) for at in lengths])
+            axes.set_xlabel("epochs (log)")
+        left.set_ylabel("test accuracy (%)")
+        left.set_title("averaged model", fontweight="bold", loc="left")
+        right.set_ylabel("points")
+        right.set_title("averaged − independent ensemble", fontweight="bold", loc="left")
+        _legend(figure, left, table)
+    return figure
+
+
+def _by_method(table: PaperTable, metric: str) -> dict[str, dict[int, Seeds]]:
+    """By method and epochs, the values by seed."""
+    found: dict[str, dict[int, Seeds]] = {}
+    for place, line in enumerate(table.lines):
+        entry = table.entries.get((place, metric))
+        if entry and entry.by_seed:
+            epochs = line.resolved.config.training.epochs
+            found.setdefault(line.row.method, {})[epochs] = entry.by_seed
+    return found
+
+
+def _estimates(values: Mapping[int, Seeds]) -> dict[int, Estimate]:
+    return {at: estimate(seeds.values()) for at, seeds in values.items()}
+
+
+def _curve(
+    axes: Axes, values: Mapping[int, Estimate], look: style.Look, aside: float, label: str = ""
+) -> None:
+    lengths = sorted(values)
+    axes.errorbar(
+        [at * aside for at in lengths],
+        [values[at].mean for at in lengths],
+        yerr=[values[at].half_width or 0.0 for at in lengths],
+        color=look.colour,
+        marker=look.marker,
+        markerfacecolor=look.fill,
+        markersize=3.5,
+        linestyle=look.line,
+        linewidth=1.2,
+        elinewidth=0.8,
+        capsize=1.5,
+        label=label,
+    )
+
+
+def _legend(figure: Figure, axes: Axes, table: PaperTable) -> None:
+    seeds = len({record["seed"] for record in table.records})
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        title=f"bars: 95 % Student-t intervals over {seeds} seeds" if seeds > 1 else "one seed",
+        title_fontsize=7,
+    )
