@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     from wash_bench.paper.table import PaperTable
 
+SHOWN = QUANTITIES | {"greedy_acc": ("greedy soup", "#CC79A7", "P", "-", "#CC79A7")}
+"""Metrics by column: name, colour, marker, line, face."""
 SPAN = 12.0
 """Percentage points below the best value that the axis shows."""
 
 
 def draw(table: PaperTable) -> Figure | None:
     """The figure of a table; None where no line has an accuracy."""
-    shown = [metric for metric in QUANTITIES if metric in table.named.table.metrics]
+    shown = [metric for metric in SHOWN if metric in table.named.table.metrics]
     panels: dict[tuple[int, str], list[int]] = {}
     for place, line in enumerate(table.lines):
         if any(table.entries[place, metric].ours.n for metric in shown):
@@ -79,7 +81,7 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
 
 
 def _point(axes: Axes, value: Estimate, metric: str, height: float) -> None:
-    _, colour, marker, _, face = QUANTITIES[metric]
+    _, colour, marker, _, face = SHOWN[metric]
     axes.errorbar(
         value.mean,
         height,
@@ -102,7 +104,7 @@ def _off_axis(axes: Axes, value: Estimate, metric: str, row: int, before: int) -
         xytext=(2 + 18 * before, 0),
         textcoords="offset points",
         fontsize=6.5,
-        color=QUANTITIES[metric][1],
+        color=SHOWN[metric][1],
         va="center",
         zorder=5,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
@@ -115,7 +117,7 @@ def _legend(figure: Figure, table: PaperTable, shown: list[str]) -> None:
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=3.5,
                markerfacecolor=face, label=label)
-        for label, colour, marker, _, face in map(QUANTITIES.get, shown)
+        for label, colour, marker, _, face in map(SHOWN.get, shown)
     ]  # fmt: skip
     seeds = len({record["seed"] for record in table.records})
     bars = f"bars: 95 % Student-t intervals over {seeds} seeds" if seeds > 1 else "one seed"

@@ -71,7 +71,12 @@ class PaperTable:
 
     @property
     def title(self) -> str:
-        return f"{self.named.table.title}: {self.named.name} at scale {self.scale}"
+        text = f"{self.named.table.title}: {self.named.name} at scale {self.scale}"
+        if self.scale == "paper":
+            return text
+        # The title names the papers' data; what the numbers are of must stand beside it.
+        data = dict.fromkeys(line.resolved.config.training.dataset for line in self.lines)
+        return f"{text}, on {' and '.join(data)}"
 
     @property
     def published(self) -> list[str]:
