@@ -260,6 +260,8 @@ def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> N
     marks = table.marks()
     found = [(marks[i, "average_acc"].best, marks[i, "average_acc"].tied) for i in range(4)]
     assert found == [(True, False), (False, True), (False, False), (False, False)]
+    gaps = table.frame().query("metric == 'average_acc'")["below_best"].tolist()
+    assert gaps == pytest.approx([0, 1 / 3, 10, 0])
     text = table.markdown()
     assert "**81.00 ± 2.48** |" in text and "| 80.67 ± 3.79 † |" in text
     assert "| 91.00 ± 2.48 |" in text and "Marks compare rows of equal" in text

@@ -17,7 +17,7 @@ from wash_bench.paper.declared import METRICS, Named
 from wash_bench.paper.published import Published
 from wash_bench.record.files import write_text
 from wash_bench.report.grid import MISSING, Cell, amount, escape, number, with_interval
-from wash_bench.report.stats import Estimate
+from wash_bench.report.stats import Estimate, paired
 from wash_bench.report.tables import rank
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ class PaperTable:
         """A row a line and metric: what table.csv holds."""
         import pandas as pd
 
-        papers = self.named.table.papers
+        papers, below = self.named.table.papers, self.below_best()
         rows = []
         for place, line in enumerate(self.lines):
             training = line.resolved.config.training
             for metric in self.named.table.metrics:
                 entry = self.entries[place, metric]
-                theirs = entry.published
+                theirs, under = entry.published, below.get((place, metric))
                 rows.append(
                     {
                         "table": self.named.name,
@@ -111,6 +111,8 @@ class PaperTable:
                         "ours_std": entry.ours.std,
                         "ours_half_width": entry.ours.half_width,
                         "seeds": entry.ours.n,
+                        "below_best": under.mean if under else None,
+                        "below_best_half_width": under.half_width if under else None,
                         "paper": theirs.paper if theirs else papers[0] if papers else "",
                         "published": theirs.value if theirs else None,
                         "published_std": theirs.std if theirs else None,
@@ -120,18 +122,32 @@ class PaperTable:
                 )
         return pd.DataFrame(rows)
 
-    def marks(self) -> dict[tuple[int, str], Cell]:
-        """Of each line and metric whether it is the best, or not to be told from it.
-
-        Lines are compared with those of equal N, augmentation, data, network and budget alone.
-        """
+    def groups(self) -> list[list[int]]:
+        """The places of lines that compare: equal N, augmentation, data, network and budget."""
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, line in enumerate(self.lines):
             training = line.resolved.config.training
             key = (line.population, line.augment, training.dataset, training.model, training.epochs)
             groups.setdefault(key, []).append(place)
+        return list(groups.values())
+
+    def below_best(self) -> dict[tuple[int, str], Estimate]:
+        """Of each line and metric the best of its group minus its own, paired by seed."""
+        found = {}
+        for places in self.groups():
+            for metric in filter(ONE_NETWORK.__contains__, self.named.table.metrics):
+                values = {place: self.entries[place, metric].by_seed for place in places}
+                known = [place for place in places if values[place]]
+                if known:
+                    best = max(known, key=lambda place: self.entries[place, metric].ours.mean)
+                    for place in known:
+                        found[place, metric] = paired(values[best], values[place])
+        return found
+
+    def marks(self) -> dict[tuple[int, str], Cell]:
+        """Of each line and metric whether it is the best of its group, or not told from it."""
         marks = {}
-        for places in groups.values():
+        for places in self.groups():
             for metric in filter(ONE_NETWORK.__contains__, self.named.table.metrics):
                 best, tied = rank(
                     {str(place): self.entries[place, metric].by_seed for place in places}
