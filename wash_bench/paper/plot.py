@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SHOWN = QUANTITIES | {"greedy_acc": ("greedy soup", "#CC79A7", "P", "-", "#CC79A7")}
 """Metrics by column: name, colour, marker, line, face."""
+GUTTER = 0.13
+"""Room for one value below the axis, as a share of the axis."""
 SPAN = 12.0
 """Percentage points below the best value that the axis shows."""
 
@@ -60,32 +62,39 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
         [value.mean for value in kept], [value.half_width or 0.0 for value in kept]
     )
     low = max(low, max(means) - 1.25 * SPAN)
-    below: dict[int, int] = {}
+    below: dict[int, list[tuple[str, Estimate]]] = {}
     for order, metric in enumerate(shown):
         # One quantity a little above another, or the bars hide each other.
         aside = (order - (len(shown) - 1) / 2) * 0.16
         for row, place in enumerate(places):
             value = table.entries[place, metric].ours
-            if not value.n:
-                continue
-            if value.mean < low:
-                _off_axis(axes, value, metric, row, below.get(row, 0))
-                below[row] = below.get(row, 0) + 1
-            else:
-                _point(axes, value, metric, row + aside)
-    axes.set_xlim(low, high)
+            if value.n and value.mean < low:
+                below.setdefault(row, []).append((metric, value))
+            elif value.n:
+                _point(axes, value, metric, row + aside, low)
+    room = GUTTER * (high - low)
+    edge = low - room * max(map(len, below.values()), default=0)
+    for row, values in below.items():
+        for order, (metric, value) in enumerate(values):
+            axes.text(edge + (order + 0.1) * room, row, f"◂ {value.mean:.0f}", fontsize=6.5,
+                      color=SHOWN[metric][1], va="center")  # fmt: skip
+    if below:
+        axes.axvline(low, color="#999999", linewidth=0.6, linestyle=(0, (1, 2)))
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
+    axes.set_xlim(edge, high)
     axes.set_ylim(len(places) - 0.5, -0.5)
     axes.set_yticks(range(len(places)), [table.lines[place].row.label for place in places])
     axes.set_xlabel("test accuracy (%)")
     axes.grid(axis="y", visible=False)
 
 
-def _point(axes: Axes, value: Estimate, metric: str, height: float) -> None:
+def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) -> None:
     _, colour, marker, _, face = SHOWN[metric]
+    half = value.half_width or 0.0
     axes.errorbar(
         value.mean,
         height,
-        xerr=value.half_width or 0.0,
+        xerr=[[min(half, value.mean - low)], [half]],  # not into the space for values below
         color=colour,
         marker=marker,
         markersize=3.5,
@@ -93,21 +102,6 @@ def _point(axes: Axes, value: Estimate, metric: str, height: float) -> None:
         linestyle="none",
         elinewidth=0.8,
         capsize=1.5,
-    )
-
-
-def _off_axis(axes: Axes, value: Estimate, metric: str, row: int, before: int) -> None:
-    axes.annotate(
-        f"◂ {value.mean:.0f}",
-        (0, row),
-        xycoords=("axes fraction", "data"),
-        xytext=(2 + 18 * before, 0),
-        textcoords="offset points",
-        fontsize=6.5,
-        color=SHOWN[metric][1],
-        va="center",
-        zorder=5,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )
 
 
