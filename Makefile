@@ -103,11 +103,11 @@ paper-tables: $(TABLES)
 $(TABLES): table-%: $(VENV)/.installed
 	$(BIN)/wash-bench paper-table $* --scale $(SCALE) --jobs $(JOBS) --out $(RUNS)/paper-$(SCALE) $(PAPER_FLAGS)
 
-# The tables' figures are their own; of the report of all cells what sets options side by side.
+# Each table has its own figure; of the report of all cells, the one that sets options side by side.
 results-paper-tables: $(VENV)/.installed
 	$(MAKE) paper-tables SCALE=small PAPER_FLAGS="--tables results/paper-tables"
-	$(BIN)/wash-bench report $(RUNS)/paper-small --figures ablation,settings --out $(RUNS)/paper-small/report
-	cd $(RUNS)/paper-small/report && cp summary.csv environment.csv ablation*.* settings.* $(CURDIR)/results/paper-tables
+	$(BIN)/wash-bench report $(RUNS)/paper-small --figures ablation --out $(RUNS)/paper-small/report
+	cd $(RUNS)/paper-small/report && cp summary.csv environment.csv ablation*.* $(CURDIR)/results/paper-tables
 
 clean:
 	rm -rf $(VENV)
