@@ -299,6 +299,14 @@ def test_several_budgets_are_drawn_as_curves(tmp_path: Path) -> None:
     assert names == ["papa", "dart", "wash", "wash-opt", "ensemble of independent members"]
 
 
+def test_budgets_of_several_networks_are_no_curve(tmp_path: Path) -> None:
+    named = find_table("architectures")
+    table = collect(named, "small", lines_of(named, "small"), tmp_path, [])
+    for place in range(len(table.lines)):
+        table.entries[place, "average_acc"] = Entry(estimate([80.0]), {0: 80.0}, None, None)
+    assert budget_plot.draw(table) is None and draw(table) is not None
+
+
 def test_a_table_without_cells_says_so(tiny_table: Path, tmp_path: Path) -> None:
     named = read_table(tiny_table)
     table = collect(named, "small", lines_of(named, "small"), tmp_path, read_published())
