@@ -1,5 +1,5 @@
-"""A table as a figure: each line's accuracies with their intervals, a panel for each N and
-augmentation.
+"""A table as a figure: each line's accuracies with their intervals, a panel for each N,
+augmentation and network.
 
 A population whose average failed stands many points below all others; on one axis it would press
 the rest into a corner. Such values stand at the left edge with their number.
@@ -31,10 +31,12 @@ SPAN = 12.0
 def draw(table: PaperTable) -> Figure | None:
     """The figure of a table; None where no line has an accuracy."""
     shown = [metric for metric in SHOWN if metric in table.named.table.metrics]
-    panels: dict[tuple[int, str], list[int]] = {}
+    panels: dict[tuple[int, str, str, str], list[int]] = {}
     for place, line in enumerate(table.lines):
         if any(table.entries[place, metric].ours.n for metric in shown):
-            panels.setdefault((line.population, line.augment), []).append(place)
+            training = line.resolved.config.training
+            key = (line.population, line.augment, training.dataset, training.model)
+            panels.setdefault(key, []).append(place)
     if not panels:
         return None
     columns = min(2, len(panels))
@@ -45,9 +47,11 @@ def draw(table: PaperTable) -> Figure | None:
         height = 0.95 + grid * (0.45 + 0.17 * longest)
         figure, axes = style.new_figure(height, grid, columns, width=width)
         flat = [panel for line in axes for panel in line]
-        for axis, ((n, augment), places) in zip(flat, panels.items(), strict=False):
+        several = len({key[2:] for key in panels}) > 1
+        for axis, ((n, augment, _, model), places) in zip(flat, panels.items(), strict=False):
             _panel(axis, table, places, shown)
-            axis.set_title(f"N = {n}, {augment}", fontweight="bold", loc="left")
+            title = f"N = {n}, {model}" if several else f"N = {n}, {augment}"
+            axis.set_title(title, fontweight="bold", loc="left")
         for axis in flat[len(panels) :]:
             axis.set_visible(False)
         _legend(figure, table, shown)
