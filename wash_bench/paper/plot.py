@@ -59,6 +59,8 @@ def draw(table: PaperTable) -> Figure | None:
 
 
 def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     found = [table.entries[place, metric].ours for place in places for metric in shown]
     means = [value.mean for value in found if value.n]
     kept = [value for value in found if value.n and value.mean >= max(means) - SPAN]
@@ -76,15 +78,17 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
                 below.setdefault(row, []).append((metric, value))
             elif value.n:
                 _point(axes, value, metric, row + aside, low)
-    room = GUTTER * (high - low)
-    edge = low - room * max(map(len, below.values()), default=0)
+    most = max(map(len, below.values()), default=0)
+    room = GUTTER * (high - low) / (1 - GUTTER * most)  # a share of the axis with its margin
+    edge = low - room * most
     for row, values in below.items():
         for order, (metric, value) in enumerate(values):
             axes.text(edge + (order + 0.1) * room, row, f"◂ {value.mean:.0f}", fontsize=6.5,
                       color=SHOWN[metric][1], va="center")  # fmt: skip
     if below:
         axes.axvline(low, color="#999999", linewidth=0.6, linestyle=(0, (1, 2)))
-    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
+    ticks = MaxNLocator(nbins=5 if most < 2 else 4).tick_values(low, high)
+    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
     axes.set_xlim(edge, high)
     axes.set_ylim(len(places) - 0.5, -0.5)
     axes.set_yticks(range(len(places)), [table.lines[place].row.label for place in places])
