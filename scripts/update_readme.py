@@ -1,6 +1,6 @@
 """Put committed tables and figures into README and docs, between markers that name their files.
 
-    python scripts/update_readme.py           rewrite README.md and docs/methods.md
+    python scripts/update_readme.py           rewrite the pages that have markers
     python scripts/update_readme.py --check   exit 1 if one would change
 
 A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's ``table.md`` the

@@ -99,7 +99,7 @@ def paper_table(
     The same command goes on with a table that was stopped.
     """
     from wash_bench.cli.local import local_options
-    from wash_bench.cli.run import check_folder, limit_threads, tell_elsewhere
+    from wash_bench.cli.run import check_folder, end_if_failed, limit_threads, tell_elsewhere
     from wash_bench.errors import UsageError, nearest
     from wash_bench.paper.cells import lines_of
     from wash_bench.paper.declared import SCALES, find_table
@@ -172,11 +172,7 @@ def paper_table(
         written = table.write(tables)
         typer.echo(table.markdown())
         typer.echo(f"Written: {', '.join(map(str, written))}")
-    for cell, reason in outcome.failed:
-        typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
-    if outcome.failed:
-        typer.echo("wash-bench: failed cells are kept; --retry-failed trains them again", err=True)
-        raise typer.Exit(1)
+    end_if_failed(outcome.failed)
 
 
 def _list() -> None:

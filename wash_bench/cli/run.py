@@ -62,9 +62,14 @@ def run(preset: str | None, **options: Any) -> None:
         ) from None
     if outcome.elsewhere:
         tell_elsewhere(outcome.elsewhere, "report")
-    for cell, reason in outcome.failed:
+    end_if_failed(outcome.failed)
+
+
+def end_if_failed(cells: list[tuple[str, str]]) -> None:
+    """Name the cells that failed and why, and end with exit code 1; nothing without any."""
+    for cell, reason in cells:
         typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
-    if outcome.failed:
+    if cells:
         typer.echo("wash-bench: failed cells are kept; --retry-failed trains them again", err=True)
         raise typer.Exit(1)
 

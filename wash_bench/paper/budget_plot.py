@@ -1,5 +1,5 @@
-"""A table of several training budgets as curves: is what a short training says what a long one
-says?
+"""A table of several training budgets as curves: does a short training say what a long one
+does?
 
 Left the averaged model of each method over the length of the training, beside the ensemble of
 independent members; right the difference of the two, paired by seed.
@@ -102,11 +102,10 @@ def _curve(
 
 
 def _legend(figure: Figure, axes: Axes, table: PaperTable) -> None:
-    seeds = len({record["seed"] for record in table.records})
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=3,
-        title=f"bars: 95 % Student-t intervals over {seeds} seeds" if seeds > 1 else "one seed",
+        title=style.bars(len({record["seed"] for record in table.records})),
         title_fontsize=7,
     )

@@ -121,8 +121,7 @@ def _legend(figure: Figure, table: PaperTable, shown: list[str]) -> None:
                markerfacecolor=face, label=label)
         for label, colour, marker, _, face in map(SHOWN.get, shown)
     ]  # fmt: skip
-    seeds = len({record["seed"] for record in table.records})
-    bars = f"bars: 95 % Student-t intervals over {seeds} seeds" if seeds > 1 else "one seed"
+    bars = style.bars(len({record["seed"] for record in table.records}))
     narrow = figure.get_figwidth() < style.WIDTH
     figure.legend(
         handles=handles,

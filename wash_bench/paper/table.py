@@ -188,6 +188,7 @@ class PaperTable:
         """Write NAME-SCALE.md, .csv, and the figure as .png and .svg into ``folder``."""
         from wash_bench.paper import budget_plot, plot
         from wash_bench.report import style
+        from wash_bench.report.figures import FORMATS
 
         stem = f"{self.named.name}-{self.scale}"
         text = {".md": self.markdown(), ".csv": self.frame().to_csv(index=False)}
@@ -196,7 +197,7 @@ class PaperTable:
             write_text(path, content)
         if figure := budget_plot.draw(self) or plot.draw(self):
             with style.styled():
-                for form in ("png", "svg"):
+                for form in FORMATS:
                     paths.append(folder / f"{stem}.{form}")
                     style.save(figure, paths[-1])
         return paths

@@ -236,12 +236,11 @@ def _legend(figure: Figure, sweeps: list[Sweep]) -> None:
         for label, colour, marker, line, face in map(QUANTITIES.get, names)
     ]  # fmt: skip
     seeds = sorted({int(s.rows.groupby("at")["seed"].nunique().max()) for s in sweeps})
-    many = " or ".join(map(str, seeds))
     figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=2 if figure.get_figwidth() < style.WIDTH else 4,
         handlelength=3,
-        title=f"bars: 95 % Student-t intervals over {many} seeds" if seeds[-1] > 1 else "one seed",
+        title=style.bars(*seeds),
         title_fontsize=7.5,
     )

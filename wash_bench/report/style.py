@@ -129,6 +129,13 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))
 
 
+def bars(*seeds: int) -> str:
+    """What the bars of a figure are, where its values are over so many seeds."""
+    if max(seeds, default=0) < 2:
+        return "one seed"
+    return f"bars: 95 % Student-t intervals over {' or '.join(map(str, seeds))} seeds"
+
+
 def accuracy_limits(means: Sequence[float], halves: Sequence[float]) -> tuple[float, float]:
     """Ends of an axis of accuracies in per cent: all means, and intervals as far as they fit.
 
