@@ -11,11 +11,11 @@ import torch.distributed as dist
 from tests.wire_work import together
 from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Schedule
-from wash_bench.core.optim import RowOptimizer
 from wash_bench.core.population import Population
 from wash_bench.distributed.exchange import DistributedExchange
 from wash_bench.models.build import build_model
-from wash_bench.registry import find_method, make_method
+from wash_bench.plugins.registry import find_method, make_method
+from wash_bench.train.optim import RowOptimizer
 
 
 def training(settings: list[tuple[str, dict]], steps: int) -> list[tuple[float, float]]:

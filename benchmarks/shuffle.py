@@ -20,11 +20,11 @@ from timing import interleaved, machine, write
 from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.optim import RowOptimizer
 from wash_bench.core.population import Population
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.models.build import build_model
+from wash_bench.train.optim import RowOptimizer
 
 MEMBERS, BATCH = 5, 64
 

@@ -30,7 +30,7 @@ from wash_bench.core.layout import layout_of
 from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute
 from wash_bench.core.method import Site
 from wash_bench.distributed.netmodel import Network, latencies, predict
-from wash_bench.registry import find_method, make_method
+from wash_bench.plugins.registry import find_method, make_method
 
 RESNET18 = 11_173_962
 DELAY = 0.02

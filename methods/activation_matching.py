@@ -31,8 +31,8 @@ from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class ActivationMatchingOptions(MethodOptions):

@@ -30,15 +30,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.evaluate.judge import Predictor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wash_bench.core.judge import Judge
     from wash_bench.core.population import ModelState, Population
-    from wash_bench.evaluate.judge import Judge
 
 ABSTRACT = "the paper is known from its abstract only"
 

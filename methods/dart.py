@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.ledger import Content
     from wash_bench.core.population import Population
     from wash_bench.data.recipe import Recipe
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class DartOptions(BranchOptions):

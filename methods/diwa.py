@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.evaluate.judge import Predictor
 
 if TYPE_CHECKING:
+    from wash_bench.core.judge import Judge
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge
 
 
 class DiwaOptions(MethodOptions):

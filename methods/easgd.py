@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.ledger import Content
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class EasgdOptions(MethodOptions):
@@ -107,8 +107,8 @@ class Easgd(Method):
         self._centre = dict(state)
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        from wash_bench.core.judge import Predictor
         from wash_bench.core.population import ModelState
-        from wash_bench.evaluate.judge import Predictor
 
         average = judge.average()
         centre = ModelState(

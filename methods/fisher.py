@@ -35,8 +35,8 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class FisherOptions(MethodOptions):
@@ -73,8 +73,8 @@ class Fisher(MergeRule):
     options: FisherOptions
 
     def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        from wash_bench.core.judge import Predictor
         from wash_bench.core.population import ModelState
-        from wash_bench.evaluate.judge import Predictor
         from wash_bench.merge.fisher import fisher_average
 
         options, members = self.options, judge.members

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.layout import Layout
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class GossipOptions(MethodOptions):

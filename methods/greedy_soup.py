@@ -13,41 +13,13 @@ initialization makes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 
 if TYPE_CHECKING:
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
-
-
-def greedy_soup(accuracies: Sequence[float], evaluate: Callable[[list[int]], float]) -> list[int]:
-    """Choose the members of the greedy soup.
-
-    The running mixture with weights k/(k+1) and 1/(k+1) is the uniform average of the chosen
-    members, hence ``evaluate`` is asked about lists of members.
-
-    Args:
-        accuracies: held-out accuracy of each member by itself.
-        evaluate: held-out accuracy of the uniform average of the listed members.
-
-    Returns:
-        Indices of the members, in the order in which they were accepted; never empty.
-
-    Raises:
-        ValueError: if there is no member.
-    """
-    if not accuracies:
-        raise ValueError("a soup needs at least one member")
-    first, *others = sorted(range(len(accuracies)), key=lambda member: -accuracies[member])
-    soup, best = [first], accuracies[first]
-    for member in others:
-        accuracy = evaluate([*soup, member])
-        if accuracy > best:
-            soup, best = [*soup, member], accuracy
-    return soup
 
 
 class GreedySoup(NaiveEnsemble):

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 UNKNOWN = "the paper's value is not known"
 
@@ -103,8 +103,8 @@ class Hwa(Method):
         self._window.extend((state[f"{i}/weights"], state[f"{i}/buffers"]) for i in indices)
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        from wash_bench.core.judge import Predictor
         from wash_bench.core.population import ModelState
-        from wash_bench.evaluate.judge import Predictor
 
         average = judge.average()
         final = average.states[0]

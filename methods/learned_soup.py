@@ -27,17 +27,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.evaluate.judge import Predictor
 from wash_bench.seeds import torch_stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Slice
     from wash_bench.core.population import ModelState, Population
-    from wash_bench.evaluate.judge import Judge
 
 KEPT_BYTES = 2**30  # validation images that are held in memory and shuffled
 

@@ -33,9 +33,9 @@ from wash_bench.core.together import mean_charges, restart_from_mean, start_char
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
     from wash_bench.data.recipe import Recipe
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class LookaroundOptions(BranchOptions):

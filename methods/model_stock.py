@@ -29,16 +29,16 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.errors import CellFailure
-from wash_bench.evaluate.judge import Predictor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Layout
     from wash_bench.core.population import ModelState, Population
-    from wash_bench.evaluate.judge import Judge
 
 
 def ratio(deltas: Sequence[Tensor]) -> float:

@@ -20,8 +20,8 @@ from wash_bench.core.method import Method, Site
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class NaiveEnsemble(Method):

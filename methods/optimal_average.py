@@ -28,15 +28,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.evaluate.judge import Predictor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Layout
     from wash_bench.core.population import ModelState, Population
-    from wash_bench.evaluate.judge import Judge
 
 
 def optimal_tensor(own: Tensor, others: Tensor) -> Tensor:

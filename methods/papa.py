@@ -32,8 +32,8 @@ from wash_bench.core.method import Method, MethodOptions, Site, option
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class PapaOptions(MethodOptions):

@@ -30,8 +30,8 @@ from wash_bench.core.method import option
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 
 if TYPE_CHECKING:
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class PapaAllOptions(LocalSgdOptions):

@@ -39,8 +39,8 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class RegMeanOptions(MethodOptions):
@@ -76,8 +76,8 @@ class RegMean(MergeRule):
     options: RegMeanOptions
 
     def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        from wash_bench.core.judge import Predictor
         from wash_bench.core.population import named_views
-        from wash_bench.evaluate.judge import Predictor
 
         merged = judge.average().states[0].clone()
         views = dict(named_views(judge.layout, merged, population.channels_last))

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 FREE = "the paper takes many settings"
 
@@ -204,7 +204,7 @@ class SparseSoup(Method):
         self._mask = state.get("mask")
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.evaluate.judge import Predictor
+        from wash_bench.core.judge import Predictor
 
         average = judge.average()
         soup = judge.reestimated(average.states[0])

@@ -38,8 +38,8 @@ from wash_bench.core.together import mean_charges, restart_from_mean, start_char
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class SwapOptions(MethodOptions):
@@ -88,7 +88,7 @@ class Swap(Method):
         return charges
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.evaluate.judge import Predictor
+        from wash_bench.core.judge import Predictor
 
         average = judge.average()
         recomputed = judge.reestimated(average.states[0])

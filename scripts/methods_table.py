@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from wash_bench.core.names import parts
-from wash_bench.registry import find_method
+from wash_bench.plugins.names import parts
+from wash_bench.plugins.registry import find_method
 from wash_bench.report.grid import MISSING, amount, escape, number, with_interval
 from wash_bench.report.stats import estimate, paired
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.ledger import charge_mean
 from wash_bench.core.method import Method, MethodOptions, option
 from wash_bench.core.wrapper import MergeRule, Wrapper
-from wash_bench.evaluate.judge import Predictor
 from wash_bench.methods.ema import Ema
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.wash import Wash, WashOptions

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.population import ModelState, Population, bind
-from wash_bench.evaluate.judge import Predictor
 
 
 class SmallJudge:

@@ -14,7 +14,7 @@ from wash_bench.core.population import ModelState, Population
 from wash_bench.evaluate.barrier import barrier_points, barrier_summary
 from wash_bench.evaluate.batchnorm import reestimate_
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.judging import PopulationJudge
+from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.runner.setting import Setting
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.records import write_cell
 from wash_bench.config import RunConfig
-from wash_bench.registry import find_method, make_method
+from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.report import frames
 from wash_bench.report.command import commands
-from wash_bench.resolve import resolve
+from wash_bench.settings.resolve import resolve
 
 
 def again(tmp_path, command) -> RunConfig:

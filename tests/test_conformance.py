@@ -14,7 +14,7 @@ from wash_bench.conformance.subject import Subject, subjects_of
 from wash_bench.conformance.suite import AROUND, CHECKS, PROCESSES, run_check
 from wash_bench.conformance.witness import Witness
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.registry import find_method, method_names
+from wash_bench.plugins.registry import find_method, method_names
 
 # Options under which a method acts within the suite's 40 steps.
 BUSY: dict[str, dict[str, object]] = {

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from wash_bench.config import TrainingConfig
 from wash_bench.core.budget import Budget
-from wash_bench.coupling import DEFAULT_REFERENCE, in_words, reference
 from wash_bench.data.counts import steps_per_epoch
 from wash_bench.methods.dart import Dart, DartOptions
 from wash_bench.methods.ema import Ema
@@ -20,9 +19,10 @@ from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa, PapaOptions
 from wash_bench.methods.papa_all import PapaAll
 from wash_bench.methods.wash import Wash, WashOptions
+from wash_bench.plugins.registry import make_method
 from wash_bench.record.identity import cell_config, cell_of
-from wash_bench.registry import make_method
-from wash_bench.resolve import Resolved, resolve
+from wash_bench.settings.coupling import DEFAULT_REFERENCE, in_words, reference
+from wash_bench.settings.resolve import Resolved, resolve
 
 PAPER_STEPS = 300 * 766  # CIFAR: 49,000 images in batches of 64, 300 epochs
 

@@ -13,7 +13,7 @@ from tests.ranks import in_ranks
 from wash_bench.config import RunConfig
 from wash_bench.distributed.world import DistributedWorld
 from wash_bench.errors import UsageError
-from wash_bench.registry import find_method
+from wash_bench.plugins.registry import find_method
 from wash_bench.runner.experiment import run_experiment
 
 METHODS = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")

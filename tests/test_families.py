@@ -12,7 +12,7 @@ from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Site
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.registry import find_method, make_method
+from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.setting import Setting
 from wash_bench.train.loop import Loop
 

@@ -19,18 +19,18 @@ from torch.nn import functional as F
 from wash_bench.cli.main import run_command
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.vary import member_hyperparameters
 from wash_bench.data.scan import Folders
 from wash_bench.data.subset import folders_of_classes
 from wash_bench.errors import UsageError
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.models.build import build_model
+from wash_bench.plugins.registry import find_method
 from wash_bench.record import identity
-from wash_bench.registry import find_method
-from wash_bench.resolve import resolve
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.setting import Setting
+from wash_bench.settings.resolve import resolve
 from wash_bench.train.loop import Loop
+from wash_bench.train.vary import member_hyperparameters
 
 HEAD = ("fc.weight", "fc.bias")
 

@@ -26,7 +26,7 @@ from wash_bench.methods.post_local_sgd import PostLocalSgd
 from wash_bench.methods.sparta import Sparta
 from wash_bench.methods.sparta_diloco import SpartaDiloco
 from wash_bench.methods.wash import Wash
-from wash_bench.registry import find_method, make_method, method_names
+from wash_bench.plugins.registry import find_method, make_method, method_names
 
 OWN = [LocalSgd, PostLocalSgd, PapaAll, Papa2, Diloco, Sparta, SpartaDiloco]
 

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from tests.records import write_cell
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.record import merge
-from wash_bench.record.merge import merge_records
+from wash_bench.record import join as merge
+from wash_bench.record.join import merge_records
 from wash_bench.record.store import Store
 from wash_bench.report import frames
 
@@ -219,7 +219,7 @@ def test_errors_are_one_line_with_the_fix(machines, tmp_path):
 
 def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
     """What one host trained is not trained again in the merged folder; what is new is."""
-    from wash_bench.registry import find_method
+    from wash_bench.plugins.registry import find_method
     from wash_bench.runner.experiment import run_experiment
 
     entries = [find_method("naive-ensemble")]

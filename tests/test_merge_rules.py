@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tests.populations import small_network, small_population
+from wash_bench.core.judge import Predictor
 from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState, Population, bind
 from wash_bench.errors import CellFailure
-from wash_bench.evaluate.judge import Predictor
 from wash_bench.merge.corrupt import corrupt
 from wash_bench.methods import learned_soup
 from wash_bench.methods.bound_weights import BoundWeights, BoundWeightsOptions, bounds, shares

@@ -18,8 +18,9 @@ from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
 from wash_bench.data.recipe import Recipe
+from wash_bench.evaluate.greedy import greedy_choice
 from wash_bench.methods.dart import Dart, DartOptions
-from wash_bench.methods.greedy_soup import GreedySoup, greedy_soup
+from wash_bench.methods.greedy_soup import GreedySoup
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa, PapaOptions
 from wash_bench.methods.wash import Wash, WashOptions
@@ -135,7 +136,7 @@ def test_greedy_soup_on_a_hand_made_table():
         asked.append(tuple(members))
         return table[tuple(members)]
 
-    assert greedy_soup([80.0, 79.0, 80.0, 82.0], evaluate) == [3, 2, 1]
+    assert greedy_choice([80.0, 79.0, 80.0, 82.0], evaluate) == [3, 2, 1]
     assert asked == [(3, 0), (3, 2), (3, 2, 1)]
 
 
@@ -152,18 +153,18 @@ def test_greedy_soup_equals_the_running_average(n, levels, seed):
 
     accuracies = [accuracy(member) for member in members]
     chosen, soup = oracle.greedy(members, accuracies, accuracy)
-    got = greedy_soup(accuracies, lambda listed: accuracy(members[listed].mean(axis=0)))
+    got = greedy_choice(accuracies, lambda listed: accuracy(members[listed].mean(axis=0)))
     assert got == chosen
     np.testing.assert_allclose(members[got].mean(axis=0), soup, atol=1e-12)
 
 
 def test_greedy_soup_of_ever_better_mixtures_is_the_uniform_soup():
-    assert greedy_soup([1.0, 3.0, 2.0], lambda listed: 10.0 * len(listed)) == [1, 2, 0]
+    assert greedy_choice([1.0, 3.0, 2.0], lambda listed: 10.0 * len(listed)) == [1, 2, 0]
 
 
 def test_greedy_soup_without_members_is_refused():
     with pytest.raises(ValueError, match="at least one member"):
-        greedy_soup([], lambda listed: 0.0)
+        greedy_choice([], lambda listed: 0.0)
 
 
 ALL = [NaiveEnsemble, GreedySoup, Wash, WashOpt, Papa, Dart]

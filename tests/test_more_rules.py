@@ -20,15 +20,14 @@ from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.judge import Predictor
 from wash_bench.core.method import Method, Site
-from wash_bench.core.optim import RowOptimizer
 from wash_bench.core.population import ModelState, Population
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.scan import scan
 from wash_bench.errors import UsageError
-from wash_bench.evaluate.judge import Predictor
 from wash_bench.methods.easgd import Easgd, EasgdOptions
 from wash_bench.methods.gossip import Gossip, GossipOptions
 from wash_bench.methods.hwa import Hwa, HwaOptions
@@ -39,6 +38,7 @@ from wash_bench.methods.sparse_soup import SparseSoup, SparseSoupOptions
 from wash_bench.methods.swap import Swap, SwapOptions
 from wash_bench.runner.setting import Setting
 from wash_bench.train.loop import Loop
+from wash_bench.train.optim import RowOptimizer
 
 close = {"rtol": 1e-4, "atol": 2e-6}
 

@@ -17,9 +17,9 @@ from wash_bench.core.population import Population
 from wash_bench.distributed.world import DistributedWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.methods.papa import Papa
-from wash_bench.registry import find_method, make_method
-from wash_bench.resolve import resolve
+from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.experiment import run_experiment
+from wash_bench.settings.resolve import resolve
 
 
 def _population() -> Population:

@@ -19,8 +19,8 @@ from wash_bench.paper.plot import draw
 from wash_bench.paper.published import read_published
 from wash_bench.paper.run import batches, plan_lines, sharded
 from wash_bench.paper.table import Entry
+from wash_bench.plugins.registry import make_method
 from wash_bench.record.claims import Claims
-from wash_bench.registry import make_method
 from wash_bench.report.stats import estimate
 
 TINY = """

@@ -14,7 +14,7 @@ from tests.merging import judged
 from wash_bench.core.population import ModelState
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.judging import PopulationJudge
+from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.merge.matching import match_activations, match_weights
 from wash_bench.merge.permutation import permutation_groups, permuted
 from wash_bench.methods.activation_matching import ActivationMatching, ActivationMatchingOptions

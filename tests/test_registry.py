@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from wash_bench import registry
 from wash_bench.config import DEFAULT_METHODS
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.registry import (
+from wash_bench.plugins import registry
+from wash_bench.plugins.registry import (
     MethodEntry,
     describe,
     find_method,
@@ -120,7 +120,8 @@ def line_of(call, *arguments, kind: type[WashBenchError] = UsageError) -> str:
 
 def test_registry_imports_neither_torch_nor_methods():
     code = (
-        "import sys; from wash_bench import registry as r; r.method_names(); r.find_method('wash');"
+        "import sys; from wash_bench.plugins import registry as r;"
+        "r.method_names(); r.find_method('wash');"
         "r.parse_set(['wash.p=0.1']);"
         "bad = {'torch', 'pydantic', 'wash_bench.methods', 'wash_bench.core.method'};"
         "assert not bad & set(sys.modules), bad & set(sys.modules)"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from wash_bench.cli.options import RUN_OPTIONS
-from wash_bench.cli.presets import preset_names
 from wash_bench.config import DEFAULT_METHODS, EvaluationConfig, RunConfig, TrainingConfig
 from wash_bench.errors import UsageError
-from wash_bench.resolve import LOCAL, resolve
+from wash_bench.settings.presets import preset_names
+from wash_bench.settings.resolve import LOCAL, resolve
 
 
 def refused(preset=None, file=None, **options) -> str:

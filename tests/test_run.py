@@ -19,8 +19,8 @@ from torchvision.io import write_png
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.record.environment import continued
-from wash_bench.registry import find_method, load_method_file
 from wash_bench.runner.experiment import run_experiment, tasks_of
 
 SET = {"wash": {"p": 0.1}, "wash-opt": {"p": 0.1}, "papa": {"alpha": 0.9}, "dart": {"every": 1}}
@@ -143,7 +143,7 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
         "from pathlib import Path\n"
         "import torch; torch.set_num_threads(1)\n"
         "from wash_bench.config import RunConfig\n"
-        "from wash_bench.registry import find_method\n"
+        "from wash_bench.plugins.registry import find_method\n"
         "from wash_bench.runner.experiment import run_experiment\n"
         "def observe(progress):\n"
         "    if progress.epoch >= 2: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -231,7 +231,7 @@ def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
         "import sys, os, signal\n"
         "from pathlib import Path\n"
         "from wash_bench.config import RunConfig\n"
-        "from wash_bench.registry import find_method\n"
+        "from wash_bench.plugins.registry import find_method\n"
         "from wash_bench.runner.experiment import run_experiment\n"
         "def observe(progress):\n"
         "    if progress.epoch >= 1:\n"

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
+from wash_bench.plugins.registry import find_method
 from wash_bench.record import claims as claims_module
 from wash_bench.record.claims import ClaimedStore, ClaimLost, Claims
 from wash_bench.record.events import EventLog
 from wash_bench.record.files import write_json
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
-from wash_bench.registry import find_method
 from wash_bench.report.write import write_report
 from wash_bench.runner.experiment import run_experiment
 
@@ -212,7 +212,7 @@ def test_a_retried_failure_is_tried_once(small: RunConfig, folder: Path) -> None
         "    def training_key(self): return {'rule': 'poison'}\n"
         "    def after_step(self, population, exchange, clock): population.weights.fill_(1e30)\n"
     )
-    from wash_bench.registry import load_method_file
+    from wash_bench.plugins.registry import load_method_file
 
     entries = [load_method_file(f"{method}:Poison")]
     first = run_experiment(small, entries, folder, threads=1, worker=True)

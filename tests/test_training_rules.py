@@ -21,11 +21,11 @@ from tests.ranks import in_ranks
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.judge import Predictor
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site
 from wash_bench.core.population import ModelState, Population
 from wash_bench.distributed.exchange import DistributedExchange
-from wash_bench.evaluate.judge import Predictor
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 from wash_bench.methods.papa_2 import Papa2, Papa2Options, draw_parents, own_parents

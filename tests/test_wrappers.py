@@ -20,9 +20,9 @@ from wash_bench.distributed.world import DistributedWorld
 from wash_bench.errors import CellFailure, UsageError, WashBenchError
 from wash_bench.methods.dart import Dart
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
-from wash_bench.registry import find_method, make_method
-from wash_bench.resolve import resolve
+from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.experiment import run_experiment
+from wash_bench.settings.resolve import resolve
 
 PLAN = Schedule("constant", 0.1, 0.0, steps=18, steps_per_epoch=3)
 
@@ -281,7 +281,7 @@ class Second(MergeRule):
     sends = "nothing"
 
     def merge(self, population, judge):
-        from wash_bench.evaluate.judge import Predictor
+        from wash_bench.core.judge import Predictor
 
         images = sum(len(labels) for _, labels in judge.training_batches(20))
         assert images == 20
@@ -298,7 +298,7 @@ class Second(MergeRule):
 def test_merge_rules_read_the_training_of_the_method_inside(
     short: RunConfig, tmp_path: Path
 ) -> None:
-    from wash_bench.registry import load_method_file
+    from wash_bench.plugins.registry import load_method_file
 
     own = tmp_path / "second.py"
     source = Path(__file__).read_text().split("class Second")[1].split("\n\n\ndef ")[0]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LAUNCHED = "WASH_BENCH_LAUNCHER"
+"""Environment variable that is set in the processes of ``--procs``: their launcher tells errors."""
+
 
 class WashBenchError(Exception):
     """A failure told to the user in one line; the command ends with ``exit_code``."""
@@ -16,6 +19,12 @@ class UsageError(WashBenchError):
     """The command line, a preset or a method file is wrong; nothing has been started."""
 
     exit_code = 2
+
+
+class Interrupted(WashBenchError):
+    """Ctrl-C, with what the user should know about the state that it left."""
+
+    exit_code = 130
 
 
 class CellFailure(WashBenchError):

@@ -11,7 +11,7 @@ from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from wash_bench.conformance.finding import Finding
-    from wash_bench.registry import MethodEntry
+    from wash_bench.plugins.registry import MethodEntry
 
 
 def check(
@@ -37,7 +37,7 @@ def check(
     A training of 40 steps on a tiny network: resumed, seeded, billed, with 1, 2 and 5 members, in
     one process and in two, merged. Exit code 1 if a check fails.
     """
-    from wash_bench.registry import find_method, load_method_file
+    from wash_bench.plugins.registry import find_method, load_method_file
 
     entry = load_method_file(method) if ".py:" in method else find_method(method)
     findings = _findings(entry, _options(entry, set_ or []), processes)
@@ -50,8 +50,8 @@ def check(
 
 
 def _options(entry: MethodEntry, given: list[str]) -> dict[str, object]:
-    from wash_bench.core.names import parts
-    from wash_bench.registry import make_method, parse_set, place_options
+    from wash_bench.plugins.names import parts
+    from wash_bench.plugins.registry import make_method, parse_set, place_options
 
     options: dict[str, object] = {}
     for name, values in parse_set(given).items():

@@ -111,7 +111,7 @@ def comm(
 
     Bytes on the wire: what the collectives send, BatchNorm statistics included.
     """
-    from wash_bench.resolve import resolve
+    from wash_bench.settings.resolve import resolve
 
     classes = _whole("--num-classes", num_classes)
     channels = _whole("--in-chans", in_chans)
@@ -140,7 +140,7 @@ def comm(
     from wash_bench.core.layout import layout_of
     from wash_bench.core.method import Site
     from wash_bench.models.build import build_model
-    from wash_bench.registry import make_method
+    from wash_bench.plugins.registry import make_method
 
     network = build_model(
         training.model,

@@ -28,7 +28,7 @@ def methods(
 ) -> None:
     """List the methods, or show one with its options, their defaults and what is unverified."""
     from wash_bench.cli.tables import print_rows
-    from wash_bench.registry import describe, find_method, load_method_file, method_names
+    from wash_bench.plugins.registry import describe, find_method, load_method_file, method_names
 
     if name is None:
         described = [describe(find_method(known)) for known in method_names()]
@@ -59,8 +59,8 @@ def presets(
     ] = None,
 ) -> None:
     """List the presets, or print one (a start for a --preset-file of your own)."""
-    from wash_bench.cli.presets import find_preset, preset_names
     from wash_bench.cli.tables import print_rows
+    from wash_bench.settings.presets import find_preset, preset_names
 
     if name is not None:
         typer.echo(find_preset(name).path.read_text(encoding="utf-8"), nl=False)

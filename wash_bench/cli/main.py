@@ -7,18 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.errors import LAUNCHED, Interrupted, UsageError, WashBenchError
 
-INTERRUPTED = 130
-LAUNCHED = "WASH_BENCH_LAUNCHER"  # set in the processes of --procs
 LINGER = 10.0  # seconds
 _arguments: list[str] = []
-
-
-class Interrupted(WashBenchError):
-    """Ctrl-C, with what the user should know about the state that it left."""
-
-    exit_code = INTERRUPTED
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -30,19 +22,17 @@ def run_command(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     _arguments[:] = arguments
     try:
-        import typer
-
         from wash_bench.cli.app import app
 
         result = app(args=list(arguments), prog_name="wash-bench", standalone_mode=False)
-        if result == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+        if result == Interrupted.exit_code:  # typer makes this of a KeyboardInterrupt
             raise Interrupted("interrupted")
         return result if isinstance(result, int) else 0
     except Interrupted as error:
         return _tell_interrupted(str(error))
     except WashBenchError as error:
         return _tell(error, str(error), error.exit_code, debug)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:  # before typer is there to make a result of it
         return _tell_interrupted("interrupted")
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as `| head` does: nothing to tell
@@ -51,6 +41,8 @@ def run_command(arguments: Sequence[str]) -> int:
         where = f": {error.filename}" if error.filename else ""
         return _tell(error, f"{error.strerror or error}{where}", 1, debug)
     except Exception as error:
+        if type(error).__name__ == "Abort":  # typer's, at a prompt
+            return _tell_interrupted("interrupted")
         if hasattr(error, "format_message"):  # the parser's own errors, under any version of it
             return _tell(error, error.format_message(), getattr(error, "exit_code", 2), debug)
         text = f"internal error, {type(error).__name__}: {error} (--debug shows where)"
@@ -65,7 +57,7 @@ def current_arguments() -> list[str]:
 def _tell_interrupted(text: str) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0" and LAUNCHED not in os.environ:
         print(f"wash-bench: {text}", file=sys.stderr)  # noqa: T201
-    return INTERRUPTED
+    return Interrupted.exit_code
 
 
 def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:

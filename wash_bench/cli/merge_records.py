@@ -29,7 +29,7 @@ def merge_records(
     from wash_bench.cli.run import check_folder
 
     check_folder(out, "--out")
-    from wash_bench.record.merge import merge_records as merge
+    from wash_bench.record.join import merge_records as merge
 
     merged = merge(sources, out)
     for line in merged.conflicts:

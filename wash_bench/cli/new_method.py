@@ -81,7 +81,7 @@ def _check_free(name: str, module: str) -> None:
     """Refuse the name of an installed method, or of a module that the file would hide."""
     import importlib.util
 
-    from wash_bench.registry import method_names
+    from wash_bench.plugins.registry import method_names
 
     if name in method_names():
         raise UsageError(

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wash_bench.cli.presets import preset_names
+from wash_bench.settings.presets import preset_names
 
 WHAT, NETWORK, TRAINING = "What to run", "Data and network", "Training"
 MACHINE, RECORD, MEASURE = "Machine", "Records and output", "Validation and evaluation"

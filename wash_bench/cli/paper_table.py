@@ -98,12 +98,12 @@ def paper_table(
 
     The same command goes on with a table that was stopped.
     """
-    from wash_bench.cli.local import local_options
     from wash_bench.cli.run import check_folder, end_if_failed, limit_threads, tell_elsewhere
     from wash_bench.errors import UsageError, nearest
     from wash_bench.paper.cells import lines_of
     from wash_bench.paper.declared import SCALES, find_table
     from wash_bench.paper.published import read_published
+    from wash_bench.settings.local import local_options
 
     if name is None:
         _list()
@@ -155,7 +155,7 @@ def paper_table(
                 stale=stale,
             )
     except KeyboardInterrupt:
-        from wash_bench.cli.main import Interrupted
+        from wash_bench.errors import Interrupted
 
         raise Interrupted(
             "interrupted; all that is finished is kept, and the same command goes on from it"
@@ -214,7 +214,7 @@ def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...]:
-    from wash_bench.cli.layers import Layer, parse_list
+    from wash_bench.settings.layers import Layer, parse_list
 
     if text is None:
         return ()

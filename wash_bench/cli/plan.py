@@ -9,8 +9,8 @@ import typer
 from wash_bench.cli.options import with_run_options
 
 if TYPE_CHECKING:
-    from wash_bench.resolve import Resolved
     from wash_bench.runner.plan import CellPlan
+    from wash_bench.settings.resolve import Resolved
 
 
 @with_run_options
@@ -38,7 +38,7 @@ HEADINGS = ("method", "seed", "steps", "parameters", "values sent", "sent", "on 
 
 def _coupling(resolved: Resolved) -> list[str]:
     """What ``--coupling-budget paper`` made of the papers' settings."""
-    from wash_bench.coupling import in_words, unscaled
+    from wash_bench.settings.coupling import in_words, unscaled
 
     config = resolved.config
     if config.coupling_budget == "given":

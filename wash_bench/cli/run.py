@@ -12,7 +12,7 @@ import typer
 from wash_bench.cli.options import with_run_options
 
 if TYPE_CHECKING:
-    from wash_bench.resolve import Resolved
+    from wash_bench.settings.resolve import Resolved
 
 
 @with_run_options
@@ -55,7 +55,7 @@ def run(preset: str | None, **options: Any) -> None:
             elif not outcome.elsewhere:
                 _report_once(resolved)
     except KeyboardInterrupt:
-        from wash_bench.cli.main import Interrupted
+        from wash_bench.errors import Interrupted
 
         raise Interrupted(
             "interrupted; all that is finished is kept, and the same command goes on from it"
@@ -116,7 +116,7 @@ def resolved_run(preset: str | None, options: dict[str, Any]) -> Resolved:
     """Check the options of ``run`` and ``plan``; torch has not been imported when it returns."""
     from wash_bench.data.catalog import check_classes, spec_of
     from wash_bench.models.init_checkpoint import check_checkpoint
-    from wash_bench.resolve import resolve
+    from wash_bench.settings.resolve import resolve
 
     options.pop("debug")  # read by cli.main
     resolved = resolve(preset, options.pop("preset_file", None), options)

@@ -22,6 +22,7 @@ from wash_bench.conformance.bench import (
 )
 from wash_bench.conformance.finding import Failed
 from wash_bench.conformance.subject import Subject
+from wash_bench.core.judge import Predictor
 from wash_bench.core.population import ModelState, Population
 from wash_bench.data.catalog import DatasetSpec
 from wash_bench.data.memory import Arrays, MemorySource
@@ -29,8 +30,7 @@ from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Split
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.judge import Predictor
-from wash_bench.evaluate.judging import PopulationJudge
+from wash_bench.evaluate.population_judge import PopulationJudge
 
 N, SIDE, IMAGES, TEST = 5, 8, 96, 12
 

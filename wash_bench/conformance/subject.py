@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.conformance.witness import Witness
 from wash_bench.core.wrapper import Wrapper
-from wash_bench.method_options import make
-from wash_bench.registry import make_method
+from wash_bench.plugins.options import make
+from wash_bench.plugins.registry import make_method
 
 if TYPE_CHECKING:
     from wash_bench.core.method import Method
-    from wash_bench.registry import MethodEntry
+    from wash_bench.plugins.registry import MethodEntry
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from wash_bench.conformance.subject import Subject, subjects_of
 from wash_bench.conformance.wrapping import passes_on
 
 if TYPE_CHECKING:
-    from wash_bench.registry import MethodEntry
+    from wash_bench.plugins.registry import MethodEntry
 
 Check = Callable[[Subject], str]
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
     from wash_bench.data.recipe import Recipe
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 
 class Wrapper(Method):

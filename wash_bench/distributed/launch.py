@@ -13,8 +13,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousClosedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from wash_bench.cli.main import LAUNCHED
 from wash_bench.distributed.watch import KEPT
+from wash_bench.errors import LAUNCHED
 
 
 def launch(procs: int, arguments: list[str]) -> int:

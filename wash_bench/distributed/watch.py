@@ -20,7 +20,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from wash_bench.cli.main import LAUNCHED
+from wash_bench.errors import LAUNCHED
 
 BEAT = 1.0  # seconds between beats
 SILENCE = 15.0  # seconds without a beat after which a rank counts as dead

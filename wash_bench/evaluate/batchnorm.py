@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wash_bench.train.loop import autocast
+from wash_bench.core.precision import autocast
 
 
 def batchnorms(module: nn.Module) -> list[nn.Module]:

@@ -9,12 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from wash_bench.config import EvaluationConfig
+from wash_bench.core.judge import Predictor
 from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.judge import Predictor
-from wash_bench.evaluate.judging import PopulationJudge
 from wash_bench.evaluate.metrics import (
     accuracy,
     all_metrics,
@@ -22,6 +21,7 @@ from wash_bench.evaluate.metrics import (
     mean_of_logits,
     mean_of_probabilities,
 )
+from wash_bench.evaluate.population_judge import PopulationJudge
 
 
 def measure_population(

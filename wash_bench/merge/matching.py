@@ -14,8 +14,8 @@ from wash_bench.core.population import ModelState, float64_for, named_views
 from wash_bench.merge.permutation import Group, permuted
 
 if TYPE_CHECKING:
+    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
-    from wash_bench.evaluate.judge import Judge, Predictor
 
 Tensors = Mapping[str, Tensor]
 Start = Literal["identity", "forward", "best"]
@@ -287,7 +287,7 @@ def placed_state(population: Population, state: ModelState, tensors: Tensors) ->
 
 def repaired(name: str, states: Sequence[ModelState], judge: Judge) -> dict[str, Predictor]:
     """The average of matched members, with BatchNorm re-estimated and, as ``NAME-raw``, without."""
-    from wash_bench.evaluate.judge import Predictor
+    from wash_bench.core.judge import Predictor
 
     everybody = tuple(range(len(states)))
     if len(states) == 1:  # nothing was merged, nothing is to be repaired

@@ -6,15 +6,15 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.evaluate.judge import Predictor
 from wash_bench.seeds import numpy_stream
 
 if TYPE_CHECKING:
+    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Layout
     from wash_bench.core.population import ModelState, Population
-    from wash_bench.evaluate.judge import Judge
 
 
 class RobustOptions(MethodOptions):

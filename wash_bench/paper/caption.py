@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wash_bench.coupling import in_words
 from wash_bench.paper.published import Published
 from wash_bench.report.notes import BOLD, TIED, as_typed, machine, mixed
+from wash_bench.settings.coupling import in_words
 
 if TYPE_CHECKING:
     from wash_bench.paper.table import PaperTable

@@ -10,7 +10,7 @@ from wash_bench.errors import UsageError
 from wash_bench.paper.declared import Named, Row
 
 if TYPE_CHECKING:
-    from wash_bench.resolve import Resolved
+    from wash_bench.settings.resolve import Resolved
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _resolved(
     seeds: Sequence[int],
     further: dict[str, Any],
 ) -> Resolved:
-    from wash_bench.resolve import resolve
+    from wash_bench.settings.resolve import resolve
 
     of_scale = named.table.scale[scale]  # type: ignore[index]
     options: dict[str, Any] = {**of_scale.settings, **row.settings}

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.core.names import WRAP, parts
+from wash_bench.plugins.names import WRAP, parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def _toml(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]]) -> 
 
 
 def _installed(method: str) -> bool:
-    from wash_bench.registry import method_names
+    from wash_bench.plugins.registry import method_names
 
     return set(method.split(WRAP)) <= set(method_names())
 

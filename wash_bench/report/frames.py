@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from wash_bench.config import DEFAULT_METHODS, fingerprint
-from wash_bench.coupling import in_words
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.record.folders import run_folders
 from wash_bench.report import read
@@ -28,6 +27,7 @@ from wash_bench.report.columns import (
     TRAINING,
 )
 from wash_bench.report.variants import name_variants
+from wash_bench.settings.coupling import in_words
 
 _OF_SIMPLEX = (*TRAINING, "experiment_id", *SIMPLEX_FIELDS)
 

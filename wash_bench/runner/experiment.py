@@ -17,11 +17,11 @@ from wash_bench.distributed.spread import Spread
 from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import content_of_checkpoint
+from wash_bench.plugins.registry import MethodEntry, make_method
 from wash_bench.record.claims import STALE, Claims
 from wash_bench.record.identity import Cell, cell_of
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
-from wash_bench.registry import MethodEntry, make_method
 from wash_bench.runner.batch import Outcome, run_open, share_out
 from wash_bench.runner.jobs import Work
 from wash_bench.runner.progress import Observer

@@ -18,8 +18,8 @@ from wash_bench.core.population import Population
 from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.judging import PopulationJudge
 from wash_bench.evaluate.measure import measure_method, measure_population
+from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
 from wash_bench.record.files import write_atomically
 from wash_bench.record.store import TrainingFolder

@@ -13,15 +13,16 @@ from wash_bench.config import RunConfig
 from wash_bench.core.bill import bill
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method, Site
-from wash_bench.core.optim import optimizer_slots
 from wash_bench.core.population import Population
+from wash_bench.core.precision import autocast
 from wash_bench.data.stand_in import StandIn, can_stand_in
 from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
-from wash_bench.registry import MethodEntry
+from wash_bench.plugins.registry import MethodEntry
 from wash_bench.runner.experiment import tasks_of
 from wash_bench.runner.setting import Setting, resolve_device
-from wash_bench.train.loop import Loop, autocast
+from wash_bench.train.loop import Loop
+from wash_bench.train.optim import optimizer_slots
 
 WARM_UP_STEPS, TIMED_STEPS = 1, 5
 FEW_IMAGES = 16  # of a timed step at a scale that is beyond a CPU

@@ -13,9 +13,7 @@ from torch import nn
 from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
-from wash_bench.core.optim import optimizer_slots
 from wash_bench.core.population import Population
-from wash_bench.core.vary import member_hyperparameters
 from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
@@ -26,6 +24,8 @@ from wash_bench.models.check import check_fit
 from wash_bench.models.head import head_parameters
 from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.seeds import derive
+from wash_bench.train.optim import optimizer_slots
+from wash_bench.train.vary import member_hyperparameters
 
 
 def resolve_device(name: str) -> torch.device:

@@ -16,11 +16,11 @@ from wash_bench.config import SCHEMA_VERSION, RunConfig
 from wash_bench.core.method import Method, Site
 from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure, WashBenchError
+from wash_bench.plugins.registry import MethodEntry, make_method
 from wash_bench.record.environment import capture, continued
 from wash_bench.record.files import write_json
 from wash_bench.record.identity import Cell, cell_config
 from wash_bench.record.store import Store, TrainingFolder
-from wash_bench.registry import MethodEntry, make_method
 from wash_bench.runner.measuring import measure, reason_of
 from wash_bench.runner.progress import Observer, Progress
 from wash_bench.runner.setting import Setting

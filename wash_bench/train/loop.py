@@ -20,16 +20,16 @@ from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import Exchange
 from wash_bench.core.method import Method
-from wash_bench.core.optim import RowOptimizer
 from wash_bench.core.population import Population
-from wash_bench.core.probe import LEADER, LinearProbe
+from wash_bench.core.precision import autocast
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource
 from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import CellFailure
 from wash_bench.seeds import derive
+from wash_bench.train.optim import RowOptimizer
+from wash_bench.train.probe import LEADER, LinearProbe
 
-AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY = 50  # steps between looks at the losses: a look makes a GPU wait
 
 
@@ -188,8 +188,3 @@ def seed_forward(device: torch.device, seed: int) -> None:
         torch.cuda.default_generators[index].manual_seed(seed)
     elif device.type != "cpu":
         torch.manual_seed(seed)
-
-
-def autocast(device: torch.device, amp: str) -> torch.autocast:
-    """The context of a forward pass; an inactive one for ``off``."""
-    return torch.autocast(device.type, AMP_TYPES.get(amp, torch.bfloat16), enabled=amp != "off")

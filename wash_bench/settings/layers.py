@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from wash_bench.registry import MethodEntry
+    from wash_bench.plugins.registry import MethodEntry
 
 _WHAT = {int: "whole numbers", float: "numbers", str: "names"}
 
@@ -65,7 +65,7 @@ def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
     Raises:
         UsageError: one is not written as ``key=value``.
     """
-    from wash_bench.registry import parse_value
+    from wash_bench.plugins.registry import parse_value
 
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -86,7 +86,7 @@ def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
 
 def origin(layers: Sequence[Layer], entry: MethodEntry, message: str) -> str:
     """`` in FILE`` where a preset file's options alone make the method complain like this."""
-    from wash_bench.registry import make_method
+    from wash_bench.plugins.registry import make_method
 
     for layer in layers:
         given = layer.values.get("set", {})

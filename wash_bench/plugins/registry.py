@@ -14,9 +14,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wash_bench.core.names import parts
 from wash_bench.errors import UsageError, WashBenchError, nearest
-from wash_bench.method_import import (
+from wash_bench.plugins.importing import (
     import_failure,
     import_file,
     import_module,
@@ -24,7 +23,8 @@ from wash_bench.method_import import (
     read_source,
     source_hash,
 )
-from wash_bench.method_options import (
+from wash_bench.plugins.names import parts
+from wash_bench.plugins.options import (
     MethodDescription,
     OptionDescription,
     describe_class,

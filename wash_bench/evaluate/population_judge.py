@@ -8,11 +8,11 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from wash_bench.core.judge import Predictor
 from wash_bench.core.population import ModelState, bind
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.judge import Predictor
+from wash_bench.evaluate.greedy import greedy_choice
 from wash_bench.evaluate.metrics import accuracy, nll
-from wash_bench.methods.greedy_soup import greedy_soup
 
 
 class PopulationJudge:
@@ -88,6 +88,6 @@ class PopulationJudge:
             return self.validation_accuracy(soups[key])
 
         accuracies = [self.validation_accuracy(member) for member in self.members]
-        chosen = tuple(greedy_soup(accuracies, evaluate))
+        chosen = tuple(greedy_choice(accuracies, evaluate))
         state = soups.get(chosen) or ModelState.mean([self.members[m] for m in chosen])
         return Predictor([state], chosen)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from wash_bench.core.vary import member_hyperparameters
+from wash_bench.train.vary import member_hyperparameters
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.cli.layers import Layer, merge_model_args, origin, parse_list
-from wash_bench.cli.local import LOCAL, local_options
-from wash_bench.cli.presets import DEFAULT_PRESET, find_preset, read_preset
-from wash_bench.core.names import WRAP, parts
 from wash_bench.errors import UsageError, nearest
+from wash_bench.plugins.names import WRAP, parts
+from wash_bench.settings.layers import Layer, merge_model_args, origin, parse_list
+from wash_bench.settings.local import LOCAL, local_options
+from wash_bench.settings.presets import DEFAULT_PRESET, find_preset, read_preset
 
 if TYPE_CHECKING:
     from wash_bench.config import RunConfig
-    from wash_bench.registry import MethodEntry
+    from wash_bench.plugins.registry import MethodEntry
 
 _LISTS = {"methods": str, "method": str, "seeds": int, "milestones": float}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -140,7 +140,7 @@ class _Resolver:
 
     def _entries(self, values: Mapping[str, Any]) -> list[MethodEntry]:
         from wash_bench.config import DEFAULT_METHODS
-        from wash_bench.registry import find_method, load_method_file
+        from wash_bench.plugins.registry import find_method, load_method_file
 
         entries = []
         for target in (*values.get("methods", DEFAULT_METHODS), *values.get("method", ())):
@@ -155,8 +155,8 @@ class _Resolver:
     def _set(
         self, entries: list[MethodEntry], values: Mapping[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        from wash_bench.coupling import of_coupling, paper_options
-        from wash_bench.registry import make_method, method_names, parse_set, place_options
+        from wash_bench.plugins.registry import make_method, method_names, parse_set, place_options
+        from wash_bench.settings.coupling import of_coupling, paper_options
 
         running = {entry.name: entry for entry in entries}
         merged: dict[str, dict[str, Any]] = {}
@@ -210,8 +210,8 @@ class _Resolver:
     def _config(self, preset: str, values: Mapping[str, Any]) -> RunConfig:
         from pydantic import ValidationError
 
-        from wash_bench.cli.complaints import first_error
         from wash_bench.config import RunConfig
+        from wash_bench.settings.complaints import first_error
 
         data: dict[str, Any] = {"preset": preset, "training": {}, "evaluation": {}}
         for key, path in self.paths.items():
@@ -230,7 +230,7 @@ class _Resolver:
         raise UsageError(f"{layer.label(key, value)}: {text}")
 
     def _scaled(self, config: RunConfig, entries: list[MethodEntry]) -> RunConfig:
-        from wash_bench.coupling import scale
+        from wash_bench.settings.coupling import scale
 
         options, record = scale(entries, config.set, config.training)
         return config.model_copy(update={"set": options, "coupling": record})

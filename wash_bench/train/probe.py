@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from wash_bench.core.optim import row_optimizer, take_step
-from wash_bench.core.vary import member_hyperparameters
 from wash_bench.models.head import head_modules, head_parameters
+from wash_bench.train.optim import row_optimizer, take_step
+from wash_bench.train.vary import member_hyperparameters
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.cli.presets import find_preset
 from wash_bench.core.budget import Budget
-from wash_bench.core.names import parts
 from wash_bench.data.counts import steps
+from wash_bench.plugins.names import parts
+from wash_bench.settings.presets import find_preset
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
-    from wash_bench.registry import MethodEntry
+    from wash_bench.plugins.registry import MethodEntry
 
 DEFAULT_REFERENCE = "cifar10-resnet18"
 REFERENCES = {"imagenet": "imagenet-resnet50"}
@@ -59,7 +59,7 @@ def scale(
         The options by name for this training, and the record of what was scaled by name: paper,
         scaled (options), reference, paper_steps, steps, limited.
     """
-    from wash_bench.registry import make_method
+    from wash_bench.plugins.registry import make_method
 
     name = reference(training.dataset)
     paper = _training_of(name)
@@ -118,6 +118,6 @@ def _told(options: Mapping[str, Any]) -> str:
 
 @cache
 def _training_of(preset: str) -> TrainingConfig:
-    from wash_bench.resolve import resolve
+    from wash_bench.settings.resolve import resolve
 
     return resolve(preset, None, {}).config.training

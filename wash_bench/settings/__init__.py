@@ -1,0 +1,1 @@
+"""From presets, preset files and options to one configuration."""
