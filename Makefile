@@ -9,13 +9,14 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/tables/%.toml,table-%,$(sort $(wildcard wash_bench/tables/*.toml)))
 
-.PHONY: help demo test lint benchmarks results results-digits results-fashion-mnist results-methods \
+.PHONY: help demo test test-fast check benchmarks results results-digits results-fashion-mnist results-methods \
   results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
-	@echo "make test                   install, then the test suite"
-	@echo "make lint                   ruff, check and format"
+	@echo "make test                   install, then the test suite, one worker a core"
+	@echo "make test-fast              the same without what starts processes or trains long"
+	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
 	@echo "make benchmarks             measure the shuffle and the loop, into benchmarks/results/"
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
@@ -40,11 +41,17 @@ demo: $(VENV)/.installed
 	$(BIN)/wash-bench run digits --jobs $(JOBS) --out $(RUNS)/demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
-lint: $(VENV)/.installed
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+# pyright's warning of a newer version would look it up in the net.
+check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-cache --no-logo
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
