@@ -7,7 +7,7 @@ RUNS ?= runs
 # Of the papers' tables: paper or small; PAPER_FLAGS takes --plan, --download, --published FILE, ...
 SCALE ?= small
 PAPER_FLAGS ?=
-TABLES := $(patsubst wash_bench/tables/%.toml,table-%,$(sort $(wildcard wash_bench/tables/*.toml)))
+TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
 .PHONY: help demo test test-fast check benchmarks results results-digits results-fashion-mnist results-methods \
   results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.records import PARAMETERS, STEPS, write_cell
 from wash_bench.report import frames, write
 from wash_bench.report.grid import amount, escape
-from wash_bench.report.tables import main_tables
+from wash_bench.report.main_table import main_tables
 
 
 def split_row(line: str) -> list[str]:

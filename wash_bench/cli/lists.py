@@ -27,7 +27,7 @@ def methods(
     ] = None,
 ) -> None:
     """List the methods, or show one with its options, their defaults and what is unverified."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
     from wash_bench.plugins.registry import describe, find_method, load_method_file, method_names
 
     if name is None:
@@ -59,7 +59,7 @@ def presets(
     ] = None,
 ) -> None:
     """List the presets, or print one (a start for a --preset-file of your own)."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
     from wash_bench.settings.presets import find_preset, preset_names
 
     if name is not None:
@@ -71,7 +71,7 @@ def presets(
 
 def datasets(filter: Filter = None) -> None:
     """List the data sets: size, licence and where they come from."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
     from wash_bench.data.catalog import all_specs
 
     specs = {spec.name: spec for spec in all_specs()}
