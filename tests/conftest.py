@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import torch
 
+from tests.once import made_once
 from tests.records import FACTS, write_cell
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
 
@@ -57,13 +58,15 @@ def _tiny() -> RunConfig:
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory) -> Path:
     """The records of six methods at three seeds, and of one cell that failed."""
-    out = tmp_path_factory.mktemp("recorded")
-    for method in FACTS:
-        for seed in range(3):
-            write_cell(out, method, seed)
-    reason = "member 1: loss is nan at step 7 | lower --lr"
-    write_cell(out, "wash", 3, status="failed", reason=reason)
-    return out
+
+    def make(out: Path) -> None:
+        for method in FACTS:
+            for seed in range(3):
+                write_cell(out, method, seed)
+        reason = "member 1: loss is nan at step 7 | lower --lr"
+        write_cell(out, "wash", 3, status="failed", reason=reason)
+
+    return made_once(tmp_path_factory, "recorded", make)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +74,4 @@ def reported(recorded, tmp_path_factory) -> Path:
     """Their report."""
     from wash_bench.report.write import write_report
 
-    out = tmp_path_factory.mktemp("reported")
-    write_report([recorded], out)
-    return out
+    return made_once(tmp_path_factory, "reported", lambda out: write_report([recorded], out))
