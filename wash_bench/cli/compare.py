@@ -30,8 +30,8 @@ def compare(
     Prints Markdown: first what differs in configuration and environment, then each method's
     metrics, paired over the seeds that both have.
     """
-    from wash_bench.cli.run import check_folder
     from wash_bench.errors import UsageError
+    from wash_bench.settings.checks import check_folder
 
     if out is not None:
         if out.suffix not in FORMS:

@@ -39,8 +39,8 @@ def report(
     The table can be pasted into Markdown as it stands. Only records are read, nothing
     is trained or evaluated.
     """
-    from wash_bench.cli.run import check_folder
     from wash_bench.errors import UsageError
+    from wash_bench.settings.checks import check_folder
 
     for folder in runs:
         if not folder.is_dir():
