@@ -55,7 +55,7 @@ def test_deterministic_rules_cost_exactly_what_arithmetic_says(method, slots, n)
     plan = schedule(epochs=9, steps_per_epoch=17)
     ledger, site = run(method, plan, n, slots)
     assert bill(method, site, plan) == ledger
-    if not isinstance(method, NaiveEnsemble):
+    if not isinstance(method, NaiveEnsemble | GreedySoup):
         assert ledger.sent_values > 0
 
 
