@@ -18,7 +18,9 @@ import pandas as pd
 
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.registry import find_method
-from wash_bench.report.grid import MISSING, amount, escape, number, with_interval
+from wash_bench.report import markdown
+from wash_bench.report.grid import MISSING, amount, number, with_interval
+from wash_bench.report.markdown import escape
 from wash_bench.report.stats import estimate, paired
 
 KINDS = ("Training rules", "Averages along a trajectory", "Merge rules")
@@ -90,9 +92,8 @@ def table(summary: pd.DataFrame) -> str:
             if kind_of(cells["method"].iloc[0]) == kind
         ]
         rows.sort(key=lambda item: -_leading(item[1][1]))
-        lines += [f"**{kind}**", "", f"| {' | '.join(HEAD)} |", "| --- | --- |" + " ---: |" * 8]
-        lines += [f"| {escape(name)} | {' | '.join(entries)} |" for name, entries in rows]
-        lines.append("")
+        entries = [[escape(name), *of_method] for name, of_method in rows]
+        lines += [f"**{kind}**", "", markdown.table(HEAD, entries, "llrrrrrrrr"), ""]
     return "\n".join(lines)
 
 
