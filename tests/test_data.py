@@ -174,10 +174,8 @@ def test_an_epoch_is_a_permutation_of_the_training_set(digits):
 @pytest.mark.parametrize("recipe", [Recipe(crop_padding=1), ALL_KNOBS], ids=["base", "all"])
 def test_batches_depend_on_member_and_step_alone(digits, recipe):
     whole = list(digits.epoch_batches(3, 1, 2, 128, recipe))
-    for first in (0, 4, len(whole) - 1):
-        resumed = list(digits.epoch_batches(3, 1, 2, 128, recipe, first))
-        assert len(resumed) == len(whole) - first
-        assert all(same(a, b) for a, b in zip(resumed, whole[first:], strict=True))
+    again = digits.epoch_batches(3, 1, 2, 128, recipe)
+    assert all(same(a, b) for a, b in zip(again, whole, strict=True))
     # Members taking turns, and another process state, change nothing.
     torch.manual_seed(99)
     turns = zip(*(digits.epoch_batches(3, m, 2, 128, recipe) for m in range(3)), strict=True)

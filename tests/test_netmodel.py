@@ -23,7 +23,8 @@ NETWORK = Network(bandwidth=1e6, latency=1e-3, framing=1.0)
 
 def _ledger(n: int, *charges) -> Ledger:
     ledger = Ledger(n)
-    ledger.add_all(charges)
+    for charge in charges:
+        ledger.add(charge)
     return ledger
 
 

@@ -16,6 +16,9 @@ def link_of(
 ) -> tuple[Network | None, float | None]:
     """The network and the step's seconds that the options of ``comm`` describe.
 
+    Returns:
+        Both; None for what is not given.
+
     Raises:
         UsageError: an option is not a rate or a time.
     """
@@ -55,7 +58,7 @@ def prediction(
 
 def print_times(rows: list[dict[str, Any]]) -> None:
     """The predicted times as a table."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
 
     headings = ("method", "exchange a step", "of it latency", "slow-down", "bandwidth for 1 %")
     table = []

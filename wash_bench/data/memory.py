@@ -60,14 +60,13 @@ class MemorySource(DataSource):
         epoch: int,
         batch_size: int,
         recipe: Recipe,
-        first_step_in_epoch: int = 0,
         order_member: int | None = None,
     ) -> Iterator[Batch]:
         leader = member if order_member is None else order_member
         bounds = batch_bounds(self.train_size, batch_size)
         order = self._train_images(self.order(seed, leader, epoch))
-        for step in range(first_step_in_epoch, len(bounds)):
-            chosen = order[slice(*bounds[step])]
+        for step, (start, end) in enumerate(bounds):
+            chosen = order[start:end]
             generator = torch_stream(seed, "augment", member, epoch * len(bounds) + step)
             yield self._batch(chosen, recipe, generator)
 
