@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from wash_bench.cli.app import app
 from wash_bench.cli.display import LiveDisplay, PlainDisplay, display_for, fitting
 from wash_bench.cli.main import run_command
-from wash_bench.cli.tables import size, span
+from wash_bench.cli.printing import size, span
 from wash_bench.runner.progress import Progress
 from wash_bench.settings.table import SETTINGS
 

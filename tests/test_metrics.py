@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wash_bench.evaluate.metrics import (
+from wash_bench.evaluate.scores import (
     accuracy,
     all_metrics,
     brier,

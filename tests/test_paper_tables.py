@@ -15,10 +15,10 @@ from wash_bench.paper import budget_plot
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.collect import collect
 from wash_bench.paper.declared import SCALES, Named, find_table, read_table, table_names
+from wash_bench.paper.finished import Entry
 from wash_bench.paper.plot import draw
 from wash_bench.paper.published import read_published
 from wash_bench.paper.run import batches, plan_lines, sharded
-from wash_bench.paper.table import Entry
 from wash_bench.plugins.registry import make_method
 from wash_bench.record.claims import Claims
 from wash_bench.report.stats import estimate

@@ -92,7 +92,7 @@ def _show(findings: list[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.cli.printing import console_for_stdout
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("check", "result", "what was seen", "what to do"):

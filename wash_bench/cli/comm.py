@@ -150,7 +150,7 @@ def _account(method: Method, site: Site, ledger: Ledger, steps: int) -> dict[str
 
 
 def _print(rows: list[dict[str, Any]], model: str) -> None:
-    from wash_bench.cli.tables import count, print_rows, size
+    from wash_bench.cli.printing import count, print_rows, size
 
     headings = ("method", "values a step", "values in all", "+-", "sent", "on the wire", "by kind")
     table = []

@@ -146,7 +146,7 @@ def _check_scale(scale: str) -> None:
 
 
 def _list() -> None:
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
     from wash_bench.paper.declared import find_table, table_names
 
     rows = []
@@ -157,7 +157,7 @@ def _list() -> None:
 
 
 def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
-    from wash_bench.cli.tables import count, print_rows, size, span
+    from wash_bench.cli.printing import count, print_rows, size, span
     from wash_bench.paper.run import plan_lines
 
     plans, notes = plan_lines(lines, download=download)

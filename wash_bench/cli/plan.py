@@ -25,7 +25,7 @@ def plan(
 
     The time comes from a few timed steps on this machine. Values and bytes are per member.
     """
-    from wash_bench.cli.tables import print_rows, span
+    from wash_bench.cli.printing import print_rows, span
 
     resolved = resolved_run(preset, preset_file, options)
     from wash_bench.runner.plan import plan_experiment
@@ -55,7 +55,7 @@ def _coupling(resolved: Resolved) -> list[str]:
 
 
 def _row(cell: CellPlan) -> list[str]:
-    from wash_bench.cli.tables import count, size, span
+    from wash_bench.cli.printing import count, size, span
 
     return [
         cell.method,

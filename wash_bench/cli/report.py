@@ -46,7 +46,7 @@ def report(
         if not folder.is_dir():
             raise UsageError(f"no run folder {folder}: check the path, or start a run with --out")
     check_folder(out, "--out")
-    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.cli.printing import console_for_stdout
     from wash_bench.report.figures import parse_names
     from wash_bench.report.write import write_report
 

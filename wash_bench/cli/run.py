@@ -171,7 +171,7 @@ def limit_threads(threads: int) -> None:
 
 
 def _report(out: Path) -> None:
-    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.cli.printing import console_for_stdout
     from wash_bench.report.write import write_report
 
     written = write_report([out], out / "report", console=console_for_stdout())

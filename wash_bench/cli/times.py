@@ -58,7 +58,7 @@ def prediction(
 
 def print_times(rows: list[dict[str, Any]]) -> None:
     """The predicted times as a table."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
 
     headings = ("method", "exchange a step", "of it latency", "slow-down", "bandwidth for 1 %")
     table = []

@@ -14,7 +14,7 @@ from wash_bench.core.precision import autocast
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import DataSource
 from wash_bench.evaluate.batchnorm import batchnorms, reestimate_
-from wash_bench.evaluate.metrics import log_probabilities
+from wash_bench.evaluate.scores import log_probabilities
 
 # Batches of a part of the images, as a barrier asks for them at each of its points, are made once
 # if they are not larger.

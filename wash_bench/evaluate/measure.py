@@ -14,14 +14,14 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.metrics import (
+from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.scores import (
     accuracy,
     all_metrics,
     disagreement,
     mean_of_logits,
     mean_of_probabilities,
 )
-from wash_bench.evaluate.population_judge import PopulationJudge
 
 
 def measure_population(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from wash_bench.paper.table import PaperTable
+    from wash_bench.paper.finished import PaperTable
 
 REFERENCE = "naive-ensemble"
 Seeds = Mapping[int, float]

@@ -9,8 +9,8 @@ from typing import Any
 
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import Named
+from wash_bench.paper.finished import Entry, PaperTable
 from wash_bench.paper.published import Published, find
-from wash_bench.paper.table import Entry, PaperTable
 from wash_bench.record.store import Store
 from wash_bench.report.stats import estimate
 from wash_bench.runner.experiment import tasks_of

@@ -1,4 +1,4 @@
-"""Tables as data: the TOML files of ``wash_bench/tables``, read and checked.
+"""Tables as data: the TOML files of ``wash_bench/paper/tables``, read and checked.
 
 A table has a title, the papers whose numbers stand beside ours, the metrics that are its columns,
 its rows, and for each scale the preset to start from with the settings laid over it, the numbers
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wash_bench.errors import UsageError, nearest
 
-FOLDER = Path(__file__).resolve().parent.parent / "tables"
+FOLDER = Path(__file__).resolve().parent / "tables"
 Scale = Literal["paper", "small"]
 SCALES: tuple[str, ...] = get_args(Scale)
 Augment = Literal["homogeneous", "heterogeneous"]

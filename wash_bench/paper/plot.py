@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from wash_bench.paper.table import PaperTable
+    from wash_bench.paper.finished import PaperTable
 
 SHOWN = QUANTITIES | {"greedy_acc": ("greedy soup", "#CC79A7", "P", "-", "#CC79A7")}
 """Metrics by column: name, colour, marker, line, face."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wash_bench.errors import UsageError
 
-FILE = Path(__file__).resolve().parent.parent / "published.csv"
+FILE = Path(__file__).resolve().parent / "published.csv"
 COLUMNS = ("paper", "table", "dataset", "model", "N", "augment", "method", "metric", "value", "std",
            "source", "evidence")  # fmt: skip
 KEY = ("paper", "table", "dataset", "model", "N", "augment", "method", "metric")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.report.columns import METRICS, PROVENANCE, TEXT_METRICS
 from wash_bench.report.command import commands
 from wash_bench.report.grid import DAGGER, MISSING
-from wash_bench.report.tables import main_tables
+from wash_bench.report.main_table import main_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:

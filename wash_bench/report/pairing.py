@@ -14,7 +14,7 @@ import pandas as pd
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report import notes
 from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
-from wash_bench.report.comparison import METRICS, Comparison, Row
+from wash_bench.report.side_by_side import METRICS, Comparison, Row
 from wash_bench.report.stats import LEVEL, Estimate, estimate, paired
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.paper import caption
+from wash_bench.paper import wording
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import METRICS, Named
 from wash_bench.paper.published import Published
 from wash_bench.record.files import write_text
 from wash_bench.report.grid import MISSING, Cell, amount, escape, number, with_interval
+from wash_bench.report.main_table import rank
 from wash_bench.report.stats import Estimate, paired
-from wash_bench.report.tables import rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ class PaperTable:
                         "paper": theirs.paper if theirs else papers[0] if papers else "",
                         "published": theirs.value if theirs else None,
                         "published_std": theirs.std if theirs else None,
-                        "published_source": theirs.source if theirs else caption.NOT_AVAILABLE,
+                        "published_source": theirs.source if theirs else wording.NOT_AVAILABLE,
                         "difference": entry.difference,
                     }
                 )
@@ -166,7 +166,7 @@ class PaperTable:
             if metric in published:
                 headings += ["published"] + ["difference"] * differences
         lines = [f"## {escape(self.title)}", ""]
-        for sentence in caption.above(self):
+        for sentence in wording.above(self):
             lines += [escape(sentence), ""]
         lines += [_row(headings), _row(["---"] + ["---:"] * (len(headings) - 1))]
         for place, line in enumerate(self.lines):
@@ -180,7 +180,7 @@ class PaperTable:
             lines.append(_row(cells))
         best = any(mark.best for mark in marks.values())
         tied = any(mark.tied for mark in marks.values())
-        if notes := caption.below(self, best=best, tied=tied):
+        if notes := wording.below(self, best=best, tied=tied):
             lines += ["", *(f"- {escape(note)}" for note in notes)]
         return "\n".join(lines) + "\n"
 
@@ -203,7 +203,7 @@ class PaperTable:
         return paths
 
     def _theirs(self, entry: Entry, differences: bool) -> list[str]:
-        theirs = entry.published.text if entry.published else caption.NOT_AVAILABLE
+        theirs = entry.published.text if entry.published else wording.NOT_AVAILABLE
         if entry.published and entry.published.paper != self.named.table.papers[0]:
             theirs += f" ({entry.published.paper})"
         if not differences:
