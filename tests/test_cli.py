@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -211,6 +212,19 @@ def test_ctrl_c_outside_a_run_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setattr(wash_bench.settings.resolve, "resolve", interrupted)
     for name in ("plan", "comm", "run"):
         assert command(capsys, name) == (130, "", "wash-bench: interrupted\n")
+
+
+def test_ctrl_c_while_typer_is_imported_is_one_line_too(tmp_path):
+    signal = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / "typer.py").write_text(signal)
+    result = subprocess.run(
+        [sys.executable, "-m", "wash_bench", "run"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 130
+    assert (result.stdout, result.stderr) == ("", "wash-bench: interrupted\n")
 
 
 @pytest.mark.parametrize(
