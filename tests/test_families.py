@@ -28,6 +28,7 @@ FAMILIES = {
 OPTIONS = {"wash": {"p": 0.2}, "wash-opt": {"p": 0.2}, "dart": {"every": 1, "warmup": 0.0}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_trains_two_epochs_of_two_steps_under_every_method(
     tiny: RunConfig, family: str

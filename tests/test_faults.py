@@ -21,6 +21,8 @@ from wash_bench.distributed import group
 from wash_bench.distributed.world import DistributedWorld
 from wash_bench.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 TWO_NODES = Path(__file__).parent.parent / "docs" / "examples" / "torchrun_two_nodes.sh"
 EPOCHS = 20
 TINY = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--stem=keep"]
