@@ -102,6 +102,9 @@ def written(value: Estimate, metric: Metric, digits: int | None = None) -> str:
         value: over seeds, as the summary has it.
         metric: what it is of.
         digits: decimals in place of the metric's own.
+
+    Returns:
+        The text; a dash where there is no value.
     """
     if value.n == 0:
         return MISSING
