@@ -27,9 +27,9 @@ from tests.wire_work import KINDS
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import layout_of
-from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute
+from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute, latencies
 from wash_bench.core.method import Site
-from wash_bench.distributed.netmodel import Network, latencies, predict
+from wash_bench.distributed.netmodel import Network, predict
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.report import markdown
 

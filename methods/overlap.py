@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class Overlapped(Wrapper):
     """A method whose exchanges are delayed by one step; it is called NAME+overlap."""
 
+    kind = "exchange"
     name = "overlap"
     rule = "one step late, while the next step computes"
     paper = "none: an option of this suite"

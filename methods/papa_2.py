@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, Content
+from wash_bench.core.ledger import Charge, Content, charge
 from wash_bench.core.method import Site, option
 from wash_bench.methods.papa_all import PapaAll, PapaAllOptions
 
@@ -131,14 +131,11 @@ class Papa2(PapaAll):
         else:
             own, variance = own_parents(n)
             moved = [(n - own, variance), (float(n), 0.0)]
-        charges = [
-            Charge(
-                "fetch", "weights", rows * layout.size, rows * layout.size * 4, v * layout.size**2
-            )
+        pieces: list[tuple[Content, int]] = [("weights", layout.size)]
+        if self.options.buffers and layout.buffer_size:
+            pieces.append(("buffers", layout.buffer_size))
+        return [
+            charge("fetch", content, rows * size, rows * size, variance=v * size**2)
+            for content, size in pieces
             for rows, v in moved
         ]
-        if self.options.buffers and layout.buffer_size:
-            charges += [
-                Charge("fetch", "buffers", 0, rows * layout.buffer_size * 4) for rows, _ in moved
-            ]
-        return charges

@@ -32,7 +32,7 @@ import numpy as np
 from wash_bench.core.budget import Budget, Scaled, scaled_probability
 from wash_bench.core.clock import Clock
 from wash_bench.core.draw import draw_coordinates
-from wash_bench.core.ledger import Charge, Content
+from wash_bench.core.ledger import Charge, Content, charge_mean
 from wash_bench.core.method import Method, MethodOptions, Site, option
 from wash_bench.core.together import average_at_
 
@@ -134,8 +134,7 @@ class Sparta(Method):
         if self.options.selector == "partitioned":
             parts = self.parts(size)
             mean, variance = len(range(self._turn(clock) % parts, size, parts)), 0.0
-        values = n * mean if content == "weights" else 0
-        return Charge("mean", content, values, 2 * (n - 1) * mean * 4, variance if values else 0.0)
+        return charge_mean(n, mean, content, variance=variance)
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
         return {"average": judge.average()}

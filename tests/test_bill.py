@@ -55,7 +55,7 @@ def test_deterministic_rules_cost_exactly_what_arithmetic_says(method, slots, n)
     plan = schedule(epochs=9, steps_per_epoch=17)
     ledger, site = run(method, plan, n, slots)
     assert bill(method, site, plan) == ledger
-    if not isinstance(method, NaiveEnsemble):
+    if not isinstance(method, NaiveEnsemble | GreedySoup):
         assert ledger.sent_values > 0
 
 
@@ -100,7 +100,8 @@ def test_the_variance_of_the_total_is_the_measured_one(kind, p):
         totals.append(exchange.ledger.sent_values * n)
     site = Site(population.layout, n)
     one = Ledger(n)
-    one.add_all(method.charges(site, plan.clock(0)))
+    for charge in method.charges(site, plan.clock(0)):
+        one.add(charge)
     sample = torch.tensor(totals, dtype=torch.float64)
     assert sample.mean() == pytest.approx(one.sent_values * n, rel=0.01)
     assert sample.var() == pytest.approx((one.sent_values_std * n) ** 2, rel=0.15)

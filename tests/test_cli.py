@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from wash_bench.cli.app import app
 from wash_bench.cli.display import LiveDisplay, PlainDisplay, display_for, fitting
 from wash_bench.cli.main import run_command
-from wash_bench.cli.options import RUN_OPTIONS
 from wash_bench.cli.printing import size, span
 from wash_bench.runner.progress import Progress
+from wash_bench.settings.table import SETTINGS
 
 COMMANDS = ("run", "plan", "comm", "report", "methods", "presets", "datasets", "models")
 HEAVY = ("torch", "torchvision", "timm", "pandas", "numpy", "pydantic", "sklearn", "matplotlib")
@@ -58,11 +58,12 @@ def test_help_has_examples_and_every_option_a_help(name):
 @pytest.mark.parametrize("name", ["run", "plan"])
 def test_help_of_run_and_plan_has_every_option_with_its_default(name):
     result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "220", "NO_COLOR": "1"})
-    for option in RUN_OPTIONS:
-        assert f" {option.flag} " in result.output
-        assert option.help.split(";")[0][:40] in result.output
-        assert option.default
-    assert result.output.count("[default: ") == len(RUN_OPTIONS) + 1  # and the preset
+    text = " ".join(result.output.replace("│", " ").split())
+    for item in SETTINGS.values():
+        assert f" {item.flag} " in result.output
+        assert item.help in text
+        assert f"[default: (the preset's, else {item.default})]" in text
+    assert result.output.count("[default: ") == len(SETTINGS) + 2  # and the preset, and its file
 
 
 def test_top_level(capsys):

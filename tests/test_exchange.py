@@ -51,7 +51,7 @@ def test_mean_charges_one_vector_a_member_and_a_ring():
 def test_buffers_cost_bytes_but_no_values():
     exchange = LocalExchange(3, seed=0)
     exchange.mean(rows_of(3, 8), "buffers")
-    assert exchange.ledger.sent_values == 0
+    assert exchange.ledger.sent_values == exchange.ledger.sent_bytes == 0
     assert exchange.ledger.wire_bytes == pytest.approx(2 * 2 / 3 * 8 * 4)
 
 
@@ -71,6 +71,14 @@ def test_broadcast_of_integers_charges_eight_bytes():
     exchange.broadcast_(counters, 1, "buffers")
     assert counters.tolist() == [[2, 3]] * 3
     assert exchange.ledger.wire_bytes * 3 == 2 * 2 * 8
+
+
+def test_sent_bytes_follow_the_elements_of_what_was_sent():
+    exchange = LocalExchange(3, seed=0)
+    exchange.gather(rows_of(3, 7).half())
+    assert (exchange.ledger.sent_values, exchange.ledger.sent_bytes) == (7, 2 * 7)
+    exchange.gather(rows_of(3, 7))
+    assert (exchange.ledger.sent_values, exchange.ledger.sent_bytes) == (14, 2 * 7 + 4 * 7)
 
 
 def test_gather_sends_everybody_everything():

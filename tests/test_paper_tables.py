@@ -251,7 +251,7 @@ def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> N
     lines = lines_of(named, "small", seeds=[0, 1, 2])[:4]
     training = lines[3].resolved.config.training.model_copy(update={"epochs": 2})
     config = lines[3].resolved.config.model_copy(update={"training": training})
-    lines[3] = replace(lines[3], resolved=replace(lines[3].resolved, config=config))
+    lines[3] = replace(lines[3], resolved=lines[3].resolved.model_copy(update={"config": config}))
     table = collect(named, "small", lines, tmp_path, [])
     values = ({0: 80.0, 1: 81.0, 2: 82.0}, {0: 79.0, 1: 82.0, 2: 81.0}, {0: 70.0, 1: 71.0, 2: 72.0},
               {0: 90.0, 1: 91.0, 2: 92.0})  # fmt: skip

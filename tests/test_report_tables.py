@@ -141,7 +141,7 @@ def test_mixed_versions_in_one_table_are_said(tmp_path):
 
 def test_only_failed_cells_still_make_a_report(tmp_path):
     write_cell(tmp_path / "run", "wash", 0, status="failed", reason="out of memory")
-    write.write_report([tmp_path / "run"], tmp_path / "report")
+    write.write_report([tmp_path / "run"], tmp_path / "report", figures=())
     text = (tmp_path / "report" / "table.md").read_text()
     assert "No cell finished." in text and "out of memory" in text
 

@@ -411,7 +411,8 @@ def test_the_variance_of_the_total_is_the_measured_one(method: Method):
         method.after_step(population, exchange, clock)
         totals.append(exchange.ledger.sent_values * n)
     one = Ledger(n)
-    one.add_all(method.charges(Site(population.layout, n), clock))
+    for charge in method.charges(Site(population.layout, n), clock):
+        one.add(charge)
     sample = torch.tensor(totals, dtype=torch.float64)
     assert sample.mean() == pytest.approx(one.sent_values * n, rel=0.02)
     assert sample.var() == pytest.approx((one.sent_values_std * n) ** 2, rel=0.15)

@@ -278,7 +278,8 @@ def test_twins_cost_what_arithmetic_expects(kind, twin, n):
         wires.append(exchange.ledger.wire_bytes * n)
         events |= {(key, tally.events) for key, tally in exchange.ledger.tallies.items()}
     site, one = Site(population.layout, n), Ledger(n)
-    one.add_all(method.charges(site, PLAN.clock(0)))
+    for charge in method.charges(site, PLAN.clock(0)):
+        one.add(charge)
     sigma = one.sent_values_std * n
     assert abs(np.mean(totals) - one.sent_values * n) < 5 * sigma / np.sqrt(1000)
     assert np.var(totals) == pytest.approx(sigma**2, rel=0.25)

@@ -39,7 +39,7 @@ def report(
     The table can be pasted into Markdown as it stands. Only records are read, nothing
     is trained or evaluated.
     """
-    from wash_bench.cli.run import check_folder
+    from wash_bench.settings.checks import check_folder
 
     _check_runs(runs)
     check_folder(out, "--out")

@@ -16,6 +16,9 @@ def link_of(
 ) -> tuple[Network | None, float | None]:
     """The network and the step's seconds that the options of ``comm`` describe.
 
+    Returns:
+        Both; None for what is not given.
+
     Raises:
         UsageError: an option is not a rate or a time.
     """

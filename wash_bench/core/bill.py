@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from wash_bench.core.clock import Clock, Schedule
-from wash_bench.core.ledger import Charge, Ledger, Tally
+from wash_bench.core.ledger import Charge, Ledger
 from wash_bench.core.method import Method, Site
 
 
@@ -29,9 +29,5 @@ def bill(method: Method, site: Site, schedule: Schedule | Iterable[Clock]) -> Le
     ledger = Ledger(site.n)
     for charges, times in moments.items():
         for charge in charges:
-            tally = ledger.tallies.setdefault((charge.kind, charge.content), Tally())
-            tally.events += times
-            tally.values += times * charge.values
-            tally.wire_bytes += times * charge.wire_bytes
-            tally.variance += times * charge.variance
+            ledger.add(charge, times)
     return ledger

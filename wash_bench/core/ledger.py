@@ -15,9 +15,11 @@ every receiver one copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from wash_bench.core.broadcast_tree import depth, serial_copies
 
 ExchangeKind = Literal["mean", "permute", "broadcast", "gather", "fetch"]
 Content = Literal["weights", "optimizer", "buffers"]
@@ -31,6 +33,7 @@ class Charge:
         kind: the collective.
         content: what was sent.
         values: scalars in the papers' convention (0 for buffers).
+        sent_bytes: the same scalars in bytes.
         wire_bytes: bytes on the wire.
         variance: variance of ``values`` where the charge is an expectation, else 0.
     """
@@ -38,31 +41,59 @@ class Charge:
     kind: ExchangeKind
     content: Content
     values: float
+    sent_bytes: float
     wire_bytes: float
     variance: float = 0.0
 
 
-def charge_mean(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
+def charge(
+    kind: ExchangeKind,
+    content: Content,
+    values: float,
+    wire_values: float,
+    itemsize: int = 4,
+    variance: float = 0.0,
+) -> Charge:
+    """The charge of an exchange, from the numbers of its scalars.
+
+    Args:
+        kind: the collective.
+        content: what is sent; the papers' convention counts no buffers.
+        values: scalars that leave a member.
+        wire_values: scalars on the wire.
+        itemsize: bytes of a scalar.
+        variance: variance of ``values`` where they are an expectation.
+
+    Returns:
+        The charge.
+    """
+    if content == "buffers":
+        values, variance = 0, 0.0
+    return Charge(kind, content, values, values * itemsize, wire_values * itemsize, variance)
+
+
+def charge_mean(
+    n: int, size: float, content: Content = "weights", itemsize: int = 4, variance: float = 0.0
+) -> Charge:
     """A mean of ``size`` values over ``n`` members, all of whom receive it (ring all-reduce)."""
-    return Charge("mean", content, _counted(content, n * size), 2 * (n - 1) * size * itemsize)
+    return charge("mean", content, n * size, 2 * (n - 1) * size, itemsize, variance)
 
 
 def charge_permute(
     moved: float, content: Content = "weights", itemsize: int = 4, variance: float = 0.0
 ) -> Charge:
     """``moved`` values change owner, each sent once (all-to-all)."""
-    return Charge("permute", content, _counted(content, moved), moved * itemsize, variance)
+    return charge("permute", content, moved, moved, itemsize, variance)
 
 
 def charge_broadcast(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
     """One member's ``size`` values go to the ``n - 1`` others."""
-    values = (n - 1) * size
-    return Charge("broadcast", content, _counted(content, values), values * itemsize)
+    return charge("broadcast", content, (n - 1) * size, (n - 1) * size, itemsize)
 
 
 def charge_gather(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
     """Every member's ``size`` values go to all others (ring all-gather)."""
-    return Charge("gather", content, _counted(content, n * size), n * (n - 1) * size * itemsize)
+    return charge("gather", content, n * size, n * (n - 1) * size, itemsize)
 
 
 def charge_fetch(
@@ -70,11 +101,7 @@ def charge_fetch(
 ) -> Charge:
     """Member n receives the ``size`` values of member ``sources[n]``; its own cost nothing."""
     values = size * sum(source != member for member, source in enumerate(sources))
-    return Charge("fetch", content, _counted(content, values), values * itemsize)
-
-
-def _counted(content: Content, values: float) -> float:
-    return 0 if content == "buffers" else values
+    return charge("fetch", content, values, values, itemsize)
 
 
 @dataclass
@@ -83,30 +110,34 @@ class Tally:
 
     events: int = 0
     values: float = 0
+    sent_bytes: float = 0
     wire_bytes: float = 0
     variance: float = 0.0
 
-    def add(self, charge: Charge) -> None:
-        self.events += 1
-        self.values += charge.values
-        self.wire_bytes += charge.wire_bytes
-        self.variance += charge.variance
+    def add(self, charge: Charge, times: int) -> None:
+        """Enter ``times`` exchanges of the same charge."""
+        self.events += times
+        self.values += times * charge.values
+        self.sent_bytes += times * charge.sent_bytes
+        self.wire_bytes += times * charge.wire_bytes
+        self.variance += times * charge.variance
 
 
 @dataclass
 class Ledger:
-    """The book of one training, kept by the exchange."""
+    """The book of one training, kept by the exchange.
+
+    Attributes:
+        n: members of the population.
+        tallies: totals over members, by collective and content.
+    """
 
     n: int
-    itemsize: int = 4
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
 
-    def add(self, charge: Charge) -> None:
-        self.tallies.setdefault((charge.kind, charge.content), Tally()).add(charge)
-
-    def add_all(self, charges: Iterable[Charge]) -> None:
-        for charge in charges:
-            self.add(charge)
+    def add(self, charge: Charge, times: int = 1) -> None:
+        """Enter one exchange, or ``times`` equal ones."""
+        self.tallies.setdefault((charge.kind, charge.content), Tally()).add(charge, times)
 
     @property
     def sent_values(self) -> float:
@@ -121,16 +152,45 @@ class Ledger:
     @property
     def sent_bytes(self) -> float:
         """``sent_values`` in bytes, per member."""
-        return self.sent_values * self.itemsize
+        return sum(tally.sent_bytes for tally in self.tallies.values()) / self.n
 
     @property
     def wire_bytes(self) -> float:
         """Bytes on the wire sent per member (mean over members)."""
         return sum(tally.wire_bytes for tally in self.tallies.values()) / self.n
 
-    def as_dict(self) -> dict[str, dict]:
-        """``{"kind/content": {events, values, wire_bytes, variance}}``, totals over members."""
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """A tally's fields by ``kind/content``, totals over members."""
         return {"/".join(key): asdict(tally) for key, tally in sorted(self.tallies.items())}
 
-    def load(self, tallies: Mapping[str, Mapping]) -> None:
-        self.tallies = {tuple(key.split("/", 1)): Tally(**tally) for key, tally in tallies.items()}
+    def load(self, tallies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take over what ``as_dict`` gave."""
+        self.tallies = {}
+        for key, tally in tallies.items():
+            kind, _, content = key.partition("/")
+            self.tallies[kind, content] = Tally(**tally)
+
+
+def latencies(kind: str, n: int) -> int:
+    """One-way latencies that follow one another in a collective of ``n`` members over gloo.
+
+    Before a message moves, its receiver says that it is ready: two latencies a message that nobody
+    could announce before, one where the receiver has waited since the start. Measured in
+    benchmarks/results/network_time.md.
+    """
+    if n == 1:
+        return 0
+    return {
+        "mean": 4 * (n - 1),  # a ring, 2 (N-1) rounds
+        "permute": 2,  # all messages are under way at once
+        "broadcast": 1 + depth(n),  # a binomial tree
+        "gather": 2 * (n - 1),  # a ring, N-1 rounds
+        "fetch": 2,  # one message
+    }[kind]
+
+
+def longest_chain_bytes(kind: str, tally: Tally, n: int) -> float:
+    """Payload bytes that one link carries after another, over all events of a tally."""
+    if kind == "broadcast":  # senders share their link among all their copies
+        return tally.wire_bytes / max(1, n - 1) * serial_copies(n)
+    return tally.wire_bytes / n

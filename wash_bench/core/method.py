@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from wash_bench.data.recipe import Recipe
 
 
+MethodKind = Literal["training", "trajectory", "merge", "exchange"]
+KINDS: Mapping[MethodKind, str] = {
+    "training": "training rules",
+    "trajectory": "averages along a trajectory",
+    "merge": "merge rules",
+    "exchange": "ways to exchange",
+}
+"""The kinds of method, in words: a rule by which members train; what goes around a training rule
+and measures averages of each member; what makes networks of a trained population; what goes around
+a training rule and changes how its exchanges travel."""
+
 Rows = Literal["weights", "buffers"]
 TRAINING_HOOKS = frozenset({"active", "after_step", "evaluated", "order", "recipe", "start"})
 """The methods that decide how members train, and which members are measured."""
@@ -76,6 +87,7 @@ class Method(ABC):
     """Base of every method. Subclasses set the class attributes and the two abstract methods.
 
     Attributes:
+        kind: what it is for, one of ``KINDS``.
         name: the name on the command line.
         rule: the update in one line.
         paper: the source.
@@ -88,6 +100,7 @@ class Method(ABC):
             often, members are coupled.
     """
 
+    kind: ClassVar[MethodKind] = "training"
     name: ClassVar[str]
     rule: ClassVar[str]
     paper: ClassVar[str]

@@ -1,19 +1,37 @@
-"""Reads the small data sets into arrays."""
+"""Readers of the small data sets. Numpy is imported by those who read (the catalogue is light)."""
 
 from __future__ import annotations
 
 import os
 from importlib.resources import as_file, files
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from wash_bench.data.fashion import find_fashion, one_line, read_fashion
-from wash_bench.data.memory import Arrays
-from wash_bench.data.splits import DIGITS_TEST, spread
 from wash_bench.errors import WashBenchError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 DIGITS_TEST_IMAGES = 397
+
+
+class Arrays:
+    """A small data set as read from its files.
+
+    Attributes:
+        images: (n, H, W, C) uint8, training images first.
+        labels: (n,) int64.
+        train: how many of them are training images.
+    """
+
+    def __init__(self, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]) -> None:
+        import numpy as np
+
+        images = np.concatenate([train[0], test[0]])
+        self.images = images[..., None] if images.ndim == 3 else images
+        self.labels = np.concatenate([train[1], test[1]]).astype(np.int64)
+        self.train = len(train[0])
 
 
 def default_data_dir() -> Path:
@@ -22,29 +40,12 @@ def default_data_dir() -> Path:
     return Path(cache) / "wash-bench"
 
 
-def read_arrays(name: str, data_dir: str | None, download: bool) -> Arrays:
-    """The images and labels of one of the small sets.
-
-    Raises:
-        WashBenchError: the data are not there or damaged; the line names the fix.
-    """
-    folder = Path(data_dir).expanduser() if data_dir else None
-    match name:
-        case "digits":
-            return read_digits()
-        case "fashion-mini":
-            return read_fashion_mini()
-        case "fashion-mnist":
-            found = find_fashion(folder, default_data_dir(), download)
-            return Arrays(read_fashion(found, "train"), read_fashion(found, "test"))
-        case "cifar10" | "cifar100":
-            return read_cifar(name, folder or default_data_dir(), download)
-    raise ValueError(f"{name} is not a data set of arrays")
-
-
-def read_digits() -> Arrays:
+def read_digits(folder: Path | None, download: bool) -> Arrays:
     """scikit-learn's 1,797 digits, 1,400 to train and 397 to test, stratified and fixed."""
+    import numpy as np
     from sklearn.datasets import load_digits
+
+    from wash_bench.data.splits import DIGITS_TEST, spread
 
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
@@ -56,8 +57,10 @@ def read_digits() -> Arrays:
     )
 
 
-def read_fashion_mini() -> Arrays:
+def read_fashion_mini(folder: Path | None, download: bool) -> Arrays:
     """The part of Fashion-MNIST that the package carries."""
+    import numpy as np
+
     with as_file(files("wash_bench") / "data" / "files" / "fashion_mini.npz") as path:
         try:
             with np.load(path) as part:
@@ -71,16 +74,34 @@ def read_fashion_mini() -> Arrays:
             ) from error
 
 
-def read_cifar(name: str, root: Path, download: bool) -> Arrays:
-    """CIFAR-10 or CIFAR-100 as torchvision reads (and checksums) it."""
+def read_fashion_mnist(folder: Path | None, download: bool) -> Arrays:
+    """Fashion-MNIST's four idx files, wherever ``find_fashion`` finds them."""
+    found = find_fashion(folder, default_data_dir(), download)
+    return Arrays(read_fashion(found, "train"), read_fashion(found, "test"))
+
+
+def read_cifar(name: str, folder: Path | None, download: bool) -> Arrays:
+    """CIFAR-10 or CIFAR-100 as torchvision reads (and checksums) it.
+
+    Args:
+        name: of torchvision's class, ``CIFAR10`` or ``CIFAR100``.
+        folder: where the files lie; by default where downloads go.
+        download: whether torchvision may fetch them.
+
+    Raises:
+        WashBenchError: the files are missing or damaged, or the download failed.
+
+    Returns:
+        All images and their labels.
+    """
+    import numpy as np
     from torchvision import datasets
 
-    dataset_class = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    title = "CIFAR-10" if name == "cifar10" else "CIFAR-100"
+    root, title = folder or default_data_dir(), name.replace("CIFAR", "CIFAR-")
     parts = []
     for train in (True, False):
         try:
-            part = dataset_class(str(root), train=train, download=download)
+            part = getattr(datasets, name)(str(root), train=train, download=download)
         except Exception as error:  # a damaged pickle can raise anything
             if download:
                 raise WashBenchError(

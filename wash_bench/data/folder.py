@@ -135,20 +135,18 @@ class FolderSource(DataSource):
         epoch: int,
         batch_size: int,
         recipe: Recipe,
-        first_step_in_epoch: int = 0,
         order_member: int | None = None,
     ) -> Iterator[Batch]:
         leader = member if order_member is None else order_member
         bounds = batch_bounds(self.train_size, batch_size)
         order = self._indices["train"][self.order(seed, leader, epoch).numpy()]
-        steps = range(first_step_in_epoch, len(bounds))
-        parts = [order[slice(*bounds[step])] for step in steps]
+        parts = [order[start:end] for start, end in bounds]
 
         def crop_seed(_: int, image: int) -> int:
             return derive(seed, "augment", member, epoch, image)
 
         decoded = self._decode(parts, crop_seed, member)
-        for step, part, images in zip(steps, parts, decoded, strict=True):
+        for step, (part, images) in enumerate(zip(parts, decoded, strict=True)):
             generator = torch_stream(seed, "augment", member, epoch * len(bounds) + step)
             yield self._batch(part, images, recipe, generator)
 

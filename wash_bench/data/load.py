@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data.arrays import read_arrays
-from wash_bench.data.catalog import FOLDER_PREFIX, check_classes, spec_of
+from wash_bench.data.catalog import check_classes, spec_of
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import MemorySource
 from wash_bench.data.scan import scan
@@ -29,29 +28,24 @@ def load_data(
         download: whether torchvision may fetch what is missing.
 
     Raises:
-        UsageError: unknown data set or class, or imagenet without its folder.
+        UsageError: unknown data set or class, or class folders that nobody named.
         WashBenchError: the data are missing or damaged; the line names the fix.
+
+    Returns:
+        The data set's splits, as training and evaluation ask for them.
     """
     spec, chosen = spec_of(config.dataset), config.chosen_classes
-    if config.dataset.startswith(FOLDER_PREFIX):
-        root = config.dataset.removeprefix(FOLDER_PREFIX)
-    elif config.dataset == "imagenet":
-        if not config.data_dir:
-            raise UsageError("imagenet needs --data-dir, the folder with its train/ and val/")
-        root = config.data_dir
-    else:
+    sizes = config.model_dump(include={"val_share", "train_limit", "image_size"})
+    if spec.reader:
         check_classes(chosen, spec.classes, spec.name)
-        arrays = read_arrays(config.dataset, config.data_dir, download)
+        folder = Path(config.data_dir).expanduser() if config.data_dir else None
+        arrays = spec.reader(folder, download)
         if chosen:
             arrays, spec = arrays_of_classes(arrays, chosen), replace(spec, classes=len(chosen))
-        return MemorySource(
-            spec,
-            arrays,
-            device,
-            val_share=config.val_share,
-            train_limit=config.train_limit,
-            image_size=config.image_size,
-        )
+        return MemorySource(spec, arrays, device, **sizes)
+    root = spec.root(config.data_dir)
+    if not root:
+        raise UsageError(f"{spec.name} needs --data-dir, the folder with its train/ and val/")
     folders = scan(Path(root).expanduser())
     if spec.classes and len(folders.classes) != spec.classes:
         raise WashBenchError(
@@ -61,11 +55,4 @@ def load_data(
     check_classes(chosen, len(folders.classes), spec.name)
     if chosen:
         folders = folders_of_classes(folders, chosen)
-    return FolderSource(
-        spec,
-        folders,
-        device,
-        val_share=config.val_share,
-        train_limit=config.train_limit,
-        image_size=config.image_size,
-    )
+    return FolderSource(spec, folders, device, **sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wash_bench.config import fingerprint
-from wash_bench.data.catalog import FOLDER_PREFIX
+from wash_bench.data.catalog import spec_of
 from wash_bench.errors import UsageError
 
 
@@ -13,16 +13,12 @@ def check_place(dataset: str, data_dir: str | None) -> None:
     """Look for train/ and val/ of a data set that lies in class folders.
 
     Raises:
-        UsageError: a folder is not there.
+        UsageError: a folder is not there, or no data set has this name.
     """
-    if dataset.startswith(FOLDER_PREFIX):
-        root = Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser()
-    elif dataset == "imagenet":
-        if not data_dir:
-            return  # the loader tells: a preset may be read before anybody says where the data lie
-        root = Path(data_dir).expanduser()
-    else:
-        return
+    named = spec_of(dataset).root(data_dir)
+    if not named:
+        return  # the loader tells: a preset may be read before anybody says where the data lie
+    root = Path(named).expanduser()
     if not root.is_dir():
         raise UsageError(f"data set {dataset}: there is no folder {root}")
     for part in ("train", "val"):

@@ -87,10 +87,9 @@ class DataSource(ABC):
         epoch: int,
         batch_size: int,
         recipe: Recipe,
-        first_step_in_epoch: int = 0,
         order_member: int | None = None,
     ) -> Iterator[Batch]:
-        """Training batches of one member and epoch, from ``first_step_in_epoch`` on.
+        """Training batches of one member and epoch.
 
         What a batch holds depends on (seed, member, epoch, step), the recipe and ``order_member``
         alone: the member whose order of the images is followed, ``member`` itself by default. The

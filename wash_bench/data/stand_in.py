@@ -54,10 +54,9 @@ class StandIn(DataSource):
         epoch: int,
         batch_size: int,
         recipe: Recipe,
-        first_step_in_epoch: int = 0,
         order_member: int | None = None,
     ) -> Iterator[Batch]:
-        for step in range(first_step_in_epoch, self.steps_per_epoch(batch_size)):
+        for step in range(self.steps_per_epoch(batch_size)):
             generator = torch_stream(seed, "augment", member, epoch, step)
             images = self._noise(batch_size, generator)
             labels = torch.zeros(batch_size, dtype=torch.int64, device=self.device)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from wash_bench.config import TrainingConfig
+from wash_bench.config.field import settings_of
+
 # What a cell is: the first columns of the summary.
 IDENTITY = ("preset", "dataset", "model", "method", "seed", "population", "status")
 
@@ -27,7 +30,11 @@ SETTINGS = (
 
 # Settings of later versions, with what holds where a record does not have them. A report shows
 # them where they say something.
-LATER_SETTINGS = {"classes": "all", "linear_probe": 0, "vary": ""}
+LATER_SETTINGS = {
+    setting.name: "" if setting.field.default == {} else setting.field.default
+    for setting in settings_of(TrainingConfig)
+    if setting.of("identity") == "later"
+}
 
 # Where it comes from. ``variant`` is the method, with the options that set it apart from other
 # cells of the same method in the same experiment; ``options`` is JSON.

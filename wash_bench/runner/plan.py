@@ -12,6 +12,7 @@ import torch
 from wash_bench.config import RunConfig
 from wash_bench.core.bill import bill
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.independent import Independent
 from wash_bench.core.method import Method, Site
 from wash_bench.core.population import Population
 from wash_bench.core.precision import autocast
@@ -167,8 +168,6 @@ def _time_few_images(setting: Setting) -> Times:
 
 def _time_steps(setting: Setting) -> Times:
     """Seconds a training step of one member, and seconds an image of a forward pass."""
-    from wash_bench.methods.naive_ensemble import NaiveEnsemble
-
     config = setting.config
     population = Population(
         lambda member: setting.network(0, member),
@@ -179,7 +178,7 @@ def _time_steps(setting: Setting) -> Times:
     )
     loop = Loop(
         config,
-        NaiveEnsemble(),
+        Independent(),
         population,
         LocalExchange(1, 0),
         setting.data,
