@@ -75,10 +75,12 @@ def _names_of(kind: str | None) -> list[str]:
     from wash_bench.core.method import KINDS
     from wash_bench.plugins.registry import method_names
 
-    found = next((known for known in KINDS if known == kind), None)
-    if kind is not None and found is None:
-        raise UsageError(f"--kind {kind}: {nearest(kind, KINDS)}")
-    return method_names(found)
+    if kind is None:
+        return method_names()
+    for known in KINDS:
+        if known == kind:
+            return method_names(known)
+    raise UsageError(f"--kind {kind}: {nearest(kind, KINDS)}")
 
 
 def presets(

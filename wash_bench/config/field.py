@@ -22,17 +22,18 @@ Identity = Literal["always", "later", "cell", "never"]
 """Whether a setting is part of a cell's identity.
 
 ``later``: where it differs from its default; for settings that came after cells were recorded, so
-that these keep their identities. ``cell``: what the cell has of it, one method or one seed.
+that these keep their identities. ``cell``: what the cell has of it, one method with its options
+or one seed.
 """
 
 
 def setting(
     default: Any,
-    help: str,
     panel: str,
+    metavar: str = "",
     *,
     unit: str = "",
-    metavar: str = "",
+    help: str | None = None,
     shown: str = "",
     option: str = "",
     repeat: bool = False,
@@ -40,14 +41,14 @@ def setting(
     needs: str = "",
     **limits: Any,
 ) -> Any:
-    """A field of a configuration.
+    """A field of a configuration; the docstring under it is its help.
 
     Args:
         default: the built-in default.
-        help: what it does, one or more sentences.
         panel: the heading under which help and docs show it.
-        unit: the unit of a number, a plural.
         metavar: placeholder of the value, by default the unit or the choices.
+        unit: the unit of a number, a plural.
+        help: what it does, where a docstring cannot say it.
         shown: the default in words, where its value does not say it.
         option: name of the option and key of presets, by default the field's.
         repeat: whether the option is given once for each item, not once for all with commas.
@@ -108,7 +109,7 @@ class Setting:
     @property
     def help(self) -> str:
         """What it does."""
-        return self.field.description or ""
+        return " ".join((self.field.description or "").split())
 
     @property
     def switch(self) -> bool:
@@ -163,7 +164,7 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 class Settings(BaseModel):
     """Base of the configuration models: frozen, and no key it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def identity(self) -> dict[str, Any]:
         """The settings that are part of a cell's identity, as JSON data."""

@@ -22,59 +22,30 @@ class LocalConfig(Settings):
         shard: (i, k): the i-th, from 1, of k shares of the trainings.
     """
 
-    method: tuple[str, ...] = _local(
-        (),
-        "A method of your own, as path.py:Class, beside --methods; repeatable.",
-        WHAT,
-        metavar="FILE:CLASS",
-        repeat=True,
-    )
-    download: bool = _local(False, "Download missing data.", NETWORK)
-    jobs: int = _local(1, "Trainings side by side on this machine.", MACHINE, metavar="J", ge=1)
-    procs: int = _local(
-        1,
-        "Processes that share each population, at most N; torchrun starts them on several "
-        "machines.",
-        MACHINE,
-        metavar="R",
-        ge=1,
-    )
-    threads: int = _local(
-        0,
-        "CPU threads of each job or process (0: the cores divided by them).",
-        MACHINE,
-        unit="threads",
-        ge=0,
-    )
-    worker: bool = _local(
-        False,
-        "Work beside other workers, on any hosts, that were given the same command and share the "
-        "run folder.",
-        MACHINE,
-    )
-    stale: int = _local(
-        120,
-        "A worker that gives no sign of life for so long is replaced; at least 10.",
-        MACHINE,
-        unit="seconds",
-        ge=10,
-    )
-    shard: tuple[int, int] = _local(
-        (1, 1),
-        "Only the i-th of k shares of the trainings, without a shared folder; wash-bench report "
-        "joins them.",
-        MACHINE,
-        metavar="I/K",
-        shown="1/1",
-    )
-    out: Path = _local(
-        Path("runs"),
-        "Folder of the records; what is finished there is not trained again.",
-        RECORD,
-        metavar="DIR",
-    )
-    retry_failed: bool = _local(False, "Train cells that failed before again.", RECORD)
-    report: bool = _local(True, "Write the report at the end.", RECORD)
+    method: tuple[str, ...] = _local((), WHAT, "FILE:CLASS", repeat=True)
+    """A method of your own, as path.py:Class, beside --methods; repeatable."""
+    download: bool = _local(False, NETWORK)
+    """Download missing data."""
+    jobs: int = _local(1, MACHINE, "J", ge=1)
+    """Trainings side by side on this machine."""
+    procs: int = _local(1, MACHINE, "R", ge=1)
+    """Processes that share each population, at most N; torchrun starts them on several machines."""
+    threads: int = _local(0, MACHINE, unit="threads", ge=0)
+    """CPU threads of each job or process (0: the cores divided by them)."""
+    worker: bool = _local(False, MACHINE)
+    """Work beside other workers, on any hosts, that were given the same command and share
+    the run folder."""
+    stale: int = _local(120, MACHINE, unit="seconds", ge=10)
+    """A worker that gives no sign of life for so long is replaced; at least 10."""
+    shard: tuple[int, int] = _local((1, 1), MACHINE, "I/K", shown="1/1")
+    """Only the i-th of k shares of the trainings, without a shared folder; wash-bench
+    report joins them."""
+    out: Path = _local(Path("runs"), RECORD, "DIR")
+    """Folder of the records; what is finished there is not trained again."""
+    retry_failed: bool = _local(False, RECORD)
+    """Train cells that failed before again."""
+    report: bool = _local(True, RECORD)
+    """Write the report at the end."""
 
     @field_validator("shard", mode="before")
     @classmethod
