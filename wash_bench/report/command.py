@@ -47,6 +47,9 @@ def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
     Args:
         config: the resolved configuration of one of the cells, as its record holds it.
         cells: the experiment's rows of the summary.
+
+    Returns:
+        The runs, in order.
     """
     settings: dict[str, dict[str, list[int]]] = {}  # method -> options -> seeds
     for method, options, seed in zip(cells["method"], cells["options"], cells["seed"], strict=True):
@@ -72,7 +75,7 @@ def _toml(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]]) -> 
     for section in ("training", "evaluation"):
         for key, value in config[section].items():
             if key not in _LEFT_OUT and value is not None and value != {}:
-                settings[_RENAMED.get(key, key)] = value
+                settings[_RENAMED.get(key) or key] = value
     settings["eval_every"] = config.get("eval_every", 1)
     lines = [f"{key} = {_value(value)}" for key, value in settings.items()]
     # A name's options hold for NAME+WRAPPER too, unless that has its own: each is written out.
