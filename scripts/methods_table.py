@@ -19,7 +19,9 @@ import pandas as pd
 from wash_bench.core.method import KINDS
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.registry import find_method
-from wash_bench.report.grid import MISSING, amount, escape, number, with_interval
+from wash_bench.report import markdown
+from wash_bench.report.grid import MISSING, amount, number, with_interval
+from wash_bench.report.markdown import escape
 from wash_bench.report.stats import estimate, paired
 
 BASELINE = "naive-ensemble"
@@ -82,10 +84,9 @@ def table(summary: pd.DataFrame) -> str:
         if not rows:
             continue
         rows.sort(key=lambda item: -_leading(item[1][1]))
+        entries = [[escape(name), *of_method] for name, of_method in rows]
         lines += [f"**{heading.capitalize()}**", ""]
-        lines += [f"| {' | '.join(HEAD)} |", "| --- | --- |" + " ---: |" * 8]
-        lines += [f"| {escape(name)} | {' | '.join(entries)} |" for name, entries in rows]
-        lines.append("")
+        lines += [markdown.table(HEAD, entries, "llrrrrrrrr"), ""]
     return "\n".join(lines)
 
 

@@ -286,6 +286,29 @@ def test_comm_heeds_its_options(capsys):
     assert f"{plain['parameters']:,} parameters" in out and "permute/optimizer x50" in out
 
 
+def test_what_a_method_without_charges_sends_is_not_predicted(capsys, tmp_path):
+    """Neither 0 nor an error: null in JSON, and words in a table."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from wash_bench.core.method import Method\n\n\nclass Own(Method):\n"
+        "    name, rule, paper, sends = 'own', 'x', 'none', 'all'\n\n"
+        "    def after_step(self, population, exchange, clock):\n"
+        "        population.weights[:] = exchange.mean(population.weights)\n"
+    )
+    base = ["--model", "test_resnet", "--methods", "papa", "--method", f"{own}:Own"]
+    time = ["--bandwidth", "1Gbit", "--step-time", "10ms"]
+    rows = comm(capsys, *base, *time)
+    assert rows["own"].keys() == rows["papa"].keys()
+    given = ("method", "population", "parameters", "steps")
+    assert {key for key, value in rows["own"].items() if value is not None} == set(given)
+    assert all(value is not None for value in rows["papa"].values())
+    for arguments in (["comm", *base, *time], ["plan", "digits", *base, "--train-limit=64"]):
+        code, out, _ = command(capsys, *arguments)
+        assert code == 0
+        lines = [line for line in out.splitlines() if line.strip().startswith("own ")]
+        assert lines and all("not predicted" in line for line in lines)
+
+
 # Lists -----------------------------------------------------------------------------------------
 
 

@@ -69,8 +69,8 @@ class Mine(Method):
 class Half(Method):
     name, rule, paper, sends = "half", "x", "none", "nothing"
 
-    def after_step(self, population, exchange, clock):
-        pass
+    def charges(self, site, clock):
+        return []
 
 
 class Nameless(Mine):
@@ -224,12 +224,6 @@ class Still(Method):
     def after_step(self, population, exchange, clock):
         pass
 
-    def charges(self, site, clock):
-        return []
-
-    def predictors(self, population, judge):
-        return {"average": judge.average()}
-
 
 class First(MergeRule):
     name, rule, paper, sends = "first", "theta = theta_1", "none", "nothing"
@@ -322,7 +316,7 @@ def test_the_form_of_a_file_method(spec):
         ("Mien", "no class 'Mien'; it has BadOptions, Clash, Half, Mine, Nameless, Picky, Spaced"),
         ("Other", "not a subclass"),
         ("METHOD", "no class"),
-        ("Half", "charges, predictors"),
+        ("Half", "lacks the method(s) after_step"),
         ("Nameless", "attribute(s) name"),
         ("Spaced", "'a b'"),
         ("Clash", "'wash' belongs to an installed method"),

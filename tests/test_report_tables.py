@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.records import PARAMETERS, STEPS, write_cell
 from wash_bench.report import frames, write
-from wash_bench.report.grid import amount, escape
+from wash_bench.report.grid import amount
 from wash_bench.report.main_table import main_tables
+from wash_bench.report.markdown import escape
 
 
 def split_row(line: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from torchvision.io import write_png
 from tests.ranks import exit_code_of
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.metrics import FURTHER, SUMMARY
 from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.record.environment import continued
 from wash_bench.runner.experiment import run_experiment, tasks_of
@@ -116,6 +118,13 @@ def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
     assert summaries["wash"]["sent_values_total"] > 0
     # the same coordinates and permutations, weights and momentum: twice the values
     assert summaries["wash-opt"]["sent_values_total"] == 2 * summaries["wash"]["sent_values_total"]
+
+
+def test_the_records_hold_what_the_table_of_metrics_lists(six) -> None:
+    _, out = six
+    found = {name for record in _records(out).values() for name in record["summary"]}
+    found = {re.sub(r"(?<=^predictor_).+(?=_acc$)", "NAME", name) for name in found}
+    assert found == {metric.key for metric in (*SUMMARY, *FURTHER)}
 
 
 def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:

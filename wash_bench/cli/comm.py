@@ -117,6 +117,10 @@ def comm(
         _print(rows, training.model)
 
 
+AMOUNTS = ("sent_values_per_step", "sent_values_total", "sent_values_total_std",
+           "sent_bytes_total", "wire_bytes_per_step", "wire_bytes_total", "by_kind")  # fmt: skip
+
+
 def _whole(flag: str, text: str) -> int:
     from wash_bench.errors import UsageError
 
@@ -125,13 +129,17 @@ def _whole(flag: str, text: str) -> int:
     return int(text)
 
 
-def _account(method: Method, site: Site, ledger: Ledger, steps: int) -> dict[str, Any]:
-    """One object of the JSON list; all amounts per member, the mean over members."""
-    return {
+def _account(method: Method, site: Site, ledger: Ledger | None, steps: int) -> dict[str, Any]:
+    """One object of the JSON list; all amounts per member, the mean over members, or null."""
+    about = {
         "method": method.name,
         "population": site.n,
         "parameters": site.layout.size,
         "steps": steps,
+    }
+    if ledger is None:
+        return about | dict.fromkeys(AMOUNTS)
+    return about | {
         "sent_values_per_step": ledger.sent_values / steps,
         "sent_values_total": ledger.sent_values,
         "sent_values_total_std": ledger.sent_values_std,
@@ -149,6 +157,10 @@ def _account(method: Method, site: Site, ledger: Ledger, steps: int) -> dict[str
     }
 
 
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
 def _print(rows: list[dict[str, Any]], model: str) -> None:
     from wash_bench.cli.printing import count, print_rows, size
 
@@ -159,13 +171,13 @@ def _print(rows: list[dict[str, Any]], model: str) -> None:
             [
                 row["method"],
                 count(row["sent_values_per_step"]),
-                count(round(row["sent_values_total"])),
-                count(round(row["sent_values_total_std"])),
+                count(_rounded(row["sent_values_total"])),
+                count(_rounded(row["sent_values_total_std"])),
                 size(row["sent_bytes_total"]),
                 size(row["wire_bytes_total"]),
                 ", ".join(
                     f"{kind} x{tally['events']:,}: {size(tally['wire_bytes'])}"
-                    for kind, tally in row["by_kind"].items()
+                    for kind, tally in (row["by_kind"] or {}).items()
                 ),
             ]
         )

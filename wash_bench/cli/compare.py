@@ -38,7 +38,7 @@ def compare(
             raise UsageError(f"--out {out}: the name must end in {' or '.join(FORMS)}")
         check_folder(out.parent, "--out")
     from wash_bench.record.files import write_text
-    from wash_bench.report.pairing import compare as compare_reports
+    from wash_bench.report.side_by_side import compare as compare_reports
 
     comparison = compare_reports(a, b)
     text = comparison.markdown()

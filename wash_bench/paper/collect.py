@@ -81,7 +81,7 @@ def _entries(
             ours = estimate(by_seed.values())
             theirs = _published(named, line, metric, published)
             difference = None
-            if theirs and theirs.value is not None and ours.n and scale == "paper":
+            if theirs and ours.n and scale == "paper":
                 difference = ours.mean - theirs.value
             known = {seed: v for seed, v in by_seed.items() if v is not None and not math.isnan(v)}
             entries[place, metric] = Entry(ours, known, theirs, difference)
@@ -106,7 +106,6 @@ def _also(named: Named, published: Sequence[Published]) -> list[Published]:
         for line in published
         if line.paper in named.table.papers
         and line.table == named.name
-        and line.value is not None
         and (line.N is None or not line.augment)
     ]
 

@@ -8,17 +8,23 @@ cannot tell from it has a dagger.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from wash_bench.metrics import MAIN_TABLE, METRICS
 from wash_bench.report import notes
-from wash_bench.report.grid import MISSING, Cell, Table, amount, number, with_interval
+from wash_bench.report.grid import Cell, Table, number, with_interval, written
 from wash_bench.report.stats import Estimate, estimate, paired
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from wash_bench.report.frames import Records
+
+# What stands beside a value, as the heading says it.
+_ASIDE = {"member_acc_mean": " [min, max]", "greedy_acc": " (size)"}
+# Shown where a method delivers one network that is none of the usual merges.
+_OF_OWN_NETWORKS = ("method_network_acc", "method_bn_acc", "merge_seconds")
 
 
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
@@ -35,98 +41,79 @@ def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
 
 
 class _Rows:
-    """The finished cells of one experiment, by variant."""
+    """The finished cells of one experiment, by variant: a row of the table each."""
 
-    def __init__(self, finished: pd.DataFrame) -> None:
-        self.groups = dict(list(finished.groupby("variant", sort=False)))
+    def __init__(self, finished: pd.DataFrame, digits: int) -> None:
+        single = finished["method_acc"].where(finished["method_networks"] == 1)
+        finished = finished.assign(method_network_acc=single)
+        self.digits = digits
+        self.groups = {str(name): rows for name, rows in finished.groupby("variant", sort=False)}
 
-    def by_seed(self, variant: str, metric: str) -> dict[int, float]:
+    def by_seed(self, variant: str, key: str) -> dict[int, float]:
         group = self.groups[variant]
         return {
             int(seed): float(value)
-            for seed, value in zip(group["seed"], group[metric], strict=True)
+            for seed, value in zip(group["seed"], group[key], strict=True)
             if not math.isnan(value)
         }
 
-    def estimate(self, variant: str, metric: str) -> Estimate:
-        return estimate(self.by_seed(variant, metric).values())
+    def estimate(self, variant: str, key: str) -> Estimate:
+        return estimate(self.by_seed(variant, key).values())
+
+    def column(self, key: str, papa: float | None) -> list[Cell]:
+        """A metric's entries; ``papa`` is what PAPA sends, where it is compared."""
+        texts = [self._text(variant, key, papa) for variant in self.groups]
+        if not METRICS[key].ranked:
+            return [Cell(text) for text in texts]
+        best, tied = rank({variant: self.by_seed(variant, key) for variant in self.groups})
+        return [
+            Cell(text, variant in best, variant in tied)
+            for variant, text in zip(self.groups, texts, strict=True)
+        ]
+
+    def _text(self, variant: str, key: str, papa: float | None) -> str:
+        if key == "average_less_ensemble":
+            average = self.by_seed(variant, "average_acc")
+            difference = paired(average, self.by_seed(variant, "ensemble_acc"))
+            return with_interval(difference, self.digits, signed=True)
+        metric = METRICS[key]
+        if key == "sent_vs_papa" and papa is not None:
+            share = self.estimate(variant, "sent_values_total").mean / papa
+            return written(estimate([share]), metric)
+        digits = self.digits if metric.unit == "%" else None
+        text = written(self.estimate(variant, key), metric, digits)
+        if key == "member_acc_mean":
+            low = self.by_seed(variant, "member_acc_min").values()
+            high = self.by_seed(variant, "member_acc_max").values()
+            if low and high:
+                text += f" [{number(min(low), self.digits)}, {number(max(high), self.digits)}]"
+        elif key == "greedy_acc" and (size := self.estimate(variant, "greedy_size")).n:
+            text += f" ({size.mean:.2g})"
+        return text
 
 
 def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: int) -> Table:
     finished = cells[cells["status"] == "finished"]
-    single = finished["method_acc"].where(finished["method_networks"] == 1)
-    rows = _Rows(finished.assign(method_single_acc=single))
-    columns: dict[str, list[Cell]] = {"method": [Cell(name) for name in rows.groups]}
-
-    def add(name: str, entry: Callable[[str], str]) -> None:
-        columns[name] = [Cell(entry(variant)) for variant in rows.groups]
-
-    def add_single(name: str, metric: str, entry: Callable[[str], str]) -> None:
-        values = {variant: rows.by_seed(variant, metric) for variant in rows.groups}
-        best, tied = rank(values)
-        columns[name] = [
-            Cell(entry(variant), variant in best, variant in tied) for variant in rows.groups
-        ]
-
-    def accuracy(metric: str) -> Callable[[str], str]:
-        return lambda variant: with_interval(rows.estimate(variant, metric), digits)
-
-    def spread(mean: str) -> Callable[[str], str]:
-        def entry(variant: str) -> str:
-            text = with_interval(rows.estimate(variant, mean), digits)
-            low = rows.by_seed(variant, mean.replace("_mean", "_min")).values()
-            high = rows.by_seed(variant, mean.replace("_mean", "_max")).values()
-            if not low or not high:
-                return text
-            return f"{text} [{number(min(low), digits)}, {number(max(high), digits)}]"
-
-        return entry
-
-    def soup(variant: str) -> str:
-        text = accuracy("greedy_acc")(variant)
-        size = rows.estimate(variant, "greedy_size").mean
-        return text if math.isnan(size) else f"{text} ({size:.2g})"
-
-    def gap(variant: str) -> str:
-        average = rows.by_seed(variant, "average_acc")
-        difference = paired(average, rows.by_seed(variant, "ensemble_acc"))
-        return with_interval(difference, digits, signed=True)
-
-    def megabytes(metric: str) -> Callable[[str], str]:
-        return lambda variant: amount(rows.estimate(variant, metric).mean / 1e6)
-
-    add_single("members [min, max]", "member_acc_mean", spread("member_acc_mean"))
-    add("ensemble", accuracy("ensemble_acc"))
-    add_single("averaged", "average_acc", accuracy("average_acc"))
-    add_single("averaged, BN re-est.", "average_bn_acc", accuracy("average_bn_acc"))
-    add_single("members, BN re-est.", "member_bn_acc_mean", accuracy("member_bn_acc_mean"))
-    add("ensemble, BN re-est.", accuracy("ensemble_bn_acc"))
-    add_single("greedy soup (size)", "greedy_acc", soup)
-    if own_networks(finished):
-        add_single("the method's own network", "method_single_acc", accuracy("method_single_acc"))
-        add_single("own network, BN re-est.", "method_bn_acc", accuracy("method_bn_acc"))
-        add("merge s", lambda v: number(rows.estimate(v, "merge_seconds").mean, 1))
-    add("averaged − ensemble", gap)
-    add("loss barrier, max", lambda v: with_interval(rows.estimate(v, "barrier_loss_max"), 3))
-    add("values sent a step", lambda v: amount(rows.estimate(v, "sent_values_per_step").mean))
-    add("MB sent", megabytes("sent_bytes_total"))
-    add("MB on the wire", megabytes("wire_bytes_total"))
-    reference = papa_total(finished)
-    if reference is not None:
-        add(
-            "sent vs PAPA",
-            lambda v: _ratio(rows.estimate(v, "sent_values_total").mean, reference),
-        )
-    add("train s", lambda v: number(rows.estimate(v, "train_seconds").mean, 1))
-
+    rows = _Rows(finished, digits)
+    own, papa = own_networks(finished), papa_total(finished)
+    keys = [
+        key
+        for key in MAIN_TABLE
+        if (own or key not in _OF_OWN_NETWORKS) and (papa is not None or key != "sent_vs_papa")
+    ]
     table = Table(
         experiment_id=experiment_id,
         title=notes.title(cells),
         caption=notes.caption(records, experiment_id, cells),
-        columns=list(columns),
-        rows=[list(row) for row in zip(*columns.values(), strict=True)],
+        keys=["method", *keys],
+        columns=["method", *(METRICS[key].heading + _ASIDE.get(key, "") for key in keys)],
+        rows=[],
         intervals=notes.intervals(cells),
     )
+    columns = [rows.column(key, papa) for key in keys]
+    table.rows = [
+        [Cell(name), *entries] for name, *entries in zip(rows.groups, *columns, strict=True)
+    ]
     shown = [cell for row in table.rows for cell in row]
     table.notes = notes.below(
         records,
@@ -177,7 +164,3 @@ def papa_total(finished: pd.DataFrame) -> float | None:
     if papa["variant"].nunique() != 1 or math.isnan(total) or total == 0:
         return None
     return float(total)
-
-
-def _ratio(value: float, reference: float) -> str:
-    return MISSING if math.isnan(value) else f"{amount(value / reference)}×"

@@ -1,29 +1,22 @@
-"""What a comparison of two reports holds, and how it is written."""
+"""Two reports side by side: what differs in how they were made, and whether the numbers do."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from wash_bench.report.grid import MISSING, escape, number
-from wash_bench.report.stats import Estimate
+from wash_bench.errors import WashBenchError
+from wash_bench.metrics import COMPARED, METRICS
+from wash_bench.report import pairing
+from wash_bench.report.grid import MISSING, number, with_interval
+from wash_bench.report.markdown import escape, table
+from wash_bench.report.stats import LEVEL, Estimate, estimate, paired
 
-# Columns of the summary with their names, decimals and divisor.
-METRICS = {
-    "member_acc_mean": ("members (%)", 2, 1.0),
-    "ensemble_acc": ("ensemble (%)", 2, 1.0),
-    "average_acc": ("averaged (%)", 2, 1.0),
-    "average_bn_acc": ("averaged, BN re-est. (%)", 2, 1.0),
-    "greedy_acc": ("greedy soup (%)", 2, 1.0),
-    "method_acc": ("the method's own (%)", 2, 1.0),
-    "ensemble_nll": ("ensemble loss (nats)", 4, 1.0),
-    "average_nll": ("averaged loss (nats)", 4, 1.0),
-    "barrier_loss_max": ("loss barrier, max (nats)", 3, 1.0),
-    "sent_bytes_total": ("MB sent", 3, 1e6),
-    "train_seconds": ("train s", 1, 1.0),
-}
+HEADINGS = ("method", "metric", "A", "B", "B − A", "seeds", "within noise")
 
 
 @dataclass(frozen=True)
@@ -31,17 +24,26 @@ class Row:
     """A metric of a method in both.
 
     Attributes:
+        experiment: data set, model and N.
+        method: the variant, or both names where they differ.
+        key: the metric's.
+        a, b: over all seeds of each.
         difference: B - A: paired over the seeds that both have, else of the two means.
         seeds: those that are paired; empty where none is common.
     """
 
     experiment: str
     method: str
-    metric: str
+    key: str
     a: Estimate
     b: Estimate
     difference: Estimate
     seeds: tuple[int, ...]
+
+    @property
+    def metric(self) -> str:
+        """The metric with its unit."""
+        return METRICS[self.key].titled
 
     @property
     def within_noise(self) -> str:
@@ -96,12 +98,8 @@ class Comparison:
         else:
             lines.append("Configuration and environment are the same in what both tell.")
         for experiment in dict.fromkeys(row.experiment for row in self.rows):
-            lines += ["", f"### {escape(experiment)}", ""]
-            lines += [
-                "| method | metric | A | B | B − A | seeds | within noise |",
-                "| --- | --- | ---: | ---: | ---: | --- | --- |",
-            ]
-            lines += [_line(row) for row in self.rows if row.experiment == experiment]
+            rows = [_entries(row) for row in self.rows if row.experiment == experiment]
+            lines += ["", f"### {escape(experiment)}", "", table(HEADINGS, rows, "llrrrll")]
         lines += [
             "",
             "A and B: means over all seeds of each. B − A: the mean over the seeds that both have,"
@@ -113,24 +111,109 @@ class Comparison:
         return "\n".join(lines) + "\n"
 
 
-def _line(row: Row) -> str:
-    digits = next(digits for name, digits, _ in METRICS.values() if name == row.metric)
-    difference = number(row.difference.mean, digits)
-    if row.difference.mean > 0:
-        difference = "+" + difference
-    if row.difference.half_width is not None:
-        difference += f" ± {number(row.difference.half_width, digits)}"
+def _entries(row: Row) -> list[str]:
+    digits = METRICS[row.key].digits
+    digits = 3 if digits is None else digits
     if row.seeds:
         seeds = ", ".join(map(str, row.seeds))
     else:
         seeds = f"unpaired ({row.a.n} and {row.b.n})" if row.difference.n else MISSING
-    values = [
+    return [
         escape(row.method),
         escape(row.metric),
         number(row.a.mean, digits),
         number(row.b.mean, digits),
-        difference,
+        with_interval(row.difference, digits, signed=True),
         seeds,
         row.within_noise,
     ]
-    return "| " + " | ".join(values) + " |"
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Set two reports or run folders side by side.
+
+    Args:
+        a: a folder that ``wash-bench report`` or ``wash-bench run`` wrote, or one of run folders.
+        b: the same.
+
+    Raises:
+        UsageError: one of them is no folder or holds neither.
+        WashBenchError: nothing in them can be compared.
+    """
+    left, right = pairing.read_side(a), pairing.read_side(b)
+    result = Comparison(a, b)
+    pairs = list(pairing.experiments(left.cells, right.cells))
+    if not pairs:
+        raise WashBenchError(
+            f"{a} and {b} have no experiment in common (data set, model and N): nothing to compare"
+        )
+    matched: tuple[set[str], set[str]] = (set(), set())
+    for one, other in pairs:
+        matched[0].add(one["experiment_id"].iloc[0])
+        matched[1].add(other["experiment_id"].iloc[0])
+        title = f"{one['dataset'].iloc[0]}, {one['model'].iloc[0]}, N = {one['population'].iloc[0]}"
+        if len(pairs) > 1:
+            title += f" ({one['experiment_id'].iloc[0]})"
+        prefix = f"{title}: " if len(pairs) > 1 else ""
+        told = list(pairing.told_apart(left, one, right, other))
+        for name_a, name_b, told_options in pairing.variants(one, other):
+            told += told_options
+            if name_a is None or name_b is None:
+                continue
+            result.rows += _rows(
+                title,
+                name_a if name_a == name_b else f"{name_a} / {name_b}",
+                one[one["variant"] == name_a],
+                other[other["variant"] == name_b],
+            )
+        result.differences += [prefix + text for text in told]
+    for side, name, seen in ((left, "A", matched[0]), (right, "B", matched[1])):
+        for experiment in side.cells["experiment_id"].unique():
+            if experiment not in seen:
+                result.differences.append(f"only in {name}: experiment {experiment}")
+    return result
+
+
+def _rows(title: str, method: str, a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Row]:
+    for key in COMPARED:
+        left, right = _by_seed(a, key), _by_seed(b, key)
+        if not left and not right:
+            continue
+        common = tuple(sorted(left.keys() & right.keys()))
+        difference = paired(right, left) if common else _unpaired(left, right)
+        yield Row(
+            title,
+            method,
+            key,
+            estimate(left.values()),
+            estimate(right.values()),
+            difference,
+            common,
+        )
+
+
+def _by_seed(cells: pd.DataFrame, key: str) -> dict[int, float]:
+    if key not in cells:
+        return {}
+    rows = cells[(cells["status"] == "finished") & cells[key].notna()]
+    return {
+        int(seed): float(value) / METRICS[key].per
+        for seed, value in zip(rows["seed"], rows[key], strict=True)
+    }
+
+
+def _unpaired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
+    """B - A of two independent samples, with Welch's interval where both have two values."""
+    if not a or not b:
+        return Estimate(math.nan, None, None, 0)
+    one, other = estimate(a.values()), estimate(b.values())
+    mean, n = other.mean - one.mean, min(one.n, other.n)
+    if one.std is None or other.std is None:
+        return Estimate(mean, None, None, n)
+    if one.std == other.std == 0:
+        return Estimate(mean, None, 0.0, n)
+    from scipy.stats import ttest_ind
+
+    test = ttest_ind(list(b.values()), list(a.values()), equal_var=False)
+    low, high = test.confidence_interval(LEVEL)
+    return Estimate(mean, None, float(high - low) / 2, n)

@@ -32,15 +32,18 @@ ENOUGH_SECONDS = 10.0  # of timed steps, where a step takes long (as float16 on 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell. Everything sent is per member; a cell that shares a training costs none."""
+    """One cell. Everything sent is per member; a cell that shares a training costs none.
+
+    What is sent is None where the method does not predict it.
+    """
 
     method: str
     seed: int
     steps: int
     parameters: int
-    sent_values: float
-    sent_bytes: float
-    wire_bytes: float
+    sent_values: float | None
+    sent_bytes: float | None
+    wire_bytes: float | None
     memory_bytes: float
     seconds: float
     shared_with: str | None
@@ -110,9 +113,9 @@ def plan_experiment(
                     cell.seed,
                     schedule.steps,
                     layout.size,
-                    ledger.sent_values,
-                    ledger.sent_bytes,
-                    ledger.wire_bytes,
+                    ledger and ledger.sent_values,
+                    ledger and ledger.sent_bytes,
+                    ledger and ledger.wire_bytes,
                     memory,
                     seconds,
                     trained_by,
