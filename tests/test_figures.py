@@ -23,8 +23,9 @@ from wash_bench.report import (
     ablation_plot,
     consensus_plot,
     frames,
+    pareto,
     pareto_plot,
-    simplex_plot,
+    simplex_map,
     style,
 )
 from wash_bench.report.figures import ALL, figures, parse_names, write_figures
@@ -144,7 +145,7 @@ def test_the_maps_show_the_lowest_seeds_members_and_their_average(tmp_path):
         with_triangle(tmp_path, seed=seed)
     records = frames.load([tmp_path])
     assert not records.warnings and len(records.simplex) == 2 * 2 * 10
-    first, second = simplex_plot.maps(records.simplex, curves(records.summary))
+    first, second = simplex_map.maps(records.simplex, curves(records.summary))
     assert (first.bn, second.bn) == ("averaged", "reestimated")
     assert first.seed == 0 and len(first.points) == 10
     # Corners: members 0, 1, 2; the height of an equilateral triangle.
@@ -211,7 +212,7 @@ def test_the_front_is_what_brute_force_finds(points):
             c <= cost and v >= value and (c < cost or v > value) for c, v in points
         )
 
-    kept = pareto_plot.front(points)
+    kept = pareto.front(points)
     assert sorted(kept) == [i for i, point in enumerate(points) if not beaten(point)]
     assert [points[i][0] for i in kept] == sorted(points[i][0] for i in kept)
 
@@ -230,7 +231,7 @@ def test_offers_are_the_records_numbers(tmp_path):
             "method_networks": 3, "method_acc": 88.7, "method_bn_acc": math.nan})  # fmt: skip
     cells = finished(tmp_path)
     noise = np.mean([np.random.default_rng(seed).normal(0, 0.3) for seed in range(2)])
-    sent = {(o.variant, o.model): (o.cost, o.accuracy.mean) for o in pareto_plot.sent(cells)}
+    sent = {(o.variant, o.model): (o.cost, o.accuracy.mean) for o in pareto.sent(cells)}
     # What the method merges to where that is one network, else the average.
     assert sent["papa", "one network"] == pytest.approx(
         (0.1 * 373_434 * 1496 * 4 / 1e6, 89.1 + noise)
@@ -238,7 +239,7 @@ def test_offers_are_the_records_numbers(tmp_path):
     assert sent["greedy-soup", "one network"] == pytest.approx((0, 87.5))
     assert sent["greedy-soup", "re-estimated"] == pytest.approx((0, 88.0))
     assert sent["naive-ensemble", "one network"] == pytest.approx((0, 10.0 + noise))
-    used = {(o.variant, o.model): (o.cost, o.accuracy.mean) for o in pareto_plot.inference(cells)}
+    used = {(o.variant, o.model): (o.cost, o.accuracy.mean) for o in pareto.inference(cells)}
     assert used["papa", "one network"] == pytest.approx((1, 89.1 + noise))
     assert used["papa", "members"] == pytest.approx((1, 89.1 + noise))
     assert used["naive-ensemble", "ensemble"] == pytest.approx((3, 88.7 + noise + 0.025))

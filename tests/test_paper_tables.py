@@ -11,7 +11,7 @@ import pytest
 
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
-from wash_bench.paper import budget_plot
+from wash_bench.paper import budget_plot, write
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.collect import collect
 from wash_bench.paper.declared import SCALES, Named, find_table, read_table, table_names
@@ -260,9 +260,9 @@ def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> N
     marks = table.marks()
     found = [(marks[i, "average_acc"].best, marks[i, "average_acc"].tied) for i in range(4)]
     assert found == [(True, False), (False, True), (False, False), (False, False)]
-    gaps = table.frame().query("metric == 'average_acc'")["below_best"].tolist()
+    gaps = write.frame(table).query("metric == 'average_acc'")["below_best"].tolist()
     assert gaps == pytest.approx([0, 1 / 3, 10, 0])
-    text = table.markdown()
+    text = write.markdown(table)
     assert "**81.00 ± 2.48** |" in text and "| 80.67 ± 3.79 † |" in text
     assert "| 91.00 ± 2.48 |" in text and "Marks compare rows of equal" in text
 
@@ -310,8 +310,8 @@ def test_budgets_of_several_networks_are_no_curve(tmp_path: Path) -> None:
 def test_a_table_without_cells_says_so(tiny_table: Path, tmp_path: Path) -> None:
     named = read_table(tiny_table)
     table = collect(named, "small", lines_of(named, "small"), tmp_path, read_published())
-    assert "No cell finished." in table.markdown()
-    assert table.frame()["ours"].isna().all()
+    assert "No cell finished." in write.markdown(table)
+    assert write.frame(table)["ours"].isna().all()
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def run_lines(
         worker: share the folder with other workers: take what nobody works on.
         stale: seconds after which a worker that gives no sign of life is replaced.
 
-    Raises:
-        UsageError: the folder, device, data or network do not do.
-        WashBenchError: the folder is in use, or the machine failed.
+    Returns:
+        What became of the cells. A UsageError says that the folder, device, data or network do
+        not do, a WashBenchError that the folder is in use or the machine failed.
     """
     store, outcome = Store(out), Outcome()
     threads = threads or max(1, torch.get_num_threads() // jobs)
@@ -93,8 +93,12 @@ def sharded(groups: Iterable[list[Task]], shard: tuple[int, int]) -> Iterator[li
 def batches(lines: Sequence[Line]) -> Iterator[list[Task]]:
     """The trainings in groups that can be carried out side by side.
 
-    All of a group have one data set and network. Where two lines read one training (as greedy
-    soup and the naive ensemble do) the second is in a later group, which finds it trained.
+    Args:
+        lines: the table's.
+
+    Yields:
+        Trainings with one data set and network. Where two lines read one training (as greedy soup
+        and the naive ensemble do) the second is in a later group, which finds it trained.
     """
     settings: dict[str, list[Task]] = {}
     for line in lines:
@@ -129,7 +133,12 @@ class LinePlan:
 def plan_lines(lines: Sequence[Line], *, download: bool) -> tuple[list[LinePlan], list[str]]:
     """Count and time every line; nothing is trained.
 
-    Lines with one network and batch size share the timed steps. The notes are those of the plans.
+    Args:
+        lines: the table's; those with one network and batch size share the timed steps.
+        download: whether a data set may be fetched.
+
+    Returns:
+        A plan a line, and the notes of the plans.
     """
     trained: set[str] = set()
     times: dict[str, Times] = {}

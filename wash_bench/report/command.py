@@ -45,6 +45,9 @@ def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
     Args:
         config: the resolved configuration of one of the cells, as its record holds it.
         cells: the experiment's rows of the summary.
+
+    Returns:
+        The runs, in order.
     """
     settings: dict[str, dict[str, list[int]]] = {}  # method -> options -> seeds
     for method, options, seed in zip(cells["method"], cells["options"], cells["seed"], strict=True):

@@ -31,11 +31,7 @@ ALL = (*NAMES, ACROSS)
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """``all``, ``none`` or names separated by commas, as names.
-
-    Raises:
-        UsageError: there is no such figure.
-    """
+    """``all``, ``none`` or names separated by commas; UsageError if there is no such figure."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words in (["all"], ["none"]):
         return ALL if words == ["all"] else ()
@@ -49,10 +45,15 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def write_figures(records: Records, out: Path, names: Collection[str] = ALL) -> list[Path]:
-    """Write the figures as PNG and SVG into ``out``.
+    """Write the figures as PNG and SVG.
 
-    With several experiments, the names end in the experiment's id. A figure whose data was not
-    recorded is left out.
+    Args:
+        records: what ``frames.load`` read.
+        out: the folder.
+        names: of the figures; one whose data was not recorded is left out.
+
+    Returns:
+        The files; with several experiments, their names end in the experiment's id.
     """
     paths = []
     for stem, figure in figures(records, names):

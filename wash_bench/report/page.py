@@ -58,6 +58,9 @@ def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
         figures: the report's figures; each is put into the page, as SVG where there is one of
             moderate size and else as PNG.
         path: where to.
+
+    Returns:
+        The path.
     """
     templates = environment()
     style = templates.get_template("report.css").render()
@@ -95,9 +98,6 @@ def sort_value(text: str) -> str:
 
 def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, Any]:
     config = records.configs[table.experiment_id]
-    rows = records.environments
-    if "training_id" in rows:
-        rows = rows[rows["training_id"].isin(cells["training_id"])]
     return {
         "id": table.experiment_id,
         "title": table.title,
@@ -111,13 +111,13 @@ def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, A
             for row in table.rows
         ],
         "notes": table.notes,
-        "seeds": [_of_seeds(name, own) for name, own in cells.groupby("variant", sort=False)],
+        "seeds": [_of_seeds(str(name), own) for name, own in cells.groupby("variant", sort=False)],
         "commands": commands(config, cells),
         "configuration": [
             (heading, [(name.replace("_", "-"), _told(value)) for name, value in part.items()])
             for heading, part in _configuration(config, cells)
         ],
-        "environment": _environment(rows),
+        "environment": _environment(records.environments_of(cells)),
     }
 
 
@@ -176,7 +176,7 @@ def _environment(rows: pd.DataFrame) -> list[tuple[str, str]]:
         if name in ("training_id", "methods", "dataset", "model", "seed", "population"):
             continue
         counts = rows[name].dropna().astype(str).value_counts(sort=False)
-        values = [(value, count) for value, count in counts.items() if value]
+        values = [(str(value), count) for value, count in counts.items() if value]
         if name == "date" and len(values) > 1:
             dates = sorted(value for value, _ in values)
             facts.append((name, f"{dates[0]} to {dates[-1]}"))

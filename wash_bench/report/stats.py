@@ -61,10 +61,5 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
-    """The difference a - b over the seeds that both have, with its own t interval.
-
-    Args:
-        a: values by seed.
-        b: values by seed.
-    """
+    """The difference a - b over the seeds that both have, with its own t interval."""
     return estimate(a[seed] - b[seed] for seed in sorted(set(a) & set(b)))
