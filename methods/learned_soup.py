@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.seeds import torch_stream
@@ -65,7 +64,7 @@ class LearnedSoup(MergeRule):
     Options = LearnedSoupOptions
     options: LearnedSoupOptions
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: Judge) -> ModelState:
         import torch
         from torch.func import functional_call
         from torch.nn.functional import cross_entropy
@@ -82,7 +81,7 @@ class LearnedSoup(MergeRule):
             optimizer.zero_grad()
             cross_entropy(beta * logits, labels).backward()
             optimizer.step()
-        return Predictor([soup.state(final=True)], tuple(range(len(judge.members))))
+        return soup.state(final=True)
 
     def batches(self, judge: Judge) -> Iterator[tuple[Tensor, Tensor]]:
         """Validation images and labels, in a new order in each epoch."""

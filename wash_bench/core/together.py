@@ -49,9 +49,9 @@ def restart_from_mean(population: Population, exchange: Exchange) -> tuple[Tenso
     return weights, buffers
 
 
-def mean_charges(site: Site) -> list[Charge]:
-    """What ``restart_from_mean`` sends."""
+def mean_charges(site: Site, buffers: bool = True) -> list[Charge]:
+    """What ``restart_from_mean`` sends: a mean of the weights and, with ``buffers``, of theirs."""
     charges = [charge_mean(site.n, site.layout.size)]
-    if site.layout.buffer_size:
+    if buffers and site.layout.buffer_size:
         charges.append(charge_mean(site.n, site.layout.buffer_size, "buffers"))
     return charges

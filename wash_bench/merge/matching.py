@@ -14,7 +14,7 @@ from wash_bench.core.population import ModelState, float64_for, named_views
 from wash_bench.merge.permutation import Group, permuted
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.judge import Judge
     from wash_bench.core.population import Population
 
 Tensors = Mapping[str, Tensor]
@@ -285,17 +285,11 @@ def placed_state(population: Population, state: ModelState, tensors: Tensors) ->
     return result
 
 
-def repaired(name: str, states: Sequence[ModelState], judge: Judge) -> dict[str, Predictor]:
+def repaired(name: str, states: Sequence[ModelState], judge: Judge) -> dict[str, ModelState]:
     """The average of matched members, with BatchNorm re-estimated and, as ``NAME-raw``, without."""
-    from wash_bench.core.judge import Predictor
-
-    everybody = tuple(range(len(states)))
     if len(states) == 1:  # nothing was merged, nothing is to be repaired
-        return {name: Predictor([states[0]], everybody)}
+        return {name: states[0]}
     raw = ModelState.mean(states)
     if not judge.layout.buffer_size:
-        return {name: Predictor([raw], everybody)}
-    return {
-        name: Predictor([judge.reestimated(raw)], everybody),
-        f"{name}-raw": Predictor([raw], everybody),
-    }
+        return {name: raw}
+    return {name: judge.reestimated(raw), f"{name}-raw": raw}
