@@ -15,8 +15,10 @@ from wash_bench.core.population import ModelState
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.population_judge import PopulationJudge
-from wash_bench.merge.matching import match_activations, match_weights
-from wash_bench.merge.permutation import permutation_groups, permuted
+from wash_bench.merge.activation_matching import match_activations
+from wash_bench.merge.permutation import permuted
+from wash_bench.merge.unit_graph import permutation_groups
+from wash_bench.merge.weight_matching import match_weights
 from wash_bench.methods.activation_matching import ActivationMatching, ActivationMatchingOptions
 from wash_bench.methods.fisher import Fisher, FisherOptions
 from wash_bench.methods.regmean import RegMean, RegMeanOptions
