@@ -89,5 +89,6 @@ class Lawa(Wrapper):
         return sum(slots, torch.zeros(())) / count
 
     def evaluated(self, population: Population) -> Population:
-        means = [self._mean(population, kind, self.options.k) for kind in ("lawa", "lawa-buffers")]
-        return population.with_rows(*means, population.counters)
+        weights = self._mean(population, "lawa", self.options.k)
+        buffers = self._mean(population, "lawa-buffers", self.options.k)
+        return population.with_rows(weights, buffers, population.counters)

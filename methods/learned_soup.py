@@ -148,8 +148,8 @@ class Mixture:
         if final:
             shares = precise(shares.detach())
         rows = iter(shares.expand(self.tensors, -1))
-        vectors = [self._mix(values, pieces, rows) for values, pieces in self.parts]
-        return type(self.uniform)(*vectors, self.uniform.counters)
+        weights, buffers = (self._mix(values, pieces, rows) for values, pieces in self.parts)
+        return type(self.uniform)(weights, buffers, self.uniform.counters)
 
     def _mix(self, members: Tensor, pieces: Sequence[Slice], rows: Iterator[Tensor]) -> Tensor:
         import torch
@@ -162,10 +162,8 @@ class Mixture:
 
 
 def fold(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same function with BatchNorm's statistics inside its affine parameters.
-
-    (x - mean) / sqrt(var + eps) w + b is x w' + (b - mean w') with w' = w / sqrt(var + eps).
-    """
+    """Tensors of the same function with BatchNorm's statistics inside its affine parameters."""
+    # (x - mean) / sqrt(var + eps) w + b is x w' + (b - mean w') with w' = w / sqrt(var + eps).
     from torch.nn.modules.batchnorm import _BatchNorm
 
     result = dict(tensors)

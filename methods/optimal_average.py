@@ -44,6 +44,9 @@ def optimal_tensor(own: Tensor, others: Tensor) -> Tensor:
     Args:
         own: (K,), the values of the best member.
         others: (N - 1, K), those of the others; at least one.
+
+    Returns:
+        (K,), the average.
     """
     n = len(others)
     mean = others.mean(dim=0)

@@ -1,10 +1,11 @@
-"""What several rules share: members that start as one, and members that restart from their mean.
+"""What several rules share: members in pairs, that start as one, that restart from their mean.
 
 Each exchange stands beside the function that charges it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.clock import Clock
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 
     from wash_bench.core.exchange import Exchange
     from wash_bench.core.population import Population
+
+
+def partners(order: Sequence[int]) -> list[int]:
+    """Disjoint pairs: whose partner each of N members is, neighbours in ``order`` being partners.
+
+    Returns:
+        The partner of member 0, 1, ...; the odd one out is its own.
+    """
+    partner = list(range(len(order)))
+    for a, b in zip(order[::2], order[1::2], strict=False):
+        partner[a], partner[b] = b, a
+    return partner
 
 
 def start_equal(population: Population, exchange: Exchange) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
@@ -36,7 +36,7 @@ class RobustRule(MergeRule):
     """
 
     Options = RobustOptions
-    options: RobustOptions
+    options: Any  # RobustOptions, or more of a rule's own
 
     @abstractmethod
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
