@@ -16,6 +16,8 @@ from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.runner.experiment import run_experiment
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
 EXACT = ("wash", "wash-opt", "independent")  # no sums across members
 

@@ -319,6 +319,7 @@ class _Stop(BaseException):
     """Ends a run where a test wants it."""
 
 
+@pytest.mark.slow
 def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> None:
     path = saved(tmp_path / "five.safetensors", 5)
     more = {"linear_probe": 2, "epochs": 4, "train_limit": 64, "optimizer": "adamw", "lr": 0.005}
@@ -483,6 +484,7 @@ def test_the_presets_belong_together() -> None:
     assert set(second.training.vary) == {"lr", "weight_decay", "label_smoothing"}
 
 
+@pytest.mark.slow
 def test_from_half_of_the_classes_to_all_of_them(tmp_path, capsys) -> None:
     """The whole way on the command line: a checkpoint from an average, soups of it, the report."""
     small = "--train-limit 100 --image-size 16 --val-share 0.1 --barrier-points 3 --stem keep"

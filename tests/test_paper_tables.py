@@ -151,6 +151,7 @@ def test_one_training_is_not_started_twice_side_by_side(tiny_table: Path) -> Non
         assert len({task.training_id for task in group}) == len(group)
 
 
+@pytest.mark.slow
 def test_a_table_runs_and_stands_beside_the_published_numbers(
     tiny_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +200,7 @@ def test_shares_of_a_table_are_all_of_it_and_each_training_is_in_one(tiny_table:
     assert all(trainings for trainings, _ in shares)
 
 
+@pytest.mark.slow
 def test_workers_and_shares_make_the_table(
     tiny_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

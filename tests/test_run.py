@@ -71,6 +71,7 @@ def six(tmp_path_factory, request) -> tuple[RunConfig, Path]:
     return config, out
 
 
+@pytest.mark.slow
 def test_methods_with_one_training_rule_share_one_training(six) -> None:
     _, out = six
     records = _records(out)
@@ -83,6 +84,7 @@ def test_methods_with_one_training_rule_share_one_training(six) -> None:
     assert greedy["summary"]["method_acc"] == greedy["summary"]["greedy_acc"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_never_trained_again(six) -> None:
     config, out = six
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
@@ -95,6 +97,7 @@ def test_a_finished_run_is_never_trained_again(six) -> None:
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_new_measurement_does_not_train_again(six) -> None:
     config, out = six
     populations = {p: p.stat().st_mtime_ns for p in out.rglob("member-*.safetensors")}
@@ -108,6 +111,7 @@ def test_a_new_measurement_does_not_train_again(six) -> None:
         (out / "cells" / f"{cell}.json").unlink()
 
 
+@pytest.mark.slow
 def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
     _, out = six
     records = _records(out)
@@ -127,6 +131,7 @@ def test_the_records_hold_what_the_table_of_metrics_lists(six) -> None:
     assert found == {metric.key for metric in (*SUMMARY, *FURTHER)}
 
 
+@pytest.mark.slow
 def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:
     config, out = six
     outcome = run_experiment(config, _entries(*DEFAULT_METHODS), tmp_path, jobs=2, threads=1)
@@ -144,6 +149,7 @@ def _killed_run(config: RunConfig, method: str, out: Path) -> None:
     run_experiment(config, _entries(method), out, threads=1, observer=observe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["wash-opt", "papa", "dart"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_killed_at_any_moment_and_resumed_to_the_same_bits(
@@ -166,6 +172,7 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
     _assert_same_bits(whole, killed)
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
     """A folder with a status and half an epoch of nothing starts from the beginning."""
     run_experiment(tiny, _entries("papa"), tmp_path / "whole")
@@ -180,6 +187,7 @@ def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> 
     _assert_same_bits(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
@@ -223,6 +231,7 @@ def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) 
         run_experiment(tiny.model_copy(update={"training": training}), _entries("papa"), tmp_path)
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
     """A killed parent must leave nobody behind who writes to the folder without its lock."""
     training = tiny.training.model_copy(update={"epochs": 200})
@@ -265,6 +274,7 @@ def _alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
@@ -284,6 +294,7 @@ def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
     assert len(outcome.finished) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path) -> None:
     """Worker processes may have loader processes of their own."""
     generator = torch.Generator().manual_seed(0)
@@ -310,6 +321,7 @@ def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path
     _assert_same_bits(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")
 def test_a_full_disk_is_one_line_and_costs_no_finished_result(
     tiny: RunConfig, tmp_path: Path
@@ -338,6 +350,7 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.slow
 def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) -> None:
     """The population is whole, the status still says running: nothing is trained again."""
     config, out = six
@@ -414,6 +427,7 @@ class _Stop(BaseException):
     """Ends a run where a test wants it."""
 
 
+@pytest.mark.slow
 def test_a_training_resumed_elsewhere_says_so(tiny: RunConfig, tmp_path: Path) -> None:
     def stop(progress) -> None:
         if progress.epoch >= 2:  # after the first checkpoint

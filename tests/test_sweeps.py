@@ -138,6 +138,7 @@ def test_an_owner_that_was_succeeded_cannot_write(folder: Path) -> None:
         assert json.loads((new.link / "state.json").read_text()) == {"epoch": 1}
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_to_others_what_is_theirs(small: RunConfig, folder: Path) -> None:
     entries = _entries("wash", "papa")
     with Claims(folder) as other:
@@ -155,6 +156,7 @@ def test_a_worker_leaves_to_others_what_is_theirs(small: RunConfig, folder: Path
     _assert_same_bits(folder, plain)
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_stops_and_its_successor_goes_on(
     small: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +241,7 @@ def _script(tmp_path: Path, name: str, *arguments: str, **environment: str) -> s
     )
 
 
+@pytest.mark.slow
 def test_the_slurm_array_shares_one_folder(tmp_path: Path) -> None:
     runs = str(tmp_path / "runs")
     tasks = [
@@ -254,6 +257,7 @@ def test_the_slurm_array_shares_one_folder(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "runs" / "report" / "summary.csv")) == 4
 
 
+@pytest.mark.slow
 def test_shards_are_disjoint_and_joined_by_the_report(small: RunConfig, tmp_path: Path) -> None:
     config = small.model_copy(update={"seeds": (0, 1)})
     found = []

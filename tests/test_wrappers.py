@@ -253,6 +253,7 @@ def _states(out: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_memory_is_resumed_and_spread_over_processes_to_the_same_bits(
     short: RunConfig, tmp_path: Path
 ) -> None:
