@@ -181,6 +181,17 @@ def test_a_member_that_is_copied_begins_its_average_there() -> None:
     assert Dart is type(method.inner)
 
 
+def test_a_wrapper_sets_its_own_memory_only() -> None:
+    population = small_population(2, ("momentum_buffer",))
+    method = make_method(find_method("wash+ema+schedule-free"))
+    population.remember(method.member_slots())
+    method.start(population, LocalExchange(2, 0))
+    memory = population.member_state
+    assert torch.equal(memory["ema_buffers"], population.buffers)
+    for name in ("ema", "x", "z"):
+        assert torch.equal(memory[name], population.weights)
+
+
 def test_options_reach_the_part_they_belong_to() -> None:
     options = {
         "methods": "papa,papa+lookahead,papa+ema,ema",
