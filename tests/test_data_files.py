@@ -135,4 +135,4 @@ def test_unreadable_mini_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "data" / "files" / "fashion_mini.npz").write_bytes(b"not a zip file")
     monkeypatch.setattr(readers, "files", lambda _: tmp_path)
     with pytest.raises(WashBenchError, match="install wash-bench again"):
-        readers.read_fashion_mini()
+        readers.read_fashion_mini(None, False)

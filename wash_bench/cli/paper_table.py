@@ -137,12 +137,13 @@ def paper_table(
         return
     from wash_bench.cli.display import display_for
     from wash_bench.paper.collect import collect
-    from wash_bench.paper.run import run_lines
+    from wash_bench.paper.tasks import task_groups
+    from wash_bench.runner.context import RunContext
+    from wash_bench.runner.experiment import run_tasks
 
     try:
         with display_for(sys.stdout) as display:
-            outcome = run_lines(
-                lines,
+            context = RunContext(
                 out,
                 jobs=jobs,
                 threads=threads,
@@ -154,6 +155,7 @@ def paper_table(
                 worker=worker,
                 stale=stale,
             )
+            outcome = run_tasks(lambda: task_groups(lines), context)
     except KeyboardInterrupt:
         from wash_bench.errors import Interrupted
 
@@ -188,7 +190,7 @@ def _list() -> None:
 
 def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
     from wash_bench.cli.tables import count, print_rows, size, span
-    from wash_bench.paper.run import plan_lines
+    from wash_bench.paper.tasks import plan_lines
 
     plans, notes = plan_lines(lines, download=download)
     headings = ("row", "N", "augmentation", "seeds", "steps", "sent", "on the wire", "time")

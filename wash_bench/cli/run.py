@@ -28,13 +28,12 @@ def run(preset: str | None, **options: Any) -> None:
     try:
         from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
+        from wash_bench.runner.context import RunContext
         from wash_bench.runner.experiment import run_experiment
 
         with joined(resolved.config.training.device) as world:
             with display_for(sys.stdout) if world.rank == 0 else Display() as display:
-                outcome = run_experiment(
-                    resolved.config,
-                    resolved.entries,
+                context = RunContext(
                     resolved.out,
                     jobs=resolved.jobs,
                     threads=resolved.threads,
@@ -47,6 +46,7 @@ def run(preset: str | None, **options: Any) -> None:
                     worker=resolved.worker,
                     stale=resolved.stale,
                 )
+                outcome = run_experiment(resolved.config, resolved.entries, context)
             if world.rank:
                 return
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):

@@ -1,8 +1,14 @@
-"""Reads the small data sets into arrays."""
+"""Reads the small data sets into arrays.
+
+The catalogue names one reader a data set. It is called with the folder of --data-dir, None without
+one, and with whether files may be downloaded; what is missing or damaged is a WashBenchError whose
+line names the fix.
+"""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -22,41 +28,19 @@ def default_data_dir() -> Path:
     return Path(cache) / "wash-bench"
 
 
-def read_arrays(name: str, data_dir: str | None, download: bool) -> Arrays:
-    """The images and labels of one of the small sets.
-
-    Raises:
-        WashBenchError: the data are not there or damaged; the line names the fix.
-    """
-    folder = Path(data_dir).expanduser() if data_dir else None
-    match name:
-        case "digits":
-            return read_digits()
-        case "fashion-mini":
-            return read_fashion_mini()
-        case "fashion-mnist":
-            found = find_fashion(folder, default_data_dir(), download)
-            return Arrays(read_fashion(found, "train"), read_fashion(found, "test"))
-        case "cifar10" | "cifar100":
-            return read_cifar(name, folder or default_data_dir(), download)
-    raise ValueError(f"{name} is not a data set of arrays")
-
-
-def read_digits() -> Arrays:
+def read_digits(folder: Path | None, download: bool) -> Arrays:
     """scikit-learn's 1,797 digits, 1,400 to train and 397 to test, stratified and fixed."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    test = spread(digits.target, DIGITS_TEST_IMAGES, DIGITS_TEST)
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.round(np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = np.asarray(labels)
+    test = spread(labels, DIGITS_TEST_IMAGES, DIGITS_TEST)
     train = np.setdiff1d(np.arange(len(images)), test)
-    return Arrays(
-        (images[train], digits.target[train]),
-        (images[test], digits.target[test]),
-    )
+    return Arrays((images[train], labels[train]), (images[test], labels[test]))
 
 
-def read_fashion_mini() -> Arrays:
+def read_fashion_mini(folder: Path | None, download: bool) -> Arrays:
     """The part of Fashion-MNIST that the package carries."""
     with as_file(files("wash_bench") / "data" / "files" / "fashion_mini.npz") as path:
         try:
@@ -71,16 +55,21 @@ def read_fashion_mini() -> Arrays:
             ) from error
 
 
-def read_cifar(name: str, root: Path, download: bool) -> Arrays:
+def read_fashion_mnist(folder: Path | None, download: bool) -> Arrays:
+    """The whole of Fashion-MNIST, wherever its files lie."""
+    found = find_fashion(folder, default_data_dir(), download)
+    return Arrays(read_fashion(found, "train"), read_fashion(found, "test"))
+
+
+def _read_cifar(name: str, folder: Path | None, download: bool) -> Arrays:
     """CIFAR-10 or CIFAR-100 as torchvision reads (and checksums) it."""
     from torchvision import datasets
 
-    dataset_class = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    title = "CIFAR-10" if name == "cifar10" else "CIFAR-100"
+    title, root = name.replace("CIFAR", "CIFAR-"), folder or default_data_dir()
     parts = []
     for train in (True, False):
         try:
-            part = dataset_class(str(root), train=train, download=download)
+            part = getattr(datasets, name)(str(root), train=train, download=download)
         except Exception as error:  # a damaged pickle can raise anything
             if download:
                 raise WashBenchError(
@@ -92,3 +81,7 @@ def read_cifar(name: str, root: Path, download: bool) -> Arrays:
             ) from error
         parts.append((part.data, np.asarray(part.targets)))
     return Arrays(*parts)
+
+
+read_cifar10 = partial(_read_cifar, "CIFAR10")
+read_cifar100 = partial(_read_cifar, "CIFAR100")

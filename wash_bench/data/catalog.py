@@ -30,6 +30,8 @@ class DatasetSpec:
         grid: values that heterogeneous recipes are drawn from.
         mean: per channel, of pixels in [0, 1].
         std: per channel, of pixels in [0, 1].
+        reader: ``MODULE:FUNCTION`` that reads it into arrays; empty where images lie in class
+            folders.
     """
 
     name: str
@@ -45,6 +47,7 @@ class DatasetSpec:
     grid: dict[str, tuple[float, ...]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    reader: str = ""
 
 
 # Handwritten digits are not mirror-symmetric, so they are shifted only.
@@ -62,6 +65,7 @@ _DIGITS = DatasetSpec(
     grid=CIFAR_GRID,
     mean=(0.3053,),
     std=(0.3759,),
+    reader="wash_bench.data.arrays:read_digits",
 )
 
 # Practically every garment already reaches the border pixels of its 28x28 image: a shift by CIFAR's
@@ -80,6 +84,7 @@ _FASHION = DatasetSpec(
     grid=CIFAR_GRID,
     mean=(0.2860,),
     std=(0.3530,),
+    reader="wash_bench.data.arrays:read_fashion_mnist",
 )
 
 _FASHION_MINI = replace(
@@ -89,6 +94,7 @@ _FASHION_MINI = replace(
     test_images=1000,
     description="class-balanced part of Fashion-MNIST, 28x28 grey; comes with wash-bench",
     source="the first 500 training and 100 test images of each class, in the package",
+    reader="wash_bench.data.arrays:read_fashion_mini",
 )
 
 _CIFAR10 = DatasetSpec(
@@ -106,6 +112,7 @@ _CIFAR10 = DatasetSpec(
     # PAPA, data/cifar10.py: the standard deviations that it normalizes with.
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
+    reader="wash_bench.data.arrays:read_cifar10",
 )
 
 _CIFAR100 = replace(
@@ -116,6 +123,7 @@ _CIFAR100 = replace(
     source="torchvision.datasets.CIFAR100, files in --data-dir or --download",
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
+    reader="wash_bench.data.arrays:read_cifar100",
 )
 
 # Training images get a random resized crop by the loader, hence no padding in the recipe.
@@ -156,6 +164,12 @@ def all_specs() -> tuple[DatasetSpec, ...]:
 
 def spec_of(name: str) -> DatasetSpec:
     """The data set called ``name``, or a folder's for ``folder:PATH``.
+
+    Args:
+        name: as the user gave it.
+
+    Returns:
+        The data set.
 
     Raises:
         UsageError: no data set has this name; the line gives the nearest ones.

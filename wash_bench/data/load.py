@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data.arrays import read_arrays
 from wash_bench.data.catalog import FOLDER_PREFIX, check_classes, spec_of
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import MemorySource
@@ -28,20 +28,18 @@ def load_data(
         device: where batches are made.
         download: whether torchvision may fetch what is missing.
 
+    Returns:
+        The data set with its splits.
+
     Raises:
         UsageError: unknown data set or class, or imagenet without its folder.
         WashBenchError: the data are missing or damaged; the line names the fix.
     """
     spec, chosen = spec_of(config.dataset), config.chosen_classes
-    if config.dataset.startswith(FOLDER_PREFIX):
-        root = config.dataset.removeprefix(FOLDER_PREFIX)
-    elif config.dataset == "imagenet":
-        if not config.data_dir:
-            raise UsageError("imagenet needs --data-dir, the folder with its train/ and val/")
-        root = config.data_dir
-    else:
+    given = Path(config.data_dir).expanduser() if config.data_dir else None
+    if spec.reader:
         check_classes(chosen, spec.classes, spec.name)
-        arrays = read_arrays(config.dataset, config.data_dir, download)
+        arrays = resolve_name(spec.reader)(given, download)
         if chosen:
             arrays, spec = arrays_of_classes(arrays, chosen), replace(spec, classes=len(chosen))
         return MemorySource(
@@ -52,11 +50,15 @@ def load_data(
             train_limit=config.train_limit,
             image_size=config.image_size,
         )
-    folders = scan(Path(root).expanduser())
+    if config.dataset.startswith(FOLDER_PREFIX):
+        given = Path(config.dataset.removeprefix(FOLDER_PREFIX)).expanduser()
+    if given is None:
+        raise UsageError(f"{spec.name} needs --data-dir, the folder with its train/ and val/")
+    folders = scan(given)
     if spec.classes and len(folders.classes) != spec.classes:
         raise WashBenchError(
-            f"{root} has {len(folders.classes)} class folders, {spec.name} has {spec.classes}; "
-            f"use --dataset folder:{root} for another set"
+            f"{given} has {len(folders.classes)} class folders, {spec.name} has {spec.classes}; "
+            f"use --dataset folder:{given} for another set"
         )
     check_classes(chosen, len(folders.classes), spec.name)
     if chosen:

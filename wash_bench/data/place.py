@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wash_bench.config import fingerprint
-from wash_bench.data.catalog import FOLDER_PREFIX
+from wash_bench.data.catalog import FOLDER_PREFIX, spec_of
 from wash_bench.errors import UsageError
 
 
@@ -17,12 +17,10 @@ def check_place(dataset: str, data_dir: str | None) -> None:
     """
     if dataset.startswith(FOLDER_PREFIX):
         root = Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser()
-    elif dataset == "imagenet":
-        if not data_dir:
-            return  # the loader tells: a preset may be read before anybody says where the data lie
-        root = Path(data_dir).expanduser()
+    elif spec_of(dataset).reader or not data_dir:
+        return  # no class folders; or a preset, before anybody says where the data lie
     else:
-        return
+        root = Path(data_dir).expanduser()
     if not root.is_dir():
         raise UsageError(f"data set {dataset}: there is no folder {root}")
     for part in ("train", "val"):
@@ -34,11 +32,9 @@ def check_place(dataset: str, data_dir: str | None) -> None:
 
 
 def content_of(root: Path) -> str:
-    """A fingerprint of the images of a folder: the names and sizes of its files.
-
-    The files are not read: a picture that is replaced by another of the same name and size in
-    bytes goes unnoticed.
-    """
+    """A fingerprint of the images of a folder: the names and sizes of its files."""
+    # The files are not read: a picture that is replaced by another of the same name and size in
+    # bytes goes unnoticed.
     files = (path for part in ("train", "val") for path in (root / part).rglob("*"))
     listed = sorted(
         (path.relative_to(root).as_posix(), path.stat().st_size) for path in files if path.is_file()
