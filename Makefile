@@ -7,15 +7,16 @@ RUNS ?= runs
 # Of the papers' tables: paper or small; PAPER_FLAGS takes --plan, --download, --published FILE, ...
 SCALE ?= small
 PAPER_FLAGS ?=
-TABLES := $(patsubst wash_bench/tables/%.toml,table-%,$(sort $(wildcard wash_bench/tables/*.toml)))
+TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
-.PHONY: help demo test lint benchmarks results results-digits results-fashion-mnist results-methods \
+.PHONY: help demo test test-fast check benchmarks results results-digits results-fashion-mnist results-methods \
   results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
-	@echo "make test                   install, then the test suite"
-	@echo "make lint                   ruff, check and format"
+	@echo "make test                   install, then the test suite, one worker a core"
+	@echo "make test-fast              the same without what starts processes or trains long"
+	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
 	@echo "make benchmarks             measure the shuffle and the loop, into benchmarks/results/"
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
@@ -40,11 +41,17 @@ demo: $(VENV)/.installed
 	$(BIN)/wash-bench run digits --jobs $(JOBS) --out $(RUNS)/demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
-lint: $(VENV)/.installed
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+# pyright's warning of a newer version would look it up in the net.
+check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-cache --no-logo
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
@@ -63,21 +70,21 @@ results-fashion-mnist: $(VENV)/.installed
 	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --jobs $(JOBS) --out $(RUNS)/fashion-mnist
 	$(BIN)/wash-bench report $(RUNS)/fashion-mnist --out results/fashion-mnist
 
-RULES := naive-ensemble,greedy-soup,wash,wash-opt,papa,dart,papa-all,papa-2,local-sgd,post-local-sgd,diloco,sparta,sparta-diloco,lookaround,swap,hwa,easgd,gossip,sparse-soup
-AVERAGES := ema,swa,lawa,lookahead,schedule-free,wash+ema,wash+swa,wash+lawa,wash+lookahead,wash+schedule-free
-MERGES := uniform-soup,learned-soup,diwa,median,trimmed-mean,geometric-median,robust-mean,bound-weights,optimal-average,model-stock,fisher,regmean,weight-matching,activation-matching,wash+learned-soup,wash+fisher,wash+regmean,wash+median
-ROBUST := uniform-soup,median,trimmed-mean,geometric-median,robust-mean
+# Of the merge rules, those that are shown on WASH's members too, and with one member corrupted.
+MERGES_OF_WASH := learned-soup fisher regmean median
+ROBUST := uniform-soup median trimmed-mean geometric-median robust-mean
 empty :=
 comma := ,
-space := $(empty) $(empty)
-CORRUPT := $(foreach rule,$(subst $(comma),$(space),$(ROBUST)),--set $(rule).corrupt=noise)
+listed = $(subst $(empty) $(empty),$(comma),$(strip $(1)))
+kind = $(shell $(BIN)/wash-bench methods --kind $(1) --names)
 
 # Merge rules read the trainings of the training rules; the second run corrupts one member.
 results-methods: $(VENV)/.installed
-	$(BIN)/wash-bench run methods --methods $(RULES),$(AVERAGES),$(MERGES) --no-report \
-	  --jobs $(JOBS) --out $(RUNS)/methods
-	$(BIN)/wash-bench run methods --methods $(subst $(space),$(comma),$(addprefix wash+,$(subst $(comma),$(space),$(ROBUST)))) \
-	  $(CORRUPT) --no-report --jobs $(JOBS) --out $(RUNS)/methods
+	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods --methods \
+	  $(call listed,$(call kind,training) $(call kind,trajectory) $(call kind,merge) \
+	  $(addprefix wash+,$(call kind,trajectory) $(MERGES_OF_WASH)))
+	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods --methods \
+	  $(call listed,$(addprefix wash+,$(ROBUST))) $(ROBUST:%=--set %.corrupt=noise)
 	$(BIN)/wash-bench report $(RUNS)/methods --out results/methods
 	$(BIN)/python scripts/methods_table.py results/methods/summary.csv --out results/methods/methods.md
 	$(BIN)/python scripts/update_readme.py

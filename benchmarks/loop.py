@@ -21,6 +21,7 @@ from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
+from wash_bench.report import markdown
 from wash_bench.runner.setting import Setting
 from wash_bench.seeds import derive
 from wash_bench.train.loop import Loop
@@ -92,23 +93,20 @@ def rows_for(model: str, model_args: dict, repeats: int) -> list[str]:
             for s in range(len(batches))
         ],
     }
-    lines = [
+    rows = []
+    for name, ms in times.items():
+        what = "bare loop" if name == "bare" else f"whole loop, {name}"
+        rows.append([what, f"{ms:.2f}", f"{ms / times['bare']:.3f}"])
+    for name, work in parts.items():
+        ms = 1e3 * median_seconds(work, repeats) / len(batches)
+        rows.append([f"of which {name}", f"{ms:.3f}", f"{ms / times['bare']:.3f}"])
+    return [
         "",
         f"## {model} {model_args or ''}: {population.layout.size:,} parameters, 28x28, batch 64, "
         f"N = {MEMBERS}",
         "",
-        "| | ms a step (all members) | ratio to bare |",
-        "|---|---|---|",
+        markdown.table(["", "ms a step (all members)", "ratio to bare"], rows),
     ]
-    lines += [
-        f"| {'bare loop' if name == 'bare' else 'whole loop, ' + name} | {ms:.2f} "
-        f"| {ms / times['bare']:.3f} |"
-        for name, ms in times.items()
-    ]
-    for name, work in parts.items():
-        ms = 1e3 * median_seconds(work, repeats) / len(batches)
-        lines.append(f"| of which {name} | {ms:.3f} | {ms / times['bare']:.3f} |")
-    return lines
 
 
 def main() -> None:

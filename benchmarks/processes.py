@@ -18,6 +18,8 @@ from pathlib import Path
 
 from timing import machine, write
 
+from wash_bench.report import markdown
+
 CHEAP = [
     "--bn-images",
     "32",
@@ -71,9 +73,8 @@ def main() -> None:
         "run at once and the seconds are those of one over two. In brackets: how many times faster "
         "than one process of two threads.",
         "",
-        f"| network | method | {' | '.join(WAYS)} |",
-        "|---|---|" + "---:|" * len(WAYS),
     ]
+    rows = []
     for title, case in CASES.items():
         for method in METHODS:
             taken: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -83,7 +84,8 @@ def main() -> None:
             found = {way: statistics.median(times) for way, times in taken.items()}
             base = found["1 process of 2 threads"]
             cells = [f"{took:.2f} ({base / took:.2f}x)" for took in found.values()]
-            lines.append(f"| {title} | {method} | {' | '.join(cells)} |")
+            rows.append([title, method, *cells])
+    lines.append(markdown.table(["network", "method", *WAYS], rows, "ll" + "r" * len(WAYS)))
     write(arguments.out, "\n".join(lines))
 
 

@@ -24,6 +24,7 @@ from wash_bench.core.population import Population
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.models.build import build_model
+from wash_bench.report import markdown
 from wash_bench.train.optim import RowOptimizer
 
 MEMBERS, BATCH = 5, 64
@@ -84,9 +85,8 @@ def main() -> None:
         "linear_to_zero; medians, all forms timed in turn in one run.",
         f"Machine: {machine()}. Command: `python benchmarks/shuffle.py`.",
         "",
-        "| p | form | ms | per cent of a training step |",
-        "|---|---|---|---|",
     ]
+    rows = []
     for p in (0.001, 0.05):
         wash = Wash(Wash.Options(p=p))
         table = wash.probabilities(population.layout, MEMBERS)
@@ -102,7 +102,8 @@ def main() -> None:
         times = interleaved(works, arguments.repeats)
         step = times["training step of all members, batch 64"]
         for name, seconds in times.items():
-            lines.append(f"| {p} | {name} | {1e3 * seconds:.2f} | {100 * seconds / step:.2f} |")
+            rows.append([f"{p}", name, f"{1e3 * seconds:.2f}", f"{100 * seconds / step:.2f}"])
+    lines.append(markdown.table(["p", "form", "ms", "per cent of a training step"], rows, "llrr"))
     write(arguments.out, "\n".join(lines))
 
 

@@ -27,10 +27,11 @@ from tests.wire_work import KINDS
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import layout_of
-from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute
+from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute, latencies
 from wash_bench.core.method import Site
-from wash_bench.distributed.netmodel import Network, latencies, predict
+from wash_bench.distributed.netmodel import Network, predict
 from wash_bench.plugins.registry import find_method, make_method
+from wash_bench.report import markdown
 
 RESNET18 = 11_173_962
 DELAY = 0.02
@@ -44,12 +45,8 @@ BYTE_JOBS = [
 SHARES = [("wash", {"p": 0.001}), ("wash", {"p": 0.05}), ("papa", {})]
 
 
-def bytes_table() -> list[str]:
-    lines = [
-        "| kind | ranks | values a member | exchanges | ledger: bytes a member and exchange | "
-        "link_bytes | interface | overhead | segments resent in all |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+def bytes_table() -> str:
+    rows = []
     for ranks in (2, 3):
         with Namespaces(ranks) as namespaces:
             results = namespaces.run("tests.wire_work:count", BYTE_JOBS)
@@ -61,13 +58,17 @@ def bytes_table() -> list[str]:
                 return sum(found[name] for found in of_all) / per
 
             link, counted = each("link_bytes"), each("tx_bytes")
-            lines.append(
-                f"| {first['kind']} | {ranks} | {first['size']:,} | {exchanges} | "
-                f"{first['wire_bytes'] / ranks / exchanges:,.1f} | {link:,.1f} | {counted:,.1f} | "
-                f"{counted - link:,.1f} ({100 * (counted / link - 1):.1f} %) | "
-                f"{sum(found['resent'] for found in of_all)} |"
-            )
-    return lines
+            rows.append([
+                first["kind"], f"{ranks}", f"{first['size']:,}", f"{exchanges}",
+                f"{first['wire_bytes'] / ranks / exchanges:,.1f}", f"{link:,.1f}",
+                f"{counted:,.1f}", f"{counted - link:,.1f} ({100 * (counted / link - 1):.1f} %)",
+                f"{sum(found['resent'] for found in of_all)}",
+            ])  # fmt: skip
+    headings = [
+        "kind", "ranks", "values a member", "exchanges", "ledger: bytes a member and exchange",
+        "link_bytes", "interface", "overhead", "segments resent in all",
+    ]  # fmt: skip
+    return markdown.table(headings, rows)
 
 
 def charge_of(kind: str, ranks: int, p: float) -> Charge:
@@ -86,13 +87,9 @@ def medians(times: list[list[float]]) -> list[float]:
     return [statistics.median(of_job) for of_job in times]
 
 
-def latency_table() -> tuple[list[str], dict[tuple[str, int], float]]:
+def latency_table() -> tuple[str, dict[tuple[str, int], float]]:
     """Latencies that follow one another, and gloo's own latency by kind and ranks."""
-    lines = [
-        "| kind | ranks | latencies, model | latencies, measured | time without delay, ms | "
-        "a latency of gloo's own, ms |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     own: dict[tuple[str, int], float] = {}
     for ranks in (2, 3, 4):
         # The collectives alone tell gloo's own latency; with a delay they are those of the kinds.
@@ -105,19 +102,19 @@ def latency_table() -> tuple[list[str], dict[tuple[str, int], float]]:
             name = OWN.get(kind, "fetch" if kind in ("pairs", "ring") else kind)
             count = latencies(name, ranks)
             own[name, ranks] = fast / count  # the collective alone comes last
-            lines.append(
-                f"| {kind} | {ranks} | {count} | {(slow - fast) / DELAY:.2f} | {1e3 * fast:.2f} | "
-                f"{1e3 * fast / count:.3f} |"
-            )
-    return lines, own
+            rows.append([
+                kind, f"{ranks}", f"{count}", f"{(slow - fast) / DELAY:.2f}", f"{1e3 * fast:.2f}",
+                f"{1e3 * fast / count:.3f}",
+            ])  # fmt: skip
+    headings = [
+        "kind", "ranks", "latencies, model", "latencies, measured", "time without delay, ms",
+        "a latency of gloo's own, ms",
+    ]  # fmt: skip
+    return markdown.table(headings, rows), own
 
 
-def transfer_table(own: dict[tuple[str, int], float]) -> list[str]:
-    lines = [
-        "| exchange | ranks | link | predicted, ms | collective, ms | error of the model | "
-        "receives posted first, ms | error of the model | whole exchange, ms | unshaped, ms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def transfer_table(own: dict[tuple[str, int], float]) -> str:
+    rows = []
     # A small message would pass through a large burst at once; a large one costs much computing
     # frame by frame.
     groups = [
@@ -130,32 +127,32 @@ def transfer_table(own: dict[tuple[str, int], float]) -> list[str]:
         title = "PAPA's mean" if kind == "mean" else f"shuffle, p = {p}"
         for ranks in (2, 3):
             jobs = [(name, RESNET18, p, times) for name in names]
-            rows = {}
+            taken = {}
             for link, rate in {"": None, **LINKS}.items():
                 with Namespaces(ranks, rate, frames) as namespaces:
                     found = medians(namespaces.run("tests.wire_work:seconds", jobs)[0])
-                rows[link] = dict(zip(names, found, strict=True))
+                taken[link] = dict(zip(names, found, strict=True))
             for link, rate in LINKS.items():
                 network = Network(rate / 8, own[kind, ranks])
                 predicted = seconds_of(charge_of(kind, ranks, p), ranks, network)
-                found = [rows[link].get(name) for name in (names[0], "posted")]
-                bare = [
-                    f"{1e3 * took:.2f} | {100 * (predicted / took - 1):+.0f} %" if took else " | "
-                    for took in found
-                ]
-                lines.append(
-                    f"| {title} | {ranks} | {link} | {1e3 * predicted:.2f} | {' | '.join(bare)} | "
-                    f"{1e3 * rows[link][kind]:.2f} | {1e3 * rows[''][kind]:.2f} |"
-                )
-    return lines
+                bare = []
+                for name in (names[0], "posted"):
+                    took = taken[link].get(name)
+                    off = f"{100 * (predicted / took - 1):+.0f} %" if took else ""
+                    bare += [f"{1e3 * took:.2f}" if took else "", off]
+                rows.append([
+                    title, f"{ranks}", link, f"{1e3 * predicted:.2f}", *bare,
+                    f"{1e3 * taken[link][kind]:.2f}", f"{1e3 * taken[''][kind]:.2f}",
+                ])  # fmt: skip
+    headings = [
+        "exchange", "ranks", "link", "predicted, ms", "collective, ms", "error of the model",
+        "receives posted first, ms", "error of the model", "whole exchange, ms", "unshaped, ms",
+    ]  # fmt: skip
+    return markdown.table(headings, rows, "lrlrrrrrrr")
 
 
-def share_table(own: dict[tuple[str, int], float]) -> list[str]:
-    lines = [
-        "| method | training step, ms | exchange a step, ms | predicted, ms | share of the step | "
-        "predicted share |",
-        "|---|---|---|---|---|---|",
-    ]
+def share_table(own: dict[tuple[str, int], float]) -> str:
+    rows = []
     with Namespaces(2, LINKS["100 Mbit/s"], 4) as namespaces:
         found = namespaces.run("benchmarks.shares:training", SHARES, 3)[0]
     site = Site(layout_of(resnet18(0)), 2, 1)
@@ -167,12 +164,16 @@ def share_table(own: dict[tuple[str, int], float]) -> list[str]:
         network = Network(LINKS["100 Mbit/s"] / 8, own[kind, 2])
         predicted, exchanged = predict(ledger, 1000, network).seconds, exchanged / every
         title = f"{name}, p = {options['p']}" if "p" in options else f"{name}, every {every} steps"
-        lines.append(
-            f"| {title} | {1e3 * step:.0f} | {1e3 * exchanged:.2f} | {1e3 * predicted:.2f} | "
-            f"{100 * exchanged / (step + exchanged):.2f} % | "
-            f"{100 * predicted / (step + predicted):.2f} % |"
-        )
-    return lines
+        rows.append([
+            title, f"{1e3 * step:.0f}", f"{1e3 * exchanged:.2f}", f"{1e3 * predicted:.2f}",
+            f"{100 * exchanged / (step + exchanged):.2f} %",
+            f"{100 * predicted / (step + predicted):.2f} %",
+        ])  # fmt: skip
+    headings = [
+        "method", "training step, ms", "exchange a step, ms", "predicted, ms",
+        "share of the step", "predicted share",
+    ]  # fmt: skip
+    return markdown.table(headings, rows)
 
 
 def place() -> str:
@@ -205,7 +206,7 @@ def main() -> None:
             f"{where} Command: `python benchmarks/wire.py`.",
             "",
         ]
-        write(arguments.out, "\n".join([*head, *bytes_table()]))
+        write(arguments.out, "\n".join([*head, bytes_table()]))
         return
     latency, own = latency_table()
     text = [
@@ -219,7 +220,7 @@ def main() -> None:
         f"Tiny messages over a hub that delays every frame by {1e3 * DELAY:.0f} ms, in that unit, "
         "less the time without delay.",
         "",
-        *latency,
+        latency,
         "",
         "## Transfer",
         "",
@@ -229,14 +230,14 @@ def main() -> None:
         "whole exchange also packs, unpacks, adds. The prediction takes gloo's own latency from "
         "the table above; no other delay is set.",
         "",
-        *transfer_table(own),
+        transfer_table(own),
         "",
         "## Share of a training step",
         "",
         "ResNet-18 (CIFAR stem), batch 64, float32, one thread a rank, N = 2 over 100 Mbit/s; the "
         "exchange with all that it computes.",
         "",
-        *share_table(own),
+        share_table(own),
     ]
     write(arguments.out, "\n".join(text))
 

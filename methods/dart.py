@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.ledger import Content
     from wash_bench.core.population import Population
     from wash_bench.data.recipe import Recipe
@@ -157,6 +156,3 @@ class Dart(Method):
         if self.aggregates(clock):
             return mean_charges(site)
         return ()
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"average": judge.average()}

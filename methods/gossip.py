@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.layout import Layout
     from wash_bench.core.population import Population
 
@@ -117,9 +116,6 @@ class Gossip(Method):
         if layout.buffer_size:
             charges += [charge_fetch(s, layout.buffer_size, "buffers") for s in sources]
         return charges
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"average": judge.average()}
 
 
 def _average_(rows: Tensor, received: Sequence[Tensor]) -> None:

@@ -8,27 +8,27 @@ One pass, no second try.
 Deviations: equal accuracies keep the members' order (the published codes leave ties to the sort).
 Held-out images are not augmented (in PAPA's code they are, which makes the choice random).
 The original soups fine-tunings of one pretrained network; here the members are what the run's
-initialization makes them.
+training rule and initialization make them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wash_bench.methods.naive_ensemble import NaiveEnsemble
+from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
     from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
 
 
-class GreedySoup(NaiveEnsemble):
-    """Independent members; their averages grown greedily on held-out accuracy."""
+class GreedySoup(MergeRule):
+    """Averages of the members, grown greedily on held-out accuracy."""
 
     name = "greedy-soup"
-    rule = "no coupling; members added to the average while held-out accuracy strictly grows"
+    rule = "members added to the average while held-out accuracy strictly grows"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
     sends = "nothing while training"
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"greedy": judge.greedy(), "average": judge.average()}
+    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        return {"greedy": judge.greedy()}

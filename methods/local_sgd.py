@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
 
 
@@ -82,6 +81,3 @@ class LocalSgd(Method):
         if self.options.buffers and site.layout.buffer_size:
             charges.append(charge_mean(site.n, site.layout.buffer_size, "buffers"))
         return charges
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"average": judge.average()}

@@ -33,7 +33,6 @@ from wash_bench.core.together import mean_charges, restart_from_mean, start_char
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
     from wash_bench.data.recipe import Recipe
 
@@ -80,6 +79,3 @@ class Lookaround(Method):
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         return start_charges(site, clock) + (mean_charges(site) if self.due(clock) else [])
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"average": judge.average()}

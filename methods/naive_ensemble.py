@@ -11,35 +11,12 @@ suite's predictors average probabilities; the evaluation reports both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, Site
-
-if TYPE_CHECKING:
-    from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
-    from wash_bench.core.population import Population
+from wash_bench.core.independent import Independent
 
 
-class NaiveEnsemble(Method):
+class NaiveEnsemble(Independent):
     """Independent members; the ensemble of their predictions."""
 
     name = "naive-ensemble"
     rule = "no coupling; predictions averaged at test time"
     paper = "Lakshminarayanan et al. 2017, arXiv 1612.01474"
-    sends = "nothing"
-
-    def training_key(self) -> dict[str, Any]:
-        return {"rule": "independent"}
-
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
-        """Members never meet."""
-
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
-        return ()
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"ensemble": judge.ensemble(), "average": judge.average()}

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wash_bench.core.clock import Clock
-from wash_bench.core.method import Method, MethodOptions, Site
+from wash_bench.core.method import Method, MethodOptions, NotPredicted, Site
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class Overlapped(Wrapper):
     """A method whose exchanges are delayed by one step; it is called NAME+overlap."""
 
+    kind = "exchange"
     name = "overlap"
     rule = "one step late, while the next step computes"
     paper = "none: an option of this suite"
@@ -42,8 +43,7 @@ class Overlapped(Wrapper):
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         self._land(population)
-        slots = len(population.optimizer_state)
-        if not self.inner.charges(Site(population.layout, exchange.n, slots), clock):
+        if not self._travels(population, exchange.n, clock):
             self.inner.after_step(population, exchange, clock)  # nothing travels: nothing to hide
             return
         self._pending = _Pending(
@@ -51,6 +51,14 @@ class Overlapped(Wrapper):
         )
         if clock.epoch_end:
             self._land(population)
+
+    def _travels(self, population: Population, n: int, clock: Clock) -> bool:
+        """Whether the method inside sends something after this step; it may if it has no charges."""
+        try:
+            site = Site(population.layout, n, len(population.optimizer_state))
+            return bool(self.inner.charges(site, clock))
+        except NotPredicted:
+            return True
 
     def _land(self, population: Population) -> None:
         pending, self._pending = self._pending, None

@@ -34,13 +34,12 @@ from wash_bench.core.clock import Clock
 from wash_bench.core.draw import draw_coordinates
 from wash_bench.core.ledger import Charge, Content, charge_mean
 from wash_bench.core.method import Method, MethodOptions, Site, option
-from wash_bench.core.together import average_at_
+from wash_bench.core.sparse import average_at_, average_charges
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
 
 Selector = Literal["random", "partitioned"]
@@ -122,19 +121,14 @@ class Sparta(Method):
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         if site.n < 2 or not self.due(clock):
             return ()
-        charges = [self._expected(site.n, site.layout.size, "weights", clock)]
+        charges = self._expected(site.n, site.layout.size, "weights", clock)
         if self.options.buffers and site.layout.buffer_size:
-            charges.append(self._expected(site.n, site.layout.buffer_size, "buffers", clock))
+            charges += self._expected(site.n, site.layout.buffer_size, "buffers", clock)
         return charges
 
-    def _expected(self, n: int, size: int, content: Content, clock: Clock) -> Charge:
-        """The charge of a mean of as many values as are selected on average."""
-        p = self.options.p
-        mean, variance = size * p, n**2 * size * p * (1 - p)
-        if self.options.selector == "partitioned":
-            parts = self.parts(size)
-            mean, variance = len(range(self._turn(clock) % parts, size, parts)), 0.0
-        return charge_mean(n, mean, content, variance=variance)
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"average": judge.average()}
+    def _expected(self, n: int, size: int, content: Content, clock: Clock) -> list[Charge]:
+        """The charge of a mean of as many of ``size`` coordinates as are selected on average."""
+        if self.options.selector == "random":
+            return average_charges(n, [(0, size, self.options.p)], [content])
+        parts = self.parts(size)
+        return [charge_mean(n, len(range(self._turn(clock) % parts, size, parts)), content)]

@@ -29,28 +29,101 @@ coordinates by their mean over the members (SPARTA with WASH's layer rule).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import field_validator, model_validator
 
 from wash_bench.core.budget import Budget, Scaled, scaled_probability
 from wash_bench.core.clock import Clock
-from wash_bench.core.draw import draw_coordinates, draw_permutations
-from wash_bench.core.layout import Layout
-from wash_bench.core.ledger import Charge, Content, charge_mean, charge_permute
-from wash_bench.core.method import Method, MethodOptions, Site
-from wash_bench.core.together import average_at_
-from wash_bench.core.wash_options import WashOptions
+from wash_bench.core.draw import Pieces, draw_coordinates, draw_permutations
+from wash_bench.core.layout import Kind, LayerIndex, Layout
+from wash_bench.core.ledger import Charge, Content
+from wash_bench.core.memo import remember_last
+from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.sparse import average_at_, average_charges, permute_charges, pieces_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
 
-Pieces = list[tuple[int, int, float]]
+    Together = list[tuple[Tensor, Content]]
+
+LayerRule = Literal["linear_to_zero", "constant", "increasing", "first_k", "last_k"]
+THIRD_PARTY = "a third party's re-implementation, not checked against the paper"
+
+
+class WashOptions(MethodOptions):
+    """Settings of WASH and WASH+Opt."""
+
+    p: float = option(
+        0.001,
+        "base probability that a coordinate is shuffled",
+        unit="probability",
+        unverified="recalled for CIFAR, not checked against the paper",
+        ge=0,
+        le=1,
+    )
+    layer_rule: LayerRule = option(
+        "linear_to_zero",
+        "p_l by depth: p falling to 0 at the last layer, p everywhere, p growing from 0, "
+        "p in the first or last k layers only",
+        unverified=THIRD_PARTY,
+    )
+    k: int = option(1, "layers that first_k and last_k shuffle", unit="layers", ge=1)
+    layer_index: LayerIndex = option(
+        "leaf_module",
+        "what counts as a layer: a module with parameters, a tensor, or a module with a matrix",
+        unverified="the paper's own count is not known; the choice moves the volume by about 5 %",
+    )
+    operator: Literal["shuffle", "average"] = option(
+        "shuffle", "permute the chosen coordinates across the members, or average them"
+    )
+    permutation: Literal["uniform", "derangement", "cyclic_shift"] = option(
+        "uniform",
+        "uniform among all permutations or among those that leave no value in place, each "
+        "coordinate its own; or one random shift of the members a step",
+        unverified=THIRD_PARTY,
+    )
+    self_correction: bool = option(
+        False, "divide p_l by 1 - 1/N, since a uniform permutation leaves 1/N of the values"
+    )
+    every: int = option(1, "period of the shuffle", unit="steps", unverified=THIRD_PARTY, ge=1)
+    start: float = option(
+        0.0, "shuffle only after this share of the training", unit="share of steps", ge=0, le=1
+    )
+    stop: float = option(
+        1.0, "shuffle only up to this share of the training", unit="share of steps", ge=0, le=1
+    )
+    include: tuple[Kind, ...] = option(
+        ("weight", "bias", "norm"),
+        "tensors that are shuffled: weight, bias, norm (affine parameters of normalization)",
+        unverified=THIRD_PARTY,
+        min_length=1,
+    )
+    buffers: bool = option(
+        False,
+        "shuffle BatchNorm running statistics too",
+        unverified="what the authors' code does is not known",
+    )
+
+    @field_validator("include", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WashOptions:
+        if self.start >= self.stop:
+            raise ValueError(f"start ({self.start}) must lie before stop ({self.stop})")
+        if self.operator == "average" and self.permutation != "uniform":
+            raise ValueError("operator average permutes nothing: leave permutation out")
+        if self.self_correction and (self.operator, self.permutation) != ("shuffle", "uniform"):
+            raise ValueError("this leaves no value in place: turn self_correction off")
+        return self
 
 
 class Wash(Method):
@@ -64,15 +137,49 @@ class Wash(Method):
     options: WashOptions
     coupling = ("p",)
 
-    def __init__(self, options: MethodOptions | None = None) -> None:
-        super().__init__(options)
-        # Found by identity: hashing a layout of 62 tensors takes longer than a shuffle.
-        self._pieces: tuple[Layout, int, Pieces, Pieces] | None = None
-        self._charges: tuple[Site, tuple[Charge, ...]] | None = None
+    # The rule --------------------------------------------------------------------------------
 
-    def scaled(self, budget: Budget) -> Scaled:
-        """p T / every, the shuffles of a first layer's coordinate, kept."""
-        return scaled_probability("p", self.options.p, budget)
+    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+        if exchange.n < 2 or not self.due(clock):
+            return
+        import torch
+
+        rng = exchange.stream("shuffle", clock.step)  # all members draw the same
+        layout, n = population.layout, exchange.n
+        for pieces, tensors in zip(self.pieces(layout, n), self.tensors(population), strict=True):
+            if not pieces:
+                continue
+            # The i with b_i = 1, b_i ~ Bernoulli(p_l); for each of them pi ~ Uniform(S_N); the move.
+            chosen = torch.from_numpy(draw_coordinates(rng, pieces))
+            if self.options.operator == "average":
+                average_at_(exchange, tensors, chosen)
+            else:
+                pi = torch.from_numpy(self.permutations(exchange, rng, len(chosen), clock))
+                exchange.permute_(tensors, chosen, pi)
+
+    def permutations(
+        self, exchange: Exchange, rng: np.random.Generator, k: int, clock: Clock
+    ) -> np.ndarray:
+        """(K, N): pi(n), whose value member n takes over, at each of ``k`` coordinates."""
+        n, kind = exchange.n, self.options.permutation
+        if kind != "cyclic_shift":
+            return draw_permutations(rng, k, n, kind)
+        shift = int(exchange.stream("shift", clock.step).integers(1, n))
+        return np.tile((np.arange(n) + shift) % n, (k, 1))
+
+    def tensors(self, population: Population) -> tuple[Together, Together]:
+        """The (N, D) tensors that one shuffle moves, and the (N, F) tensors that another moves."""
+        return [(population.weights, "weights")], [(population.buffers, "buffers")]
+
+    def due(self, clock: Clock) -> bool:
+        """Whether the members shuffle after this step: after steps 0, T, 2T, ..."""
+        # A start of 0.5 in ten steps means from the sixth step on, a stop of 0.5 up to the fifth.
+        options = self.options
+        within = options.start < clock.progress <= options.stop
+        merges = options.operator == "average" and clock.last  # the average would not move
+        return within and clock.step % options.every == 0 and not merges
+
+    # The probabilities -----------------------------------------------------------------------
 
     def layer_probability(self, layer: int, layers: int, n: int) -> float:
         """p_l of layer ``layer`` of ``layers``, for ``n`` members."""
@@ -101,111 +208,33 @@ class Wash(Method):
                 table[piece.name] = of_owner.get(piece.name.rpartition(".")[0], 0.0)
         return table
 
+    @remember_last
+    def pieces(self, layout: Layout, n: int) -> tuple[Pieces, Pieces]:
+        """The tensors, and the buffers, that coordinates can be drawn from, each with its p_l."""
+        table = self.probabilities(layout, n)
+        return pieces_of(layout.slices, table), pieces_of(layout.buffers, table)
+
+    # What it costs, and how it scales ----------------------------------------------------------
+
+    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+        return self.charges_when_due(site) if site.n > 1 and self.due(clock) else ()
+
+    @remember_last
+    def charges_when_due(self, site: Site) -> tuple[Charge, ...]:
+        """What one shuffle is expected to send."""
+        expected = average_charges
+        if self.options.operator == "shuffle":
+            expected = partial(permute_charges, uniform=self.options.permutation == "uniform")
+        parts = zip(self.pieces(site.layout, site.n), self.contents(site), strict=True)
+        return tuple(charge for part in parts for charge in expected(site.n, *part))
+
+    def contents(self, site: Site) -> tuple[list[Content], list[Content]]:
+        """What ``tensors`` hold."""
+        return ["weights"], ["buffers"]
+
     def facts(self, site: Site) -> dict[str, Any]:
         return {"probabilities": self.probabilities(site.layout, site.n)}
 
-    def pieces(self, layout: Layout, n: int) -> tuple[Pieces, Pieces]:
-        """``(offset, size, p)`` of the tensors and of the buffers that can be selected."""
-        if self._pieces is None or self._pieces[0] is not layout or self._pieces[1] != n:
-            table = self.probabilities(layout, n)
-            weights, buffers = (
-                [
-                    (piece.offset, piece.size, p)
-                    for piece in pieces
-                    if (p := table.get(piece.name, 0.0)) > 0 and piece.size
-                ]
-                for pieces in (layout.slices, layout.buffers)
-            )
-            self._pieces = (layout, n, weights, buffers)
-        return self._pieces[2:]
-
-    def due(self, clock: Clock) -> bool:
-        """Whether the members shuffle after this step.
-
-        They do after steps 0, T, 2T, ... with start < progress <= stop, where progress is the
-        share of the training that is done, the step just taken included: a start of 0.5 in ten
-        steps means from the sixth step on, a stop of 0.5 up to the fifth.
-        """
-        options = self.options
-        within = options.start < clock.progress <= options.stop
-        merges = options.operator == "average" and clock.last  # the average would not move
-        return within and clock.step % options.every == 0 and not merges
-
-    def shuffled(self, population: Population) -> list[tuple[Tensor, Content]]:
-        """The (N, D) tensors that share one shuffle."""
-        return [(population.weights, "weights")]
-
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
-        if exchange.n < 2 or not self.due(clock):
-            return
-        import torch
-
-        rng = exchange.stream("shuffle", clock.step)
-        weights, buffers = self.pieces(population.layout, exchange.n)
-        for pieces, tensors in (
-            (weights, self.shuffled(population)),
-            (buffers, [(population.buffers, "buffers")]),
-        ):
-            if not pieces:
-                continue
-            coordinates = draw_coordinates(rng, pieces)
-            if self.options.operator == "average":
-                average_at_(exchange, tensors, torch.from_numpy(coordinates))
-            else:
-                sources = self.sources(exchange, rng, len(coordinates), clock)
-                sources = torch.from_numpy(sources)
-                exchange.permute_(tensors, torch.from_numpy(coordinates), sources)
-
-    def sources(
-        self, exchange: Exchange, rng: np.random.Generator, k: int, clock: Clock
-    ) -> np.ndarray:
-        """(K, N): whose value each member takes over at each of ``k`` coordinates."""
-        n, kind = exchange.n, self.options.permutation
-        if kind != "cyclic_shift":
-            return draw_permutations(rng, k, n, kind)
-        shift = int(exchange.stream("shift", clock.step).integers(1, n))
-        return np.tile((np.arange(n) + shift) % n, (k, 1))
-
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
-        if site.n < 2 or not self.due(clock):
-            return ()
-        if self._charges is None or self._charges[0] is not site:
-            self._charges = (site, tuple(self._expected(site)))
-        return self._charges[1]
-
-    def _expected(self, site: Site) -> list[Charge]:
-        weights, buffers = self.pieces(site.layout, site.n)
-        charges = []
-        if weights:
-            # One shuffle moves all tensors, so their counts are equal, not independent: each
-            # charge carries what it adds to the variance of the sum, (j+1)^2 - j^2 for the j-th.
-            for j, content in enumerate(self.contents(site)):
-                charges.append(self._charge(weights, site.n, content, 2 * j + 1))
-        if buffers:
-            charges.append(self._charge(buffers, site.n, "buffers", 0))
-        return charges
-
-    def _charge(self, pieces: Pieces, n: int, content: Content, times: int) -> Charge:
-        mean, variance = self.moved(pieces, n)
-        if self.options.operator == "average":
-            return replace(charge_mean(n, mean / n, content), variance=times * variance)
-        return charge_permute(mean, content, variance=times * variance)
-
-    def contents(self, site: Site) -> list[Content]:
-        """What the tensors of ``shuffled`` hold."""
-        return ["weights"]
-
-    def moved(self, pieces: Pieces, n: int) -> tuple[float, float]:
-        """Mean and variance of the values that are sent in one shuffle, over all members.
-
-        A uniform permutation moves N - 1 values on average with variance 1, a derangement or a
-        shift all N, and an average takes all N. With the Bernoulli selection in front, a
-        coordinate sends m p values with variance (v + m^2) p - (m p)^2.
-        """
-        m, v = (n - 1, 1) if self.options.uniform_shuffle else (n, 0)
-        mean = sum(size * p * m for _, size, p in pieces)
-        variance = sum(size * ((v + m * m) * p - (m * p) ** 2) for _, size, p in pieces)
-        return mean, variance
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"average": judge.average()}
+    def scaled(self, budget: Budget) -> Scaled:
+        """The shuffles of a first layer's coordinate, p T / every, kept."""
+        return scaled_probability("p", self.options.p, budget)

@@ -20,9 +20,8 @@ from wash_bench.core.method import Site
 from wash_bench.methods.wash import Wash
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from wash_bench.core.population import Population
+    from wash_bench.methods.wash import Together
 
 
 class WashOpt(Wash):
@@ -32,9 +31,12 @@ class WashOpt(Wash):
     rule = "WASH, with the optimizer's state permuted like the weights"
     sends = "the chosen weights and their optimizer state (SGD: twice WASH, Adam: three times)"
 
-    def shuffled(self, population: Population) -> list[tuple[Tensor, Content]]:
+    def tensors(self, population: Population) -> tuple[Together, Together]:
+        weights, buffers = super().tensors(population)
         states = population.optimizer_state.values()
-        return [*super().shuffled(population), *((state, "optimizer") for state in states)]
+        return [*weights, *((state, "optimizer") for state in states)], buffers
 
-    def contents(self, site: Site) -> list[Content]:
-        return [*super().contents(site), *["optimizer"] * site.optimizer_slots]
+    def contents(self, site: Site) -> tuple[list[Content], list[Content]]:
+        weights, buffers = super().contents(site)
+        states: list[Content] = ["optimizer" for _ in range(site.optimizer_slots)]
+        return weights + states, buffers

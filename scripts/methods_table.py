@@ -16,23 +16,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from wash_bench.core.method import KINDS
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.registry import find_method
-from wash_bench.report.grid import MISSING, amount, escape, number, with_interval
+from wash_bench.report import markdown
+from wash_bench.report.grid import MISSING, amount, number, with_interval
+from wash_bench.report.markdown import escape
 from wash_bench.report.stats import estimate, paired
 
-KINDS = ("Training rules", "Averages along a trajectory", "Merge rules")
 BASELINE = "naive-ensemble"
-
-
-def kind_of(method: str) -> str:
-    """The heading under which a method stands."""
-    from wash_bench.core.wrapper import MergeRule, Wrapper
-
-    cls = find_method(parts(method)[-1]).load()
-    if issubclass(cls, MergeRule) or method == "greedy-soup":
-        return KINDS[2]
-    return KINDS[1] if issubclass(cls, Wrapper) else KINDS[0]
 
 
 def label(rows: pd.DataFrame) -> str:
@@ -83,16 +75,18 @@ def table(summary: pd.DataFrame) -> str:
     groups = dict(list(finished.groupby("variant", sort=False)))
     naive = by_seed(groups[BASELINE], "ensemble_acc")
     lines = []
-    for kind in KINDS:
+    for kind, heading in KINDS.items():
         rows = [
             (label(cells), row(cells, naive))
             for cells in groups.values()
-            if kind_of(cells["method"].iloc[0]) == kind
+            if find_method(cells["method"].iloc[0]).kind == kind
         ]
+        if not rows:
+            continue
         rows.sort(key=lambda item: -_leading(item[1][1]))
-        lines += [f"**{kind}**", "", f"| {' | '.join(HEAD)} |", "| --- | --- |" + " ---: |" * 8]
-        lines += [f"| {escape(name)} | {' | '.join(entries)} |" for name, entries in rows]
-        lines.append("")
+        entries = [[escape(name), *of_method] for name, of_method in rows]
+        lines += [f"**{heading.capitalize()}**", ""]
+        lines += [markdown.table(HEAD, entries, "llrrrrrrrr"), ""]
     return "\n".join(lines)
 
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from wash_bench.metrics import METRICS
+from wash_bench.report import markdown
+
 GRIDS = {
     "digits": {
         "wash": [{"p": p} for p in (0.02, 0.05, 0.1, 0.2)],
@@ -92,10 +95,8 @@ def write(preset: str, summary: pd.DataFrame, out: Path) -> None:
         " and stands in the preset, of equals the one that sends less. The other columns are for"
         " reading, they choose nothing.",
         "",
-        "| method | setting | own network, validation | members, validation | own network, test "
-        "| ensemble, test | values sent a step |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
+    entries = []
     for method, settings in GRIDS[preset].items():
         rows = []
         for setting in settings:
@@ -106,11 +107,23 @@ def write(preset: str, summary: pd.DataFrame, out: Path) -> None:
             text = f"{row['method_val_acc']:.2f}"
             bold = f"**{text}**" if row["method_val_acc"] == best else text
             named = ", ".join(f"{key} = {value}" for key, value in setting.items())
-            lines.append(
-                f"| {method} | {named} | {bold} | {row['member_val_acc_mean']:.2f} "
-                f"| {row['method_acc']:.2f} | {row['ensemble_acc']:.2f} "
-                f"| {row['sent_values_per_step']:,.0f} |"
-            )
+            tested = [f"{row[key]:.2f}" for key in ("member_val_acc_mean", "method_acc")]
+            entries.append([method, named, bold, *tested, f"{row['ensemble_acc']:.2f}",
+                            f"{row['sent_values_per_step']:,.0f}"])  # fmt: skip
+    validated, members, sent = (
+        METRICS[key].heading
+        for key in ("method_val_acc", "member_val_acc_mean", "sent_values_per_step")
+    )
+    headings = [
+        "method",
+        "setting",
+        validated,
+        members,
+        "own network, test",
+        "ensemble, test",
+        sent,
+    ]
+    lines.append(markdown.table(headings, entries, "llrrrrr"))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -5,7 +5,8 @@
 
 A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's ``table.md`` the
 title and the line of options are left out. A ``.png`` becomes a picture whose text is the title of
-the table that was made with it: of the same name, or ``table.md`` beside it.
+the table that was made with it: of the same name, or ``table.md`` beside it. ``methods/`` becomes
+the list of all methods, by kind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
+
+from wash_bench.core.method import KINDS
+from wash_bench.plugins.registry import find_method, method_names
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", flags=re.DOTALL)
@@ -23,7 +28,9 @@ PAGES = ("README.md", "docs/methods.md", "docs/findings.md")
 
 
 def body(path: Path, page: Path) -> str:
-    """What stands between the markers: a table's text, or a picture."""
+    """What stands between the markers: a table's text, a picture, or the methods' names."""
+    if path == ROOT / "methods":
+        return methods()
     if path.suffix == ".png":
         return picture(path, page)
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -39,6 +46,21 @@ def picture(path: Path, page: Path) -> str:
     title = table.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
     target = Path(os.path.relpath(path, page.parent)).as_posix()
     return f"![{path.stem}: {title}]({target})\n"
+
+
+def methods() -> str:
+    """A line of names for each kind."""
+    around = {
+        "trajectory": ", around any training rule (`wash+ema`) or alone",
+        "merge": ", of any trained population (`wash+fisher`) or, alone, of independent members",
+        "exchange": ", around any training rule",
+    }
+    lines = []
+    for kind, heading in KINDS.items():
+        names = [f"`{n}`" for n in method_names(kind) if find_method(n).source_hash is None]
+        text = f"- **{heading}**{around.get(kind, '')}: {', '.join(names)}"
+        lines.append(textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False))
+    return ";\n".join(lines) + ".\n"
 
 
 def updated(text: str, page: Path) -> str:

@@ -35,6 +35,14 @@ class Sound(Method):
         return {"average": judge.average()}
 
 
+class Uncharged(Method):
+    """The same without charges: nothing is wrong with it either."""
+
+    name = "uncharged"
+    rule = paper = sends = "for tests"
+    after_step = Sound.after_step
+
+
 class WideDefault(Sound):
     class Options(MethodOptions):
         pull: float = option(2.0, "share", ge=0, le=1)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 
+from tests.once import made_once
 from tests.records import FACTS, write_cell
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
 
 torch.set_num_threads(1)
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of processes that tests start
 # The same examples at every run, and no timing: these machines are shared.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("suite")
@@ -55,13 +58,15 @@ def _tiny() -> RunConfig:
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory) -> Path:
     """The records of six methods at three seeds, and of one cell that failed."""
-    out = tmp_path_factory.mktemp("recorded")
-    for method in FACTS:
-        for seed in range(3):
-            write_cell(out, method, seed)
-    reason = "member 1: loss is nan at step 7 | lower --lr"
-    write_cell(out, "wash", 3, status="failed", reason=reason)
-    return out
+
+    def make(out: Path) -> None:
+        for method in FACTS:
+            for seed in range(3):
+                write_cell(out, method, seed)
+        reason = "member 1: loss is nan at step 7 | lower --lr"
+        write_cell(out, "wash", 3, status="failed", reason=reason)
+
+    return made_once(tmp_path_factory, "recorded", make)
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +74,4 @@ def reported(recorded, tmp_path_factory) -> Path:
     """Their report."""
     from wash_bench.report.write import write_report
 
-    out = tmp_path_factory.mktemp("reported")
-    write_report([recorded], out)
-    return out
+    return made_once(tmp_path_factory, "reported", lambda out: write_report([recorded], out))

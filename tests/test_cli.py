@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,9 +15,9 @@ from typer.testing import CliRunner
 from wash_bench.cli.app import app
 from wash_bench.cli.display import LiveDisplay, PlainDisplay, display_for, fitting
 from wash_bench.cli.main import run_command
-from wash_bench.cli.options import RUN_OPTIONS
-from wash_bench.cli.tables import size, span
+from wash_bench.cli.printing import size, span
 from wash_bench.runner.progress import Progress
+from wash_bench.settings.table import SETTINGS
 
 COMMANDS = ("run", "plan", "comm", "report", "methods", "presets", "datasets", "models")
 HEAVY = ("torch", "torchvision", "timm", "pandas", "numpy", "pydantic", "sklearn", "matplotlib")
@@ -58,11 +59,12 @@ def test_help_has_examples_and_every_option_a_help(name):
 @pytest.mark.parametrize("name", ["run", "plan"])
 def test_help_of_run_and_plan_has_every_option_with_its_default(name):
     result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "220", "NO_COLOR": "1"})
-    for option in RUN_OPTIONS:
-        assert f" {option.flag} " in result.output
-        assert option.help.split(";")[0][:40] in result.output
-        assert option.default
-    assert result.output.count("[default: ") == len(RUN_OPTIONS) + 1  # and the preset
+    text = " ".join(result.output.replace("│", " ").split())
+    for item in SETTINGS.values():
+        assert f" {item.flag} " in result.output
+        assert item.help in text
+        assert f"[default: (the preset's, else {item.default})]" in text
+    assert result.output.count("[default: ") == len(SETTINGS) + 2  # and the preset, and its file
 
 
 def test_top_level(capsys):
@@ -213,6 +215,19 @@ def test_ctrl_c_outside_a_run_is_one_line_too(monkeypatch, capsys):
         assert command(capsys, name) == (130, "", "wash-bench: interrupted\n")
 
 
+def test_ctrl_c_while_typer_is_imported_is_one_line_too(tmp_path):
+    signal = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / "typer.py").write_text(signal)
+    result = subprocess.run(
+        [sys.executable, "-m", "wash_bench", "run"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 130
+    assert (result.stdout, result.stderr) == ("", "wash-bench: interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -270,6 +285,29 @@ def test_comm_heeds_its_options(capsys):
     code, out, _ = command(capsys, "comm", *base)
     assert code == 0
     assert f"{plain['parameters']:,} parameters" in out and "permute/optimizer x50" in out
+
+
+def test_what_a_method_without_charges_sends_is_not_predicted(capsys, tmp_path):
+    """Neither 0 nor an error: null in JSON, and words in a table."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from wash_bench.core.method import Method\n\n\nclass Own(Method):\n"
+        "    name, rule, paper, sends = 'own', 'x', 'none', 'all'\n\n"
+        "    def after_step(self, population, exchange, clock):\n"
+        "        population.weights[:] = exchange.mean(population.weights)\n"
+    )
+    base = ["--model", "test_resnet", "--methods", "papa", "--method", f"{own}:Own"]
+    time = ["--bandwidth", "1Gbit", "--step-time", "10ms"]
+    rows = comm(capsys, *base, *time)
+    assert rows["own"].keys() == rows["papa"].keys()
+    given = ("method", "population", "parameters", "steps")
+    assert {key for key, value in rows["own"].items() if value is not None} == set(given)
+    assert all(value is not None for value in rows["papa"].values())
+    for arguments in (["comm", *base, *time], ["plan", "digits", *base, "--train-limit=64"]):
+        code, out, _ = command(capsys, *arguments)
+        assert code == 0
+        lines = [line for line in out.splitlines() if line.strip().startswith("own ")]
+        assert lines and all("not predicted" in line for line in lines)
 
 
 # Lists -----------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ import pytest
 from tests.records import write_cell
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.report.compare import compare
-from wash_bench.report.comparison import Row
+from wash_bench.report.side_by_side import Row, compare
 from wash_bench.report.stats import Estimate
 from wash_bench.report.write import write_report
 

@@ -88,6 +88,14 @@ def test_a_sound_method_passes_what_the_broken_ones_do_not() -> None:
         assert finding.passed, finding
 
 
+def test_a_method_without_charges_is_checked_but_for_them() -> None:
+    for check in CHECKS:
+        finding = run_check(check, Subject.of_class(broken.Uncharged))
+        assert finding.passed, finding
+        if check == "bytes":
+            assert "not predicted" in finding.text and "kB a member" in finding.text
+
+
 @pytest.mark.parametrize(
     ("check", "cls", "words"), CASES, ids=[f"{check}-{cls.__name__}" for check, cls, _ in CASES]
 )

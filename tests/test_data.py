@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wash_bench.config import TrainingConfig
+from wash_bench.data import catalog
+from wash_bench.data.arrays import Arrays
 from wash_bench.data.catalog import DatasetSpec, all_specs, spec_of
 from wash_bench.data.load import load_data
 from wash_bench.data.memory import resize_images
@@ -67,6 +70,21 @@ def test_names_and_their_errors():
     with pytest.raises(UsageError, match="folder:PATH"):
         spec_of("folder:")
     assert not spec_of("digits").recipe.flip
+
+
+def test_one_entry_adds_a_data_set(monkeypatch):
+    def read_stripes(folder, download):
+        images = np.tile(np.arange(40, dtype=np.uint8)[:, None, None], (1, 6, 6))
+        return Arrays((images[:30], np.arange(30) % 2), (images[30:], np.arange(10) % 2))
+
+    facts = {"name": "stripes", "classes": 2, "size": 6, "train_images": 30, "test_images": 10}
+    added = replace(spec_of("digits"), reader=read_stripes, **facts)
+    monkeypatch.setattr(catalog, "_SPECS", (*all_specs(), added))
+    source = load("stripes", val_share=0.2)
+    assert (source.train_size, source.val_size, source.test_size) == (24, 6, 10)
+    assert (source.classes, source.size, source.channels) == (2, 6, 1)
+    with pytest.raises(UsageError, match="did you mean 'stripes'"):
+        spec_of("stripe")
 
 
 # Splits

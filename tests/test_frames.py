@@ -12,7 +12,7 @@ import pytest
 from tests.records import write_cell
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report import frames
-from wash_bench.report.tables import main_tables
+from wash_bench.report.main_table import main_tables
 from wash_bench.report.variants import curves
 
 REQUIRED = [

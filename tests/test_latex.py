@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.records import write_cell
 from wash_bench.report import frames
 from wash_bench.report.latex import escape, latex
-from wash_bench.report.tables import main_tables
+from wash_bench.report.main_table import main_tables
 
 TEX = shutil.which("tectonic") or shutil.which("pdflatex")
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wash_bench.evaluate.metrics import (
+from wash_bench.evaluate.scores import (
     accuracy,
-    all_metrics,
+    all_scores,
     brier,
     disagreement,
     ece,
@@ -72,7 +72,7 @@ def test_ensembles_average_probabilities_or_logits(seed: int) -> None:
 def test_a_perfect_and_certain_prediction() -> None:
     labels = torch.tensor([0, 1, 2])
     log_probs = log_probabilities(1000 * torch.eye(3))
-    values = all_metrics(log_probs, labels)
+    values = all_scores(log_probs, labels)
     assert values == {"acc": 100.0, "nll": 0.0, "ece": 0.0, "brier": 0.0}
 
 

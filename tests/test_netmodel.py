@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from wash_bench.core.broadcast_tree import copies, depth, serial_copies
 from wash_bench.core.ledger import (
     Ledger,
     charge_broadcast,
@@ -15,7 +16,6 @@ from wash_bench.core.ledger import (
     charge_permute,
 )
 from wash_bench.distributed.netmodel import Network, parse_bandwidth, parse_duration, predict
-from wash_bench.distributed.tree import copies, depth, serial_copies
 from wash_bench.errors import UsageError
 
 NETWORK = Network(bandwidth=1e6, latency=1e-3, framing=1.0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.ranks import exit_code_of
 from wash_bench.cli.main import run_command
 from wash_bench.cli.new_method import names_of
 
@@ -25,13 +28,18 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_tests_that_it_writes_pass(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
-        cwd=folder, check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    assert "6 passed" in done.stdout
+def _pytest(folder: Path, log: Path) -> None:
+    os.chdir(folder)
+    with log.open("w") as stream, contextlib.redirect_stdout(stream):
+        code = pytest.main(["-q", "-p", "no:cacheprovider", "."])
+    sys.exit(int(code))
+
+
+def test_the_tests_that_it_writes_pass(folder: Path, tmp_path: Path) -> None:
+    code = exit_code_of(_pytest, folder, tmp_path / "log")
+    shown = (tmp_path / "log").read_text()
+    assert code == 0, shown
+    assert "6 passed" in shown
 
 
 def test_the_methods_that_it_writes_run(folder: Path, tmp_path: Path) -> None:

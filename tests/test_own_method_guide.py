@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from wash_bench.cli.main import run_command
+from wash_bench.conformance.subject import subjects_of
+from wash_bench.conformance.suite import run_check
+from wash_bench.plugins.registry import load_method_file
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs/own-method.md").read_text(encoding="utf-8")
@@ -56,8 +60,13 @@ def test_its_commands_run(command: str, folder: Path, monkeypatch, capfd) -> Non
 
 def test_its_other_code_runs(folder: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
-    (code,) = [block for block in blocks("python") if not block.startswith("#")]
+    charges, code = [block for block in blocks("python") if not block.startswith("#")]
     exec(compile(code, "own-method.md", "exec"), {})
+    whole = Path("circle.py").read_text() + textwrap.indent(charges, "    ")
+    imported = "from wash_bench.core.ledger import charge_fetch\n"
+    Path("charged.py").write_text(imported + whole)
+    finding = run_check("bytes", subjects_of(load_method_file("charged.py:Circle"))[0])
+    assert finding.passed and "charges tell what is sent" in finding.text
 
 
 def test_its_links_point_at_files() -> None:

@@ -15,9 +15,9 @@ from wash_bench.paper import budget_plot
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.collect import collect
 from wash_bench.paper.declared import SCALES, Named, find_table, read_table, table_names
+from wash_bench.paper.finished import Entry
 from wash_bench.paper.plot import draw
 from wash_bench.paper.published import read_published
-from wash_bench.paper.table import Entry
 from wash_bench.paper.tasks import plan_lines, task_groups
 from wash_bench.plugins.registry import make_method
 from wash_bench.record.claims import Claims
@@ -252,7 +252,7 @@ def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> N
     lines = lines_of(named, "small", seeds=[0, 1, 2])[:4]
     training = lines[3].resolved.config.training.model_copy(update={"epochs": 2})
     config = lines[3].resolved.config.model_copy(update={"training": training})
-    lines[3] = replace(lines[3], resolved=replace(lines[3].resolved, config=config))
+    lines[3] = replace(lines[3], resolved=lines[3].resolved.model_copy(update={"config": config}))
     table = collect(named, "small", lines, tmp_path, [])
     values = ({0: 80.0, 1: 81.0, 2: 82.0}, {0: 79.0, 1: 82.0, 2: 81.0}, {0: 70.0, 1: 71.0, 2: 72.0},
               {0: 90.0, 1: 91.0, 2: 92.0})  # fmt: skip

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from wash_bench.cli.main import run_command
 from wash_bench.config import DEFAULT_METHODS
+from wash_bench.core.method import KINDS
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.plugins import registry
 from wash_bench.plugins.registry import (
@@ -26,6 +28,7 @@ from wash_bench.plugins.registry import (
     parse_value,
 )
 
+ROOT = Path(__file__).parents[1]
 METHOD = """
 from typing import Literal
 
@@ -66,8 +69,8 @@ class Mine(Method):
 class Half(Method):
     name, rule, paper, sends = "half", "x", "none", "nothing"
 
-    def after_step(self, population, exchange, clock):
-        pass
+    def charges(self, site, clock):
+        return []
 
 
 class Nameless(Mine):
@@ -184,6 +187,89 @@ def test_methods_of_other_distributions(monkeypatch, tmp_path, file):
     assert "offered twice" in line_of(find_method, "twin")
 
 
+# Kinds -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("wash", "training"),
+        ("naive-ensemble", "training"),
+        ("ema", "trajectory"),
+        ("wash+ema", "trajectory"),
+        ("greedy-soup", "merge"),
+        ("wash+greedy-soup", "merge"),
+        ("wash+ema+median", "merge"),
+        ("overlap", "exchange"),
+        ("wash+overlap", "training"),  # the same rule, exchanged otherwise
+    ],
+)
+def test_every_method_has_a_kind(name, kind):
+    assert find_method(name).kind == describe(find_method(name)).kind == kind
+
+
+def test_every_installed_method_is_listed_under_one_kind():
+    listed = [name for kind in KINDS for name in method_names(kind)]
+    assert sorted(listed) == method_names()
+
+
+RULE = """
+from wash_bench.core.method import Method
+from wash_bench.core.wrapper import MergeRule
+
+
+class Still(Method):
+    name, rule, paper, sends = "still", "theta_n <- theta_n", "none", "nothing"
+
+    def after_step(self, population, exchange, clock):
+        pass
+
+
+class First(MergeRule):
+    name, rule, paper, sends = "first", "theta = theta_1", "none", "nothing"
+
+    def merge(self, population, judge):
+        from wash_bench.core.judge import Predictor
+
+        return Predictor([judge.members[0]], (0,))
+"""
+
+
+def test_a_file_and_an_entry_point_add_a_method_everywhere(monkeypatch, tmp_path, capsys):
+    """The command, the Makefile (which asks the command), the table of all methods, the README."""
+    ours = importlib.metadata.distribution("wash-bench")
+    points = list(importlib.metadata.entry_points(group=registry.GROUP))
+    for name, cls in (("still", "Still"), ("first", "First")):
+        point = importlib.metadata.EntryPoint(name, f"added_rules:{cls}", registry.GROUP)
+        points.append(point._for(ours))
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    (tmp_path / "added_rules.py").write_text(RULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from update_readme import methods
+
+    for name, kind in (("still", "training"), ("first", "merge"), ("papa+first", "merge")):
+        assert find_method(name).kind == kind
+        if "+" not in name:
+            assert run_command(["methods", "--kind", kind, "--names"]) == 0
+            assert name in capsys.readouterr().out.split()
+            assert f"`{name}`" in methods()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kind", "mrge"], "--kind mrge: did you mean 'merge'?"),
+        (["papa", "--names"], "leave out NAME"),
+        (["papa", "--kind", "merge"], "leave out NAME"),
+    ],
+)
+def test_mistaken_lists_are_told_in_one_line(arguments, said, capsys):
+    assert run_command(["methods", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert said in told and len(told.splitlines()) == 1
+
+
 # Files -------------------------------------------------------------------------------------------
 
 
@@ -230,7 +316,7 @@ def test_the_form_of_a_file_method(spec):
         ("Mien", "no class 'Mien'; it has BadOptions, Clash, Half, Mine, Nameless, Picky, Spaced"),
         ("Other", "not a subclass"),
         ("METHOD", "no class"),
-        ("Half", "charges, predictors"),
+        ("Half", "lacks the method(s) after_step"),
         ("Nameless", "attribute(s) name"),
         ("Spaced", "'a b'"),
         ("Clash", "'wash' belongs to an installed method"),

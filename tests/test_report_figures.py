@@ -17,7 +17,7 @@ from wash_bench.report.figures import figures
 def test_figures_are_drawn_and_the_same_each_time(recorded, reported, tmp_path):
     from PIL import Image
 
-    written = write.write_report([recorded], tmp_path)
+    written = write.write_report([recorded], tmp_path, figures=("barrier", "training"))
     names = {path.name for path in written}
     assert names == {path.name for path in tmp_path.iterdir()}
     assert names >= {"barrier.png", "barrier.svg", "training.png", "training.svg"}
@@ -39,7 +39,7 @@ def test_a_diverged_network_is_drawn_and_named(tmp_path):
     table.to_csv(path, index=False)
     records = frames.load([tmp_path / "run"])
     assert len(records.barrier) == 6 * 2 * 11 and not records.warnings
-    figure = dict(figures(records))["barrier"]
+    figure = dict(figures(records, ("barrier",)))["barrier"]
     figure.draw_without_rendering()
     assert figure.axes[0].texts[0].get_text() == "barrier not finite"
 
@@ -51,7 +51,7 @@ def test_the_legend_speaks_of_batchnorm_only_where_there_is_some(tmp_path, batch
         (path,) = (tmp_path / "trainings").glob("*/barrier-*.csv")
         table = pd.read_csv(path)
         table[table["bn"] == "averaged"].to_csv(path, index=False)
-    (legend,) = dict(figures(frames.load([tmp_path])))["barrier"].legends
+    (legend,) = dict(figures(frames.load([tmp_path]), ("barrier",)))["barrier"].legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert ("mean, BN averaged" in labels) == batch_norm
     assert ("mean" in labels) != batch_norm
@@ -63,5 +63,5 @@ def test_one_epoch_is_drawn_on_a_whole_axis(tmp_path):
     events = [json.loads(line) for line in path.read_text().splitlines()]
     events = [event for event in events if event["epoch"] == events[-1]["epoch"]]
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
-    low, high = dict(figures(frames.load([tmp_path])))["training"].axes[2].get_xlim()
+    low, high = dict(figures(frames.load([tmp_path]), ("training",)))["training"].axes[2].get_xlim()
     assert low == 0 and high == 2 * events[0]["epoch"]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.records import PARAMETERS, STEPS, write_cell
 from wash_bench.report import frames, write
-from wash_bench.report.grid import amount, escape
-from wash_bench.report.tables import main_tables
+from wash_bench.report.grid import amount
+from wash_bench.report.main_table import main_tables
+from wash_bench.report.markdown import escape
 
 
 def split_row(line: str) -> list[str]:
@@ -140,7 +141,7 @@ def test_mixed_versions_in_one_table_are_said(tmp_path):
 
 def test_only_failed_cells_still_make_a_report(tmp_path):
     write_cell(tmp_path / "run", "wash", 0, status="failed", reason="out of memory")
-    write.write_report([tmp_path / "run"], tmp_path / "report")
+    write.write_report([tmp_path / "run"], tmp_path / "report", figures=())
     text = (tmp_path / "report" / "table.md").read_text()
     assert "No cell finished." in text and "out of memory" in text
 

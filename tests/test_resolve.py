@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from wash_bench.cli.options import RUN_OPTIONS
 from wash_bench.config import DEFAULT_METHODS, EvaluationConfig, RunConfig, TrainingConfig
+from wash_bench.config.field import PANELS
 from wash_bench.errors import UsageError
+from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.presets import preset_names
-from wash_bench.settings.resolve import LOCAL, resolve
+from wash_bench.settings.resolve import resolve
+from wash_bench.settings.table import SETTINGS
 
 
 def refused(preset=None, file=None, **options) -> str:
@@ -83,32 +85,20 @@ def test_a_file_alone_starts_from_the_built_in_defaults(tmp_path):
     assert config.set == {}
 
 
-def test_every_setting_has_an_option_and_the_help_tells_its_default():
-    """The options' table and the configuration's fields say the same."""
-    fields = dict(TrainingConfig.model_fields) | dict(EvaluationConfig.model_fields)
-    fields["model_arg"] = fields.pop("model_args")
-    for name in ("coupling_budget", "seeds", "eval_every", "checkpoint_every"):
-        fields[name] = RunConfig.model_fields[name]
-    options = {option.key: option for option in RUN_OPTIONS}
-    assert fields.keys() <= options.keys()
-    special = {"methods", "method", "set", "preset_file", "debug"}
-    assert options.keys() == fields.keys() | LOCAL.keys() | special
-    defaults = {key: field.default for key, field in fields.items()} | LOCAL
-    del defaults["data_dir"]  # a folder of the user's
-    for key, value in defaults.items():
-        if isinstance(value, bool):
-            assert options[key].default == {True: "yes", False: "no"}[value], key
-        elif isinstance(value, dict):
-            assert options[key].default == "none" and not value, key
-        elif isinstance(value, tuple):
-            assert options[key].default == ",".join(map(str, value)), key
-        elif isinstance(value, str):
-            assert options[key].default == value, key
-        else:
-            assert float(options[key].default) == value, key
-    for key, field in fields.items():
-        if options[key].choices:
-            assert options[key].choices == field.annotation.__args__, key
+def test_every_field_is_a_setting_and_says_all_about_itself():
+    by_resolving = {"preset", "coupling", "training", "evaluation"}
+    models = (RunConfig, TrainingConfig, EvaluationConfig, LocalConfig)
+    fields = {name for model in models for name in model.model_fields} - by_resolving
+    assert {item.name for item in SETTINGS.values()} == fields
+    assert len(SETTINGS) == len(fields)  # no key stands twice
+    for key, item in SETTINGS.items():
+        assert key == item.key and item.of("panel") in PANELS, key
+        assert item.help.endswith(".") and item.default, key
+        assert item.switch or item.metavar, key
+        if item.choices:
+            assert item.field.default in item.choices, key
+        for name in item.of("needs").split():
+            assert SETTINGS[name].section == item.section, key
 
 
 @pytest.mark.parametrize(

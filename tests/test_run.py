@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,10 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from torchvision.io import write_png
 
+from tests.ranks import exit_code_of
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.metrics import FURTHER, SUMMARY
 from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.record.environment import continued
 from wash_bench.runner.context import RunContext
@@ -118,6 +121,13 @@ def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
     assert summaries["wash-opt"]["sent_values_total"] == 2 * summaries["wash"]["sent_values_total"]
 
 
+def test_the_records_hold_what_the_table_of_metrics_lists(six) -> None:
+    _, out = six
+    found = {name for record in _records(out).values() for name in record["summary"]}
+    found = {re.sub(r"(?<=^predictor_).+(?=_acc$)", "NAME", name) for name in found}
+    assert found == {metric.key for metric in (*SUMMARY, *FURTHER)}
+
+
 def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:
     config, out = six
     outcome = run_experiment(
@@ -125,6 +135,16 @@ def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:
     )
     assert not outcome.failed
     _assert_same_bits(out, tmp_path)
+
+
+def _killed_run(config: RunConfig, method: str, out: Path) -> None:
+    def observe(progress) -> None:
+        # It is told of the second epoch's end before its checkpoint is written.
+        if progress.epoch >= 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    run_experiment(config, _entries(method), RunContext(out, threads=1, observer=observe))
 
 
 @pytest.mark.parametrize("method", ["wash-opt", "papa", "dart"])
@@ -139,26 +159,7 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
     config = tiny.model_copy(update={"training": training, "set": SET})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_experiment(config, _entries(method), RunContext(whole))
-
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys, os, signal\n"
-        "from pathlib import Path\n"
-        "import torch; torch.set_num_threads(1)\n"
-        "from wash_bench.config import RunConfig\n"
-        "from wash_bench.plugins.registry import find_method\n"
-        "from wash_bench.runner.context import RunContext\n"
-        "from wash_bench.runner.experiment import run_experiment\n"
-        "def observe(progress):\n"
-        "    if progress.epoch >= 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())\n"
-        "context = RunContext(Path(sys.argv[3]), threads=1, observer=observe)\n"
-        "run_experiment(config, [find_method(sys.argv[2])], context)\n"
-    )
-    (tmp_path / "config.json").write_text(config.model_dump_json())
-    command = [sys.executable, str(script), str(tmp_path / "config.json"), method, str(killed)]
-    # The observer is told of the second epoch's end before its checkpoint is written.
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert exit_code_of(_killed_run, config, method, killed) == -signal.SIGKILL
     assert list(killed.glob("trainings/*/state-1/optimizer-2.safetensors"))
     assert not list(killed.glob("cells/*.json"))
     log = next(killed.glob("trainings/*/events.jsonl"))

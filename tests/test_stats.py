@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wash_bench.report.main_table import rank
 from wash_bench.report.stats import estimate, paired
-from wash_bench.report.tables import rank
 
 
 def test_interval_is_students_t():

@@ -6,8 +6,8 @@ import pytest
 
 from tests.netns import Namespaces, why_not
 from tests.wire_work import KINDS
-from wash_bench.distributed.netmodel import latencies
-from wash_bench.distributed.tree import copies
+from wash_bench.core.broadcast_tree import copies
+from wash_bench.core.ledger import latencies
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

@@ -15,11 +15,11 @@ from tests.ranks import in_ranks
 from wash_bench.config import RunConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.distributed.world import DistributedWorld, LocalWorld
 from wash_bench.errors import CellFailure, UsageError, WashBenchError
 from wash_bench.methods.dart import Dart
-from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
@@ -195,7 +195,7 @@ def test_options_reach_the_part_they_belong_to() -> None:
     assert back.options.every == 3
     assert (mean.options.decay, mean.options.warmup) == (0.5, False)
     assert (alone.options.decay, alone.options.warmup) == (0.5, True)
-    assert isinstance(alone.inner, NaiveEnsemble)
+    assert isinstance(alone.inner, Independent)
     assert back.settings() == papa.settings() | {"lookahead": {"every": 3, "alpha": 0.5}}
     keys = [json.dumps(m.training_key(), sort_keys=True) for m in (papa, back, mean, alone)]
     assert len(set(keys)) == 4

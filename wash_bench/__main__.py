@@ -6,6 +6,7 @@ import sys
 
 
 def main() -> None:
+    """Carry out the command line and end with its exit code."""
     from wash_bench.cli.main import run_command
 
     sys.exit(run_command(sys.argv[1:]))

@@ -34,6 +34,9 @@ class CellFailure(WashBenchError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line: the names nearest to ``name``, or all of them if they are few.
 
+    Returns:
+        A question, or a list; what comes after a colon.
+
     >>> nearest("wahs", ["wash", "papa"])
     "did you mean 'wash'?"
     """

@@ -38,6 +38,9 @@ def torch_stream(seed: int, purpose: str, *counters: int) -> torch.Generator:
 
     torch's CPU generator takes the low 32 bits of a seed: of the million streams of a long training
     some hundred pairs draw alike, for other images at other steps.
+
+    Returns:
+        The generator, seeded for this stream alone.
     """
     import torch
 

@@ -12,6 +12,7 @@ from wash_bench.cli.compare import compare
 from wash_bench.cli.lists import datasets, methods, models, presets
 from wash_bench.cli.merge_records import merge_records
 from wash_bench.cli.new_method import new_method
+from wash_bench.cli.options import SettingsCommand
 from wash_bench.cli.paper_table import paper_table
 from wash_bench.cli.plan import plan
 from wash_bench.cli.report import report
@@ -54,33 +55,37 @@ def top(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
+    """Show the help where no command is named."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 app.command(
+    cls=SettingsCommand,
     epilog=examples(
         "wash-bench run",
         "wash-bench run digits --methods wash,naive-ensemble --set wash.p=0.1 --seeds 0,1",
         "wash-bench run fashion-mnist --method my_method.py:MyMethod --jobs 2 --out runs/mine",
         "wash-bench run --preset-file mine.toml --device cuda --amp bf16",
         "wash-bench run --dataset folder:pets --image-size 64 --model resnet18 --epochs 30",
-    )
+    ),
 )(run)
 app.command(
+    cls=SettingsCommand,
     epilog=examples(
         "wash-bench plan",
         "wash-bench plan cifar100-vgg16 --population 5 --seeds 0",
         "wash-bench plan imagenet-resnet50 --methods wash,papa --set wash.p=0.01",
-    )
+    ),
 )(plan)
 app.command(
+    cls=SettingsCommand,
     epilog=examples(
         "wash-bench comm --model resnet18 --stem cifar --num-classes 100 --population 5 "
         "--steps 1000",
         "wash-bench comm --model resnet50 --num-classes 1000 --image-size 224 --methods wash,papa "
         "--set wash.p=0.05 --steps 10000 --steps-per-epoch 5005 --json",
-    )
+    ),
 )(comm)
 app.command(
     epilog=examples(
@@ -98,12 +103,13 @@ app.command(
     epilog=examples("wash-bench merge-records host1/runs host2/runs --out runs/all"),
 )(merge_records)
 app.command(
+    cls=SettingsCommand,
     epilog=examples(
         "wash-bench paper-table",
         "wash-bench paper-table ablation-p --jobs 2",
         "wash-bench paper-table cifar10-resnet18 --scale paper --plan",
         "wash-bench paper-table imagenet-resnet50 --published mine.csv --scale paper",
-    )
+    ),
 )(paper_table)
 app.command(epilog=examples("wash-bench methods", "wash-bench methods wash"))(methods)
 app.command(

@@ -42,11 +42,7 @@ def check(
     entry = load_method_file(method) if ".py:" in method else find_method(method)
     findings = _findings(entry, _options(entry, set_ or []), processes)
     _show(findings)
-    failed = sum(not finding.passed for finding in findings)
-    if failed:
-        typer.echo(f"{entry.name}: {failed} of {len(findings)} checks failed")
-        raise typer.Exit(1)
-    typer.echo(f"{entry.name}: all {len(findings)} checks passed")
+    _conclude(entry.name, findings)
 
 
 def _options(entry: MethodEntry, given: list[str]) -> dict[str, object]:
@@ -82,12 +78,21 @@ def _findings(entry: MethodEntry, options: dict[str, object], processes: bool) -
         return list(findings_of(entry, options, processes=processes))
 
 
+def _conclude(name: str, findings: list[Finding]) -> None:
+    """Count the findings in words; exit code 1 if a check failed."""
+    failed = sum(not finding.passed for finding in findings)
+    if failed:
+        typer.echo(f"{name}: {failed} of {len(findings)} checks failed")
+        raise typer.Exit(1)
+    typer.echo(f"{name}: all {len(findings)} checks passed")
+
+
 def _show(findings: list[Finding]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.cli.printing import console_for_stdout
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("check", "result", "what was seen", "what to do"):

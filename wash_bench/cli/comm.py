@@ -6,36 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wash_bench.cli.options import DEBUG, METHODS
+from wash_bench.cli.options import DEBUG, takes_settings
 from wash_bench.cli.times import link_of, prediction, print_times
 
 if TYPE_CHECKING:
     from wash_bench.core.ledger import Ledger
     from wash_bench.core.method import Method, Site
 
+_MODEL = "resnet18"
 # What the rate is does not matter, only that it falls: no method sends more at a higher one.
 _RATE = 0.1
 
 
+@takes_settings(
+    *("methods", "method", "set", "population", "model_arg", "stem", "optimizer"),
+    model={"default": _MODEL},
+)
 def comm(
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="Architecture: any that timm knows.")
-    ] = "resnet18",
-    model_arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="A further argument of timm.create_model; repeatable.",
-            show_default="none",
-        ),
-    ] = None,
-    stem: Annotated[
-        str,
-        typer.Option(
-            metavar="[auto|keep|cifar]",
-            help="How the network begins; auto goes by the image size.",
-        ),
-    ] = "auto",
     num_classes: Annotated[
         str, typer.Option(metavar="C", help="Classes that the network tells apart.")
     ] = "10",
@@ -43,29 +30,6 @@ def comm(
     image_size: Annotated[
         str, typer.Option(metavar="PIXELS", help="Side of an image in pixels.")
     ] = "32",
-    population: Annotated[
-        str, typer.Option(metavar="N", help="Members of a population, at least 2.")
-    ] = "3",
-    methods: Annotated[
-        str, typer.Option(metavar="NAMES", help="Methods, separated by commas.")
-    ] = METHODS,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE:CLASS",
-            help="A method of your own, beside --methods; repeatable.",
-            show_default="none",
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="METHOD.OPTION=VALUE",
-            help="An option of a method, as wash.p=0.05; repeatable.",
-            show_default="the method's own",
-        ),
-    ] = None,
     steps: Annotated[
         str, typer.Option(metavar="STEPS", help="Length of a training in optimizer steps.")
     ] = "1000",
@@ -76,10 +40,6 @@ def comm(
             help="Optimizer steps an epoch (782: 50,000 images in batches of 64).",
         ),
     ] = "782",
-    optimizer: Annotated[
-        str,
-        typer.Option(metavar="[sgd|adamw]", help="Optimizer, whose state some methods send."),
-    ] = "sgd",
     bandwidth: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +64,7 @@ def comm(
         bool, typer.Option("--json", help="Print a JSON list of objects (default: a table).")
     ] = False,
     debug: Annotated[bool, DEBUG] = False,
+    **options: Any,
 ) -> None:
     """Tell what each method sends over a training, per member, without training anything.
 
@@ -111,7 +72,7 @@ def comm(
 
     Bytes on the wire: what the collectives send, BatchNorm statistics included.
     """
-    from wash_bench.settings.resolve import resolve
+    from wash_bench.settings.resolve import given, resolve
 
     classes = _whole("--num-classes", num_classes)
     channels = _whole("--in-chans", in_chans)
@@ -119,21 +80,7 @@ def comm(
     n_steps = _whole("--steps", steps)
     epoch_steps = _whole("--steps-per-epoch", steps_per_epoch)
     link, step_seconds = link_of(bandwidth, latency, step_time)
-    resolved = resolve(
-        None,
-        None,
-        {
-            "model": model,
-            "model_arg": model_arg,
-            "stem": stem,
-            "population": population,
-            "methods": methods,
-            "method": method,
-            "set": set_,
-            "optimizer": optimizer,
-        },
-        defaults=True,
-    )
+    resolved = resolve(None, None, {"model": _MODEL} | given(options), defaults=True)
     training = resolved.config.training
     from wash_bench.core.bill import bill
     from wash_bench.core.clock import Schedule
@@ -141,6 +88,7 @@ def comm(
     from wash_bench.core.method import Site
     from wash_bench.models.build import build_model
     from wash_bench.plugins.registry import make_method
+    from wash_bench.train.optim import optimizer_slots
 
     network = build_model(
         training.model,
@@ -151,7 +99,7 @@ def comm(
         model_args=training.model_args,
         seed_value=0,
     )
-    site = Site(layout_of(network), training.population, {"sgd": 1, "adamw": 2}[training.optimizer])
+    site = Site(layout_of(network), training.population, len(optimizer_slots(training)))
     schedule = Schedule("cosine", _RATE, _RATE / 1000, n_steps, epoch_steps)
     rows = []
     for entry in resolved.entries:
@@ -169,6 +117,10 @@ def comm(
         _print(rows, training.model)
 
 
+AMOUNTS = ("sent_values_per_step", "sent_values_total", "sent_values_total_std",
+           "sent_bytes_total", "wire_bytes_per_step", "wire_bytes_total", "by_kind")  # fmt: skip
+
+
 def _whole(flag: str, text: str) -> int:
     from wash_bench.errors import UsageError
 
@@ -177,13 +129,17 @@ def _whole(flag: str, text: str) -> int:
     return int(text)
 
 
-def _account(method: Method, site: Site, ledger: Ledger, steps: int) -> dict[str, Any]:
-    """One object of the JSON list; all amounts per member, the mean over members."""
-    return {
+def _account(method: Method, site: Site, ledger: Ledger | None, steps: int) -> dict[str, Any]:
+    """One object of the JSON list; all amounts per member, the mean over members, or null."""
+    about = {
         "method": method.name,
         "population": site.n,
         "parameters": site.layout.size,
         "steps": steps,
+    }
+    if ledger is None:
+        return about | dict.fromkeys(AMOUNTS)
+    return about | {
         "sent_values_per_step": ledger.sent_values / steps,
         "sent_values_total": ledger.sent_values,
         "sent_values_total_std": ledger.sent_values_std,
@@ -201,8 +157,12 @@ def _account(method: Method, site: Site, ledger: Ledger, steps: int) -> dict[str
     }
 
 
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
 def _print(rows: list[dict[str, Any]], model: str) -> None:
-    from wash_bench.cli.tables import count, print_rows, size
+    from wash_bench.cli.printing import count, print_rows, size
 
     headings = ("method", "values a step", "values in all", "+-", "sent", "on the wire", "by kind")
     table = []
@@ -211,13 +171,13 @@ def _print(rows: list[dict[str, Any]], model: str) -> None:
             [
                 row["method"],
                 count(row["sent_values_per_step"]),
-                count(round(row["sent_values_total"])),
-                count(round(row["sent_values_total_std"])),
+                count(_rounded(row["sent_values_total"])),
+                count(_rounded(row["sent_values_total_std"])),
                 size(row["sent_bytes_total"]),
                 size(row["wire_bytes_total"]),
                 ", ".join(
                     f"{kind} x{tally['events']:,}: {size(tally['wire_bytes'])}"
-                    for kind, tally in row["by_kind"].items()
+                    for kind, tally in (row["by_kind"] or {}).items()
                 ),
             ]
         )

@@ -30,15 +30,15 @@ def compare(
     Prints Markdown: first what differs in configuration and environment, then each method's
     metrics, paired over the seeds that both have.
     """
-    from wash_bench.cli.run import check_folder
     from wash_bench.errors import UsageError
+    from wash_bench.settings.checks import check_folder
 
     if out is not None:
         if out.suffix not in FORMS:
             raise UsageError(f"--out {out}: the name must end in {' or '.join(FORMS)}")
         check_folder(out.parent, "--out")
     from wash_bench.record.files import write_text
-    from wash_bench.report.compare import compare as compare_reports
+    from wash_bench.report.side_by_side import compare as compare_reports
 
     comparison = compare_reports(a, b)
     text = comparison.markdown()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from wash_bench.cli.tables import size, span
+from wash_bench.cli.printing import size, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -25,20 +25,39 @@ def methods(
             metavar="NAME", help="A method, or path.py:Class.", show_default="all, one line each"
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[training|trajectory|merge|exchange]",
+            help="Only training rules, averages along a trajectory, merge rules, or ways to "
+            "exchange.",
+            show_default="all",
+        ),
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Print the names alone, one a line.")
+    ] = False,
 ) -> None:
     """List the methods, or show one with its options, their defaults and what is unverified."""
-    from wash_bench.cli.tables import print_rows
-    from wash_bench.plugins.registry import describe, find_method, load_method_file, method_names
+    from wash_bench.cli.printing import print_rows
+    from wash_bench.plugins.registry import describe, find_method, load_method_file
 
     if name is None:
-        described = [describe(find_method(known)) for known in method_names()]
-        rows = [(item.name, item.rule, item.sends) for item in described]
-        print_rows(("method", "rule", "what a member sends"), rows)
+        known = _names_of(kind)
+        if names:
+            typer.echo("\n".join(known))
+            return
+        described = [describe(find_method(each)) for each in known]
+        rows = [(item.name, item.kind, item.rule, item.sends) for item in described]
+        print_rows(("method", "kind", "rule", "what a member sends"), rows)
         typer.echo("wash-bench methods NAME shows a method's options (--set NAME.OPTION=VALUE).")
         return
+    if kind or names:
+        raise UsageError("--kind and --names list methods: leave out NAME")
     entry = load_method_file(name) if ".py:" in name else find_method(name)
     method = describe(entry)
-    typer.echo(f"{method.name}: {method.rule}\nSource: {method.paper}\nSends: {method.sends}")
+    typer.echo(f"{method.name}: {method.rule}\nKind: {method.kind}")
+    typer.echo(f"Source: {method.paper}\nSends: {method.sends}")
     if not method.options:
         typer.echo("It has no options.")
         return
@@ -52,6 +71,18 @@ def methods(
     print_rows(("option", "default", "allowed", "meaning"), rows)
 
 
+def _names_of(kind: str | None) -> list[str]:
+    from wash_bench.core.method import KINDS
+    from wash_bench.plugins.registry import method_names
+
+    if kind is None:
+        return method_names()
+    for known in KINDS:
+        if known == kind:
+            return method_names(known)
+    raise UsageError(f"--kind {kind}: {nearest(kind, KINDS)}")
+
+
 def presets(
     name: Annotated[
         str | None,
@@ -59,7 +90,7 @@ def presets(
     ] = None,
 ) -> None:
     """List the presets, or print one (a start for a --preset-file of your own)."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
     from wash_bench.settings.presets import find_preset, preset_names
 
     if name is not None:
@@ -71,7 +102,7 @@ def presets(
 
 def datasets(filter: Filter = None) -> None:
     """List the data sets: size, licence and where they come from."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
     from wash_bench.data.catalog import all_specs
 
     specs = {spec.name: spec for spec in all_specs()}

@@ -10,23 +10,22 @@ from collections.abc import Sequence
 from wash_bench.errors import LAUNCHED, Interrupted, UsageError, WashBenchError
 
 LINGER = 10.0  # seconds
-_arguments: list[str] = []
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Carry out one command line.
+    """Carry out one command line; no error leaves it.
 
     Returns:
         The exit code: 0, 1 for failures, 2 for mistakes in what was asked, 130 after Ctrl-C.
     """
     debug = "--debug" in arguments
-    _arguments[:] = arguments
     try:
         from wash_bench.cli.app import app
 
-        result = app(args=list(arguments), prog_name="wash-bench", standalone_mode=False)
+        given = list(arguments)
+        result = app(args=given, prog_name="wash-bench", standalone_mode=False, obj=given)
         if result == Interrupted.exit_code:  # typer makes this of a KeyboardInterrupt
-            raise Interrupted("interrupted")
+            return _tell_interrupted("interrupted")
         return result if isinstance(result, int) else 0
     except Interrupted as error:
         return _tell_interrupted(str(error))
@@ -43,15 +42,10 @@ def run_command(arguments: Sequence[str]) -> int:
     except Exception as error:
         if type(error).__name__ == "Abort":  # typer's, at a prompt
             return _tell_interrupted("interrupted")
-        if hasattr(error, "format_message"):  # the parser's own errors, under any version of it
-            return _tell(error, error.format_message(), getattr(error, "exit_code", 2), debug)
+        if told := getattr(error, "format_message", None):  # the parser's, under any version of it
+            return _tell(error, told(), getattr(error, "exit_code", 2), debug)
         text = f"internal error, {type(error).__name__}: {error} (--debug shows where)"
         return _tell(error, text, 1, debug)
-
-
-def current_arguments() -> list[str]:
-    """The command line that is being carried out."""
-    return list(_arguments)
 
 
 def _tell_interrupted(text: str) -> int:

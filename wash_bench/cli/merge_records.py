@@ -26,7 +26,7 @@ def merge_records(
     The sources are only read. What is equal is kept once; where two differ, the target's is kept
     and a line tells so.
     """
-    from wash_bench.cli.run import check_folder
+    from wash_bench.settings.checks import check_folder
 
     check_folder(out, "--out")
     from wash_bench.record.join import merge_records as merge

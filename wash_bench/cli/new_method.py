@@ -58,6 +58,9 @@ def new_method(
 def names_of(name: str) -> tuple[str, str]:
     """The module and the class of a method's name.
 
+    Returns:
+        Both names.
+
     Raises:
         UsageError: it does not make any.
 

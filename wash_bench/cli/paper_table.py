@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wash_bench.cli.options import DEBUG, MACHINE, RECORD, WHAT
+from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
     from wash_bench.paper.cells import Line
     from wash_bench.paper.declared import Named
 
 
-def _opt(
-    help: str, panel: str, metavar: str | None = None, shown: str | bool = True, **limits: Any
-):
-    """An option under a heading of the help; ``shown`` is the default in words."""
-    return typer.Option(
-        help=help, rich_help_panel=panel, metavar=metavar, show_default=shown, **limits
-    )
-
-
-def _flag(name: str, help: str, panel: str):
-    return typer.Option(name, help=help, rich_help_panel=panel)
-
-
+@takes_settings(
+    *("data_dir", "download", "device", "jobs", "threads", "worker", "stale", "retry_failed"),
+    population={"metavar": "LIST", "default": "the table's"},
+    augment={
+        "metavar": "LIST",
+        "default": "the table's",
+        "help": "homogeneous, heterogeneous or both, separated by a comma.",
+    },
+    seeds={"default": "the table's"},
+    shard={"help": "Only the i-th of k shares of the trainings; merge-records joins the folders."},
+    out={
+        "default": "runs/paper-SCALE",
+        "help": "Folder of the records; tables share equal cells, and nothing is trained twice.",
+    },
+)
 def paper_table(
     name: Annotated[
         str | None,
@@ -39,101 +41,67 @@ def paper_table(
     ] = None,
     scale: Annotated[
         str,
-        _opt("The published settings, or the same table on data and budgets of this machine.", WHAT,
-             "[paper|small]"),
+        typer.Option(
+            metavar="[paper|small]",
+            help="The published settings, or the same table on data and budgets of this machine.",
+        ),
     ] = "small",
-    population: Annotated[str | None, _opt("Members N.", WHAT, "LIST", "the table's")] = None,
-    augment: Annotated[
-        str | None,
-        _opt("homogeneous, heterogeneous or both, separated by a comma.", WHAT, "LIST",
-             "the table's"),
-    ] = None,
-    seeds: Annotated[str | None, _opt("Seeds.", WHAT, "LIST", "the table's")] = None,
-    plan: Annotated[bool, _flag("--plan", "Show what it would cost; train nothing.", WHAT)] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what it would cost; train nothing.")
+    ] = False,
     published: Annotated[
         Path | None,
-        _opt("Published numbers of your own: a CSV with the columns of published.csv.", WHAT,
-             "FILE", "none"),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        _opt("Folder that holds, or receives, the data.", MACHINE, "DIR", "the user's cache"),
-    ] = None,
-    download: Annotated[bool, _flag("--download", "Download missing data.", MACHINE)] = False,
-    device: Annotated[
-        str | None, _opt("auto, cpu, cuda, cuda:1 or mps.", MACHINE, "NAME", "auto")
-    ] = None,
-    jobs: Annotated[int, _opt("Trainings side by side.", MACHINE, "J", min=1)] = 1,
-    threads: Annotated[
-        int, _opt("CPU threads of each job (0: the cores divided).", MACHINE, "THREADS", min=0)
-    ] = 0,
-    worker: Annotated[
-        bool,
-        _flag("--worker", "Work beside other workers, on any hosts, that were given the same "
-              "command and share --out.", MACHINE),
-    ] = False,
-    stale: Annotated[
-        int, _opt("A worker that gives no sign of life for so long is replaced.", MACHINE,
-                  "SECONDS", min=10)
-    ] = 120,
-    shard: Annotated[
-        str,
-        _opt("Only the i-th of k shares of the trainings; merge-records joins the folders.",
-             MACHINE, "I/K"),
-    ] = "1/1",
-    out: Annotated[
-        Path | None,
-        _opt("Folder of the records; tables share equal cells, and nothing is trained twice.",
-             RECORD, "DIR", "runs/paper-SCALE"),
+        typer.Option(
+            metavar="FILE",
+            help="Published numbers of your own: a CSV with the columns of published.csv.",
+            show_default="none",
+        ),
     ] = None,
     tables: Annotated[
-        Path | None, _opt("Folder of the written tables.", RECORD, "DIR", "tables in --out")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the written tables.", show_default="tables in --out"
+        ),
     ] = None,
-    retry_failed: Annotated[
-        bool, _flag("--retry-failed", "Train cells that failed before again.", RECORD)
-    ] = False,
     debug: Annotated[bool, DEBUG] = False,
-) -> None:  # fmt: skip
+    **options: Any,
+) -> None:
     """Run a table of the papers and write it, ours beside the published numbers.
 
     The same command goes on with a table that was stopped.
     """
-    from wash_bench.cli.run import check_folder, end_if_failed, limit_threads, tell_elsewhere
-    from wash_bench.errors import UsageError, nearest
+    from wash_bench.cli.run import end_if_failed, keeping, limit_threads, tell_elsewhere
     from wash_bench.paper.cells import lines_of
-    from wash_bench.paper.declared import SCALES, find_table
+    from wash_bench.paper.declared import find_table
     from wash_bench.paper.published import read_published
-    from wash_bench.settings.local import local_options
+    from wash_bench.settings.checks import check_folder
+    from wash_bench.settings.resolve import given, local_config
+    from wash_bench.settings.table import LOCAL, SETTINGS
 
     if name is None:
         _list()
         return
-    if scale not in SCALES:
-        raise UsageError(f"--scale {scale}: {nearest(scale, SCALES)}")
-    local = local_options(
-        {"jobs": jobs, "worker": worker, "shard": shard}, lambda key, value: f"--{key} {value}"
-    )
+    _check_scale(scale)
+    numbers = {key: _numbers(key, options.pop(key)) for key in ("population", "seeds")}
+    augment = (options.pop("augment") or "").split(",")
+    ours = {"out": f"runs/paper-{scale}"} | given(options)
+    local = local_config({key: v for key, v in ours.items() if SETTINGS[key].section == LOCAL})
     named = find_table(name)
-    numbers = read_published(published)
-    further: dict[str, Any] = {"device": device}
-    if data_dir is not None:
-        further["data_dir"] = str(data_dir)
+    of_papers = read_published(published)
     lines = lines_of(
         named,
         scale,
-        population=_numbers("--population", population),
-        augment=augment.split(",") if augment else (),
-        seeds=_numbers("--seeds", seeds),
-        further=further,
+        augment=[kind for kind in augment if kind],
+        further={key: value for key, value in ours.items() if SETTINGS[key].section != LOCAL},
+        **numbers,
     )
-    out = out or Path("runs") / f"paper-{scale}"
-    tables = tables or out / "tables"
+    out, tables = local.out, tables or local.out / "tables"
     check_folder(out, "--out")
     check_folder(tables, "--tables")
-    if threads:
-        limit_threads(threads)
+    if local.threads:
+        limit_threads(local.threads)
     if plan:
-        _plan(named, scale, lines, download)
+        _plan(named, scale, lines, local.download)
         return
     from wash_bench.cli.display import display_for
     from wash_bench.paper.collect import collect
@@ -141,44 +109,35 @@ def paper_table(
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.experiment import run_tasks
 
-    try:
-        with display_for(sys.stdout) as display:
-            context = RunContext(
-                out,
-                jobs=jobs,
-                threads=threads,
-                download=download,
-                retry_failed=retry_failed,
-                debug=debug,
-                observer=display,
-                shard=local["shard"],
-                worker=worker,
-                stale=stale,
-            )
-            outcome = run_tasks(lambda: task_groups(lines), context)
-    except KeyboardInterrupt:
-        from wash_bench.errors import Interrupted
-
-        raise Interrupted(
-            "interrupted; all that is finished is kept, and the same command goes on from it"
-        ) from None
+    with keeping(), display_for(sys.stdout) as display:
+        means = RunContext.of(local, debug=debug, observer=display)
+        outcome = run_tasks(lambda: task_groups(lines), means)
     if outcome.elsewhere:
         tell_elsewhere(outcome.elsewhere, "table")
-    elif local["shard"][1] > 1:
+    elif local.shard[1] > 1:
         typer.echo(
-            f"Share {shard} is done. merge-records joins the run folders; this command without "
-            "--shard, on the folder that holds all, writes the table."
+            f"Share {options['shard']} is done. merge-records joins the run folders; this command "
+            "without --shard, on the folder that holds all, writes the table."
         )
     else:
-        table = collect(named, scale, lines, out, numbers)
+        table = collect(named, scale, lines, out, of_papers)
         written = table.write(tables)
         typer.echo(table.markdown())
         typer.echo(f"Written: {', '.join(map(str, written))}")
     end_if_failed(outcome.failed)
 
 
+def _check_scale(scale: str) -> None:
+    """Refuse a scale that no table has."""
+    from wash_bench.errors import UsageError, nearest
+    from wash_bench.paper.declared import SCALES
+
+    if scale not in SCALES:
+        raise UsageError(f"--scale {scale}: {nearest(scale, SCALES)}")
+
+
 def _list() -> None:
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import print_rows
     from wash_bench.paper.declared import find_table, table_names
 
     rows = []
@@ -189,7 +148,7 @@ def _list() -> None:
 
 
 def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
-    from wash_bench.cli.tables import count, print_rows, size, span
+    from wash_bench.cli.printing import count, print_rows, size, span
     from wash_bench.paper.tasks import plan_lines
 
     plans, notes = plan_lines(lines, download=download)
@@ -215,10 +174,7 @@ def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
     typer.echo(f"Estimated time of all trainings, one after another: {total}")
 
 
-def _numbers(option: str, text: str | None) -> tuple[int, ...]:
+def _numbers(key: str, text: str | None) -> tuple[int, ...]:
     from wash_bench.settings.layers import Layer, parse_list
 
-    if text is None:
-        return ()
-    key = option.removeprefix("--")
-    return parse_list(Layer("", {key: text}), key, int)
+    return () if text is None else parse_list(Layer("", {key: text}), key, int)

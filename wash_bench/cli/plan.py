@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wash_bench.cli.options import with_run_options
+from wash_bench.cli.options import DEBUG, takes_settings
+from wash_bench.cli.run import Preset, PresetFile, resolved_run
 
 if TYPE_CHECKING:
     from wash_bench.runner.plan import CellPlan
     from wash_bench.settings.resolve import Resolved
 
 
-@with_run_options
-def plan(preset: str | None, **options: Any) -> None:
+@takes_settings(of_preset=True)
+def plan(
+    preset: Preset = None,
+    preset_file: PresetFile = None,
+    debug: Annotated[bool, DEBUG] = False,
+    **options: Any,
+) -> None:
     """Show the cells of a run: steps, parameters, bytes sent, memory, time. Trains nothing.
 
     The time comes from a few timed steps on this machine. Values and bytes are per member.
     """
-    from wash_bench.cli.run import resolved_run
-    from wash_bench.cli.tables import print_rows, span
+    from wash_bench.cli.printing import print_rows, span
 
-    resolved = resolved_run(preset, options)
+    resolved = resolved_run(preset, preset_file, options)
     from wash_bench.runner.plan import plan_experiment
 
     planned = plan_experiment(resolved.config, resolved.entries, download=resolved.download)
@@ -50,7 +55,7 @@ def _coupling(resolved: Resolved) -> list[str]:
 
 
 def _row(cell: CellPlan) -> list[str]:
-    from wash_bench.cli.tables import count, size, span
+    from wash_bench.cli.printing import count, size, span
 
     return [
         cell.method,

@@ -39,14 +39,14 @@ def report(
     The table can be pasted into Markdown as it stands. Only records are read, nothing
     is trained or evaluated.
     """
-    from wash_bench.cli.run import check_folder
     from wash_bench.errors import UsageError
+    from wash_bench.settings.checks import check_folder
 
     for folder in runs:
         if not folder.is_dir():
             raise UsageError(f"no run folder {folder}: check the path, or start a run with --out")
     check_folder(out, "--out")
-    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.cli.printing import console_for_stdout
     from wash_bench.report.figures import parse_names
     from wash_bench.report.write import write_report
 

@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from wash_bench.cli.options import with_run_options
+from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
     from wash_bench.settings.resolve import Resolved
 
 
-@with_run_options
-def run(preset: str | None, **options: Any) -> None:
+def _complete_preset(incomplete: str) -> list[str]:
+    from wash_bench.settings.presets import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PRESET",
+        help="Settings to start from (see wash-bench presets).",
+        show_default="digits",
+        autocompletion=_complete_preset,
+    ),
+]
+PresetFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Your own preset, a TOML file whose keys are the options' names (without PRESET it "
+        "stands alone, else it is laid over it).",
+        show_default="none",
+    ),
+]
+
+
+@takes_settings(of_preset=True)
+def run(
+    context: typer.Context,
+    preset: Preset = None,
+    preset_file: PresetFile = None,
+    debug: Annotated[bool, DEBUG] = False,
+    **options: Any,
+) -> None:
     """Train populations under several methods on one loop and report how they compare.
 
     The same command goes on with a run that was stopped; finished cells are not trained again.
     """
-    debug = bool(options["debug"])
-    resolved = resolved_run(preset, options)
+    resolved = resolved_run(preset, preset_file, options)
     if resolved.procs > 1 and "RANK" not in os.environ:
-        raise typer.Exit(_in_processes(resolved))
-    try:
+        _in_processes(resolved, context.obj)
+    with keeping():
         from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
         from wash_bench.runner.context import RunContext
@@ -33,20 +66,8 @@ def run(preset: str | None, **options: Any) -> None:
 
         with joined(resolved.config.training.device) as world:
             with display_for(sys.stdout) if world.rank == 0 else Display() as display:
-                context = RunContext(
-                    resolved.out,
-                    jobs=resolved.jobs,
-                    threads=resolved.threads,
-                    download=resolved.download,
-                    retry_failed=resolved.retry_failed,
-                    debug=debug,
-                    observer=display,
-                    world=world,
-                    shard=resolved.shard,
-                    worker=resolved.worker,
-                    stale=resolved.stale,
-                )
-                outcome = run_experiment(resolved.config, resolved.entries, context)
+                means = RunContext.of(resolved, debug=debug, observer=display, world=world)
+                outcome = run_experiment(resolved.config, resolved.entries, means)
             if world.rank:
                 return
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
@@ -54,15 +75,22 @@ def run(preset: str | None, **options: Any) -> None:
                 _report(resolved.out)
             elif not outcome.elsewhere:
                 _report_once(resolved)
+    if outcome.elsewhere:
+        tell_elsewhere(outcome.elsewhere, "report")
+    end_if_failed(outcome.failed)
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[None]:
+    """Say after Ctrl-C that what is finished is kept."""
+    try:
+        yield
     except KeyboardInterrupt:
         from wash_bench.errors import Interrupted
 
         raise Interrupted(
             "interrupted; all that is finished is kept, and the same command goes on from it"
         ) from None
-    if outcome.elsewhere:
-        tell_elsewhere(outcome.elsewhere, "report")
-    end_if_failed(outcome.failed)
 
 
 def end_if_failed(cells: list[tuple[str, str]]) -> None:
@@ -99,9 +127,8 @@ def _report_once(resolved: Resolved) -> None:
             claims.release(claim)
 
 
-def _in_processes(resolved: Resolved) -> int:
-    """Start this command line again in ``--procs`` processes; their exit code."""
-    from wash_bench.cli.main import current_arguments
+def _in_processes(resolved: Resolved, arguments: list[str]) -> NoReturn:
+    """Carry out this command line in ``--procs`` processes, and end with their exit code."""
     from wash_bench.distributed.launch import launch
     from wash_bench.distributed.spread import Spread
 
@@ -109,43 +136,20 @@ def _in_processes(resolved: Resolved) -> int:
     if not resolved.threads:
         cores = os.cpu_count() or 1
         limit_threads(max(1, cores // resolved.procs))
-    return launch(resolved.procs, current_arguments())
+    raise typer.Exit(launch(resolved.procs, arguments))
 
 
-def resolved_run(preset: str | None, options: dict[str, Any]) -> Resolved:
+def resolved_run(preset: str | None, preset_file: Path | None, options: dict[str, Any]) -> Resolved:
     """Check the options of ``run`` and ``plan``; torch has not been imported when it returns."""
-    from wash_bench.data.catalog import check_classes, spec_of
-    from wash_bench.models.init_checkpoint import check_checkpoint
+    from wash_bench.settings.checks import check_folder, check_start
     from wash_bench.settings.resolve import resolve
 
-    options.pop("debug")  # read by cli.main
-    resolved = resolve(preset, options.pop("preset_file", None), options)
+    resolved = resolve(preset, preset_file, options)
     check_folder(resolved.out, "--out")
-    training = resolved.config.training
-    if training.checkpoint:
-        check_checkpoint(training.checkpoint)
-    if training.chosen_classes:
-        check_classes(training.chosen_classes, spec_of(training.dataset).classes, training.dataset)
+    check_start(resolved.config.training)
     if resolved.threads:
         limit_threads(resolved.threads)
     return resolved
-
-
-def check_folder(folder: Path, option: str) -> None:
-    """Find out early, without making it, that a folder could be made and written.
-
-    Raises:
-        UsageError: it could not.
-    """
-    from wash_bench.errors import UsageError
-
-    there = folder.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise UsageError(f"{option} {folder}: {there} is not a folder; choose another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {folder}: cannot write to {there}; choose another folder")
 
 
 def limit_threads(threads: int) -> None:
@@ -155,7 +159,7 @@ def limit_threads(threads: int) -> None:
 
 
 def _report(out: Path) -> None:
-    from wash_bench.cli.tables import console_for_stdout
+    from wash_bench.cli.printing import console_for_stdout
     from wash_bench.report.write import write_report
 
     written = write_report([out], out / "report", console=console_for_stdout())

@@ -16,6 +16,9 @@ def link_of(
 ) -> tuple[Network | None, float | None]:
     """The network and the step's seconds that the options of ``comm`` describe.
 
+    Returns:
+        Both; None for what is not given.
+
     Raises:
         UsageError: an option is not a rate or a time.
     """
@@ -33,14 +36,20 @@ def link_of(
     return Network(parse_bandwidth(bandwidth), seconds), step_seconds
 
 
+COLUMNS = ("exchange_seconds_per_step", "latency_seconds_per_step", "slowdown",
+           "one_percent_bits_per_second")  # fmt: skip
+
+
 def prediction(
-    ledger: Ledger, steps: int, link: Network, step_seconds: float | None
+    ledger: Ledger | None, steps: int, link: Network, step_seconds: float | None
 ) -> dict[str, float | None]:
     """The columns of the time model; an infinite bandwidth is null in JSON."""
     import math
 
     from wash_bench.distributed.netmodel import predict
 
+    if ledger is None:
+        return dict.fromkeys(COLUMNS)
     found = predict(ledger, steps, link, step_seconds)
     needed = found.one_percent_bandwidth
     return {
@@ -55,11 +64,14 @@ def prediction(
 
 def print_times(rows: list[dict[str, Any]]) -> None:
     """The predicted times as a table."""
-    from wash_bench.cli.tables import print_rows
+    from wash_bench.cli.printing import NOT_PREDICTED, print_rows
 
     headings = ("method", "exchange a step", "of it latency", "slow-down", "bandwidth for 1 %")
     table = []
     for row in rows:
+        if row["exchange_seconds_per_step"] is None:
+            table.append([row["method"], NOT_PREDICTED, "", "", ""])
+            continue
         needed = row["one_percent_bits_per_second"]
         slowdown = row["slowdown"]
         table.append(

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from wash_bench.conformance.bench import PLAN, first_difference, train
 from wash_bench.conformance.finding import Failed
 from wash_bench.conformance.subject import Subject
-from wash_bench.core.method import TRAINING_HOOKS, Method
-from wash_bench.core.wrapper import MergeRule, Wrapper
+from wash_bench.core.independent import Independent
+from wash_bench.core.method import Method
+from wash_bench.core.wrapper import MergeRule, Wrapper, training_hooks
 from wash_bench.data.recipe import Recipe
-from wash_bench.methods.naive_ensemble import NaiveEnsemble
 
 
 def options(subject: Subject) -> str:
@@ -51,14 +51,13 @@ def training_key(subject: Subject) -> str:
     """Methods with equal keys share one training, so what trains differently needs its own key."""
     method = subject.make()
     if isinstance(method, MergeRule):
-        below = type(method).__mro__[: type(method).__mro__.index(MergeRule)]
-        hooks = sorted({hook for cls in below for hook in TRAINING_HOOKS & vars(cls).keys()})
+        hooks = training_hooks(type(method))
         if hooks and method.training_key() == method.inner.training_key():
             raise Failed(
                 f"a merge rule that defines {', '.join(hooks)} shares the training of others",
                 "derive from Wrapper instead of MergeRule",
             )
-    plain = NaiveEnsemble()
+    plain = Independent()
     if method.training_key() != plain.training_key():
         return "a training of its own" if method.training_key() else "no key"
     rows = [train(one, 3).tensors() for one in (method, plain)]

@@ -24,8 +24,9 @@ from wash_bench.conformance.finding import Failed
 from wash_bench.conformance.subject import Subject
 from wash_bench.core.judge import Predictor
 from wash_bench.core.population import ModelState, Population
+from wash_bench.data.arrays import Arrays
 from wash_bench.data.catalog import DatasetSpec
-from wash_bench.data.memory import Arrays, MemorySource
+from wash_bench.data.memory import MemorySource
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Split
 from wash_bench.errors import CellFailure

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, charge_mean
 from wash_bench.core.method import Method, MethodOptions, Rows, Site
-from wash_bench.core.together import average_at_, start_charges, start_equal
+from wash_bench.core.sparse import average_at_
+from wash_bench.core.together import start_charges, start_equal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
 
 EVERY, CHOSEN = 3, 50
@@ -70,6 +70,3 @@ class Witness(Method):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._centre = state["centre"]
-
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        return {"average": judge.average()}

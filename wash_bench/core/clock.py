@@ -5,6 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wash_bench.config.schedules import SCHEDULES
+
+if TYPE_CHECKING:
+    from wash_bench.config import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +23,7 @@ class Clock:
         steps_per_epoch: optimizer steps an epoch.
         lr: learning rate that the step used.
         next_lr: learning rate of the step to come (what a scheduler reads after its own step).
-        base_lr: learning rate at the start of the schedule.
+        base_lr: lr_0, the learning rate with which the schedule starts after any warm-up: its peak.
     """
 
     step: int
@@ -34,10 +40,12 @@ class Clock:
 
     @property
     def epochs(self) -> int:
+        """Epochs of the whole training."""
         return math.ceil(self.steps / self.steps_per_epoch)
 
     @property
     def step_in_epoch(self) -> int:
+        """Index of the step within its epoch, from 0."""
         return self.step % self.steps_per_epoch
 
     @property
@@ -58,11 +66,19 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Learning rate by step: ``cosine`` to ``lr_min``, ``constant``, or ``multistep``.
+    """The learning rate by step: a warm-up, then one of ``SCHEDULES`` over the steps left.
 
-    ``multistep`` multiplies the rate by ``gamma`` at each of ``milestones`` (shares of the
-    training in (0, 1)). Cosine follows PAPA's code: stepped every iteration, no warm-up,
-    period = the whole training.
+    Step t of the W steps of the warm-up, from 0, uses lr (t + 1) / (W + 1); step W uses lr, with
+    which the schedule starts.
+
+    Attributes:
+        kind: the schedule's name.
+        lr: its first and greatest rate.
+        lr_min: its last rate, where it is ``cosine``.
+        steps: steps of the whole training.
+        steps_per_epoch: optimizer steps an epoch.
+        milestones: shares of its steps in (0, 1), where it is ``multistep``.
+        warmup: steps of the warm-up, fewer than ``steps``.
     """
 
     kind: str
@@ -71,20 +87,24 @@ class Schedule:
     steps: int
     steps_per_epoch: int
     milestones: tuple[float, ...] = (0.5, 0.75)
-    gamma: float = 0.1
+    warmup: int = 0
+
+    @classmethod
+    def of(cls, config: TrainingConfig, steps_per_epoch: int) -> Schedule:
+        """The schedule of a training; a warm-up of parts of epochs in whole steps."""
+        steps = config.epochs * steps_per_epoch
+        warmup = min(round(config.warmup * steps_per_epoch), steps - 1)
+        rates = (config.lr, config.lr_min)
+        return cls(config.schedule, *rates, steps, steps_per_epoch, config.milestones, warmup)
 
     def at(self, step: int) -> float:
         """The learning rate that optimizer step ``step`` (from 0) uses."""
-        if self.kind == "constant":
-            return self.lr
-        if self.kind == "multistep":
-            passed = sum(step >= round(share * self.steps) for share in self.milestones)
-            return self.lr * self.gamma**passed
-        return (
-            self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * step / self.steps)) / 2
-        )
+        if step < self.warmup:
+            return self.lr * (step + 1) / (self.warmup + 1)
+        return SCHEDULES[self.kind](self, step - self.warmup, self.steps - self.warmup)
 
     def clock(self, step: int) -> Clock:
+        """The moment just after a step."""
         return Clock(
             step, self.steps, self.steps_per_epoch, self.at(step), self.at(step + 1), self.lr
         )

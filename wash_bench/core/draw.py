@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 
+Pieces = Sequence[tuple[int, int, float]]
+"""``(offset, size, p)``: neighbouring coordinates, each drawn with probability p."""
 PermutationKind = Literal["uniform", "derangement"]
 TABLE_LIMIT = 7  # 7! = 5,040 rows; the permutations of more members are shuffled one by one
 
 
-def draw_coordinates(
-    rng: np.random.Generator, pieces: Sequence[tuple[int, int, float]]
-) -> np.ndarray:
+def draw_coordinates(rng: np.random.Generator, pieces: Pieces) -> np.ndarray:
     """Select every coordinate independently, with the probability of its piece.
 
     A Poisson process of rate 1 runs along an axis on which each coordinate of probability p holds
@@ -29,7 +29,7 @@ def draw_coordinates(
 
     Args:
         rng: the stream to draw from.
-        pieces: ``(offset, size, p)``, disjoint, offsets ascending.
+        pieces: disjoint, offsets ascending.
 
     Returns:
         The selected coordinates, ascending, int64.
@@ -44,7 +44,7 @@ def draw_coordinates(
     return np.sort(np.concatenate(certain + selected))
 
 
-def _draw(rng: np.random.Generator, pieces: Sequence[tuple[int, int, float]]) -> np.ndarray:
+def _draw(rng: np.random.Generator, pieces: Pieces) -> np.ndarray:
     offsets = np.array([offset for offset, _, _ in pieces], dtype=np.int64)
     sizes = np.array([size for _, size, _ in pieces], dtype=np.int64)
     lengths = -np.log1p(-np.array([p for _, _, p in pieces]))

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from wash_bench.core.broadcast_tree import depth, serial_copies
+
 ExchangeKind = Literal["mean", "permute", "broadcast", "gather", "fetch"]
 Content = Literal["weights", "optimizer", "buffers"]
 
@@ -167,3 +169,28 @@ class Ledger:
         for key, tally in tallies.items():
             kind, _, content = key.partition("/")
             self.tallies[kind, content] = Tally(**tally)
+
+
+def latencies(kind: str, n: int) -> int:
+    """One-way latencies that follow one another in a collective of ``n`` members over gloo.
+
+    Before a message moves, its receiver says that it is ready: two latencies a message that nobody
+    could announce before, one where the receiver has waited since the start. Measured in
+    benchmarks/results/network_time.md.
+    """
+    if n == 1:
+        return 0
+    return {
+        "mean": 4 * (n - 1),  # a ring, 2 (N-1) rounds
+        "permute": 2,  # all messages are under way at once
+        "broadcast": 1 + depth(n),  # a binomial tree
+        "gather": 2 * (n - 1),  # a ring, N-1 rounds
+        "fetch": 2,  # one message
+    }[kind]
+
+
+def longest_chain_bytes(kind: str, tally: Tally, n: int) -> float:
+    """Payload bytes that one link carries after another, over all events of a tally."""
+    if kind == "broadcast":  # senders share their link among all their copies
+        return tally.wire_bytes / max(1, n - 1) * serial_copies(n)
+    return tally.wire_bytes / n

@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from wash_bench.data.recipe import Recipe
 
 
+MethodKind = Literal["training", "trajectory", "merge", "exchange"]
+KINDS: Mapping[MethodKind, str] = {
+    "training": "training rules",
+    "trajectory": "averages along a trajectory",
+    "merge": "merge rules",
+    "exchange": "ways to exchange",
+}
+"""The kinds of method, in words: a rule by which members train; what goes around a training rule
+and measures averages of each member; what makes networks of a trained population; what goes around
+a training rule and changes how its exchanges travel."""
+
 Rows = Literal["weights", "buffers"]
 TRAINING_HOOKS = frozenset({"active", "after_step", "evaluated", "order", "recipe", "start"})
 """The methods that decide how members train, and which members are measured."""
@@ -72,10 +83,15 @@ class Site:
     optimizer_slots: int = 1
 
 
+class NotPredicted(Exception):
+    """A method does not say beforehand what it sends."""
+
+
 class Method(ABC):
-    """Base of every method. Subclasses set the class attributes and the two abstract methods.
+    """Base of every method. Subclasses set the texts and write ``after_step``.
 
     Attributes:
+        kind: what it is for, one of ``KINDS``.
         name: the name on the command line.
         rule: the update in one line.
         paper: the source.
@@ -88,6 +104,7 @@ class Method(ABC):
             often, members are coupled.
     """
 
+    kind: ClassVar[MethodKind] = "training"
     name: ClassVar[str]
     rule: ClassVar[str]
     paper: ClassVar[str]
@@ -137,12 +154,17 @@ class Method(ABC):
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         """The coupling, called after every member has taken its optimizer step."""
 
-    @abstractmethod
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         """What the exchange of this step sends, from arithmetic alone (expected values).
 
-        What ``start`` sends, before the first step, is charged at step 0 with that step's.
+        What ``start`` sends, before the first step, is charged at step 0 with that step's. They
+        are what ``plan`` and ``comm`` predict, and are checked against the ledger.
+
+        Raises:
+            NotPredicted: the method has no charges, which is the default: what it sends is known
+                from the ledger of a training alone.
         """
+        raise NotPredicted
 
     def facts(self, site: Site) -> dict[str, Any]:
         """What a reader of the record may want to know beside the options, as JSON data."""
@@ -172,10 +194,10 @@ class Method(ABC):
 
     # The merge rule --------------------------------------------------------------------------
 
-    @abstractmethod
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        """The models this method delivers, the main one first.
+        """The models this method delivers, the main one first; by default the members' average.
 
         ``judge`` offers the usual merges (``members``, ``ensemble``, ``average``, ``greedy``)
         and the validation accuracy of any state; test data is out of reach.
         """
+        return {"average": judge.average()}

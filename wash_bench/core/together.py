@@ -5,7 +5,6 @@ Each exchange stands beside the function that charges it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.clock import Clock
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.ledger import Content
     from wash_bench.core.population import Population
 
 
@@ -57,13 +55,3 @@ def mean_charges(site: Site) -> list[Charge]:
     if site.layout.buffer_size:
         charges.append(charge_mean(site.n, site.layout.buffer_size, "buffers"))
     return charges
-
-
-def average_at_(
-    exchange: Exchange, tensors: Sequence[tuple[Tensor, Content]], coordinates: Tensor
-) -> None:
-    """Replace chosen coordinates (K,) of tensors (N, D) by their means over all members."""
-    for rows, content in tensors:
-        where = coordinates.to(rows.device)
-        mean_K = exchange.mean(rows.index_select(1, where), content)
-        rows.index_copy_(1, where, mean_K.expand(len(rows), -1))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget, Scaled
 from wash_bench.core.clock import Clock
+from wash_bench.core.independent import Independent
 from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, MethodOptions, Rows, Site
+from wash_bench.core.method import TRAINING_HOOKS, Method, MethodOptions, Rows, Site
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Wrapper(Method):
-    """Base of the methods that go around another one.
+    """Base of the methods that go around another one; an average along a trajectory by default.
 
     Args:
         options: the wrapper's own options.
@@ -36,14 +37,14 @@ class Wrapper(Method):
         own_name: the wrapper's name by itself; ``name`` is that of the whole.
     """
 
+    kind = "trajectory"
+
     def __init__(self, options: MethodOptions | None = None, inner: Method | None = None) -> None:
         super().__init__(options)
         self.own_name = type(self).name
         self.alone = inner is None
         if inner is None:
-            from wash_bench.methods.naive_ensemble import NaiveEnsemble
-
-            inner = NaiveEnsemble()
+            inner = Independent()
         else:
             self.name = f"{inner.name}+{self.own_name}"  # type: ignore[misc]
             self.rule = f"{inner.rule}; {type(self).rule}"  # type: ignore[misc]
@@ -104,12 +105,20 @@ class Wrapper(Method):
         return self.inner.predictors(population, judge)
 
 
+def training_hooks(cls: type[MergeRule]) -> list[str]:
+    """The hooks by which a merge rule decides about the training after all, sorted."""
+    below = cls.__mro__[: cls.__mro__.index(MergeRule)]
+    return sorted({hook for part in below for hook in TRAINING_HOOKS & vars(part).keys()})
+
+
 class MergeRule(Wrapper):
     """Base of the rules that make one network of a trained population.
 
     A merge rule leaves the training alone, so all merge rules of one training rule (and the
     training rule itself) read one training.
     """
+
+    kind = "merge"
 
     def training_key(self) -> dict[str, Any]:
         return self.inner.training_key()

@@ -1,25 +1,37 @@
-"""Reads the small data sets into arrays.
-
-The catalogue names one reader a data set. It is called with the folder of --data-dir, None without
-one, and with whether files may be downloaded; what is missing or damaged is a WashBenchError whose
-line names the fix.
-"""
+"""Readers of the small data sets. Numpy is imported by those who read (the catalogue is light)."""
 
 from __future__ import annotations
 
 import os
-from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from wash_bench.data.fashion import find_fashion, one_line, read_fashion
-from wash_bench.data.memory import Arrays
-from wash_bench.data.splits import DIGITS_TEST, spread
 from wash_bench.errors import WashBenchError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 DIGITS_TEST_IMAGES = 397
+
+
+class Arrays:
+    """A small data set as read from its files.
+
+    Attributes:
+        images: (n, H, W, C) uint8, training images first.
+        labels: (n,) int64.
+        train: how many of them are training images.
+    """
+
+    def __init__(self, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]) -> None:
+        import numpy as np
+
+        images = np.concatenate([train[0], test[0]])
+        self.images = images[..., None] if images.ndim == 3 else images
+        self.labels = np.concatenate([train[1], test[1]]).astype(np.int64)
+        self.train = len(train[0])
 
 
 def default_data_dir() -> Path:
@@ -30,18 +42,25 @@ def default_data_dir() -> Path:
 
 def read_digits(folder: Path | None, download: bool) -> Arrays:
     """scikit-learn's 1,797 digits, 1,400 to train and 397 to test, stratified and fixed."""
+    import numpy as np
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.round(np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    labels = np.asarray(labels)
-    test = spread(labels, DIGITS_TEST_IMAGES, DIGITS_TEST)
+    from wash_bench.data.splits import DIGITS_TEST, spread
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    test = spread(digits.target, DIGITS_TEST_IMAGES, DIGITS_TEST)
     train = np.setdiff1d(np.arange(len(images)), test)
-    return Arrays((images[train], labels[train]), (images[test], labels[test]))
+    return Arrays(
+        (images[train], digits.target[train]),
+        (images[test], digits.target[test]),
+    )
 
 
 def read_fashion_mini(folder: Path | None, download: bool) -> Arrays:
     """The part of Fashion-MNIST that the package carries."""
+    import numpy as np
+
     with as_file(files("wash_bench") / "data" / "files" / "fashion_mini.npz") as path:
         try:
             with np.load(path) as part:
@@ -56,16 +75,29 @@ def read_fashion_mini(folder: Path | None, download: bool) -> Arrays:
 
 
 def read_fashion_mnist(folder: Path | None, download: bool) -> Arrays:
-    """The whole of Fashion-MNIST, wherever its files lie."""
+    """Fashion-MNIST's four idx files, wherever ``find_fashion`` finds them."""
     found = find_fashion(folder, default_data_dir(), download)
     return Arrays(read_fashion(found, "train"), read_fashion(found, "test"))
 
 
-def _read_cifar(name: str, folder: Path | None, download: bool) -> Arrays:
-    """CIFAR-10 or CIFAR-100 as torchvision reads (and checksums) it."""
+def read_cifar(name: str, folder: Path | None, download: bool) -> Arrays:
+    """CIFAR-10 or CIFAR-100 as torchvision reads (and checksums) it.
+
+    Args:
+        name: of torchvision's class, ``CIFAR10`` or ``CIFAR100``.
+        folder: where the files lie; by default where downloads go.
+        download: whether torchvision may fetch them.
+
+    Raises:
+        WashBenchError: the files are missing or damaged, or the download failed.
+
+    Returns:
+        All images and their labels.
+    """
+    import numpy as np
     from torchvision import datasets
 
-    title, root = name.replace("CIFAR", "CIFAR-"), folder or default_data_dir()
+    root, title = folder or default_data_dir(), name.replace("CIFAR", "CIFAR-")
     parts = []
     for train in (True, False):
         try:
@@ -81,7 +113,3 @@ def _read_cifar(name: str, folder: Path | None, download: bool) -> Arrays:
             ) from error
         parts.append((part.data, np.asarray(part.targets)))
     return Arrays(*parts)
-
-
-read_cifar10 = partial(_read_cifar, "CIFAR10")
-read_cifar100 = partial(_read_cifar, "CIFAR100")

@@ -1,14 +1,24 @@
-"""What data sets there are, and the facts about each that need no loading (imports no torch)."""
+"""What data sets there are: the facts about each, and its reader (imports no torch, no numpy)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
+from wash_bench.data.arrays import (
+    Arrays,
+    read_cifar,
+    read_digits,
+    read_fashion_mini,
+    read_fashion_mnist,
+)
 from wash_bench.data.recipe import CIFAR_GRID, IMAGENET_GRID, Recipe
 from wash_bench.errors import UsageError, nearest
 
 FOLDER_PREFIX = "folder:"
+Reader = Callable[[Path | None, bool], Arrays]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -30,8 +40,8 @@ class DatasetSpec:
         grid: values that heterogeneous recipes are drawn from.
         mean: per channel, of pixels in [0, 1].
         std: per channel, of pixels in [0, 1].
-        reader: ``MODULE:FUNCTION`` that reads it into arrays; empty where images lie in class
-            folders.
+        reader: reads all images, given --data-dir and whether they may be downloaded; None: they
+            lie in class folders and are read as they are used.
     """
 
     name: str
@@ -47,7 +57,14 @@ class DatasetSpec:
     grid: dict[str, tuple[float, ...]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    reader: str = ""
+    reader: Reader | None = None
+
+    def root(self, data_dir: str | None) -> str | None:
+        """The folder with train/ and val/, if the images lie in class folders and it was named."""
+        if self.reader:
+            return None
+        own = self.name.startswith(FOLDER_PREFIX)
+        return self.name.removeprefix(FOLDER_PREFIX) if own else data_dir
 
 
 # Handwritten digits are not mirror-symmetric, so they are shifted only.
@@ -65,7 +82,7 @@ _DIGITS = DatasetSpec(
     grid=CIFAR_GRID,
     mean=(0.3053,),
     std=(0.3759,),
-    reader="wash_bench.data.arrays:read_digits",
+    reader=read_digits,
 )
 
 # Practically every garment already reaches the border pixels of its 28x28 image: a shift by CIFAR's
@@ -84,7 +101,7 @@ _FASHION = DatasetSpec(
     grid=CIFAR_GRID,
     mean=(0.2860,),
     std=(0.3530,),
-    reader="wash_bench.data.arrays:read_fashion_mnist",
+    reader=read_fashion_mnist,
 )
 
 _FASHION_MINI = replace(
@@ -94,7 +111,7 @@ _FASHION_MINI = replace(
     test_images=1000,
     description="class-balanced part of Fashion-MNIST, 28x28 grey; comes with wash-bench",
     source="the first 500 training and 100 test images of each class, in the package",
-    reader="wash_bench.data.arrays:read_fashion_mini",
+    reader=read_fashion_mini,
 )
 
 _CIFAR10 = DatasetSpec(
@@ -112,7 +129,7 @@ _CIFAR10 = DatasetSpec(
     # PAPA, data/cifar10.py: the standard deviations that it normalizes with.
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
-    reader="wash_bench.data.arrays:read_cifar10",
+    reader=partial(read_cifar, "CIFAR10"),
 )
 
 _CIFAR100 = replace(
@@ -123,7 +140,7 @@ _CIFAR100 = replace(
     source="torchvision.datasets.CIFAR100, files in --data-dir or --download",
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
-    reader="wash_bench.data.arrays:read_cifar100",
+    reader=partial(read_cifar, "CIFAR100"),
 )
 
 # Training images get a random resized crop by the loader, hence no padding in the recipe.
@@ -164,12 +181,6 @@ def all_specs() -> tuple[DatasetSpec, ...]:
 
 def spec_of(name: str) -> DatasetSpec:
     """The data set called ``name``, or a folder's for ``folder:PATH``.
-
-    Args:
-        name: as the user gave it.
-
-    Returns:
-        The data set.
 
     Raises:
         UsageError: no data set has this name; the line gives the nearest ones.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from wash_bench.errors import WashBenchError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _STEMS = {
@@ -75,6 +77,8 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         WashBenchError: the file cannot be read, or is not what its header says.
     """
+    import numpy as np
+
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw

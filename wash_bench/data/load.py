@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from pkgutil import resolve_name
 
 import torch
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data.catalog import FOLDER_PREFIX, check_classes, spec_of
+from wash_bench.data.catalog import check_classes, spec_of
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import MemorySource
 from wash_bench.data.scan import scan
@@ -28,46 +27,32 @@ def load_data(
         device: where batches are made.
         download: whether torchvision may fetch what is missing.
 
-    Returns:
-        The data set with its splits.
-
     Raises:
-        UsageError: unknown data set or class, or imagenet without its folder.
+        UsageError: unknown data set or class, or class folders that nobody named.
         WashBenchError: the data are missing or damaged; the line names the fix.
+
+    Returns:
+        The data set's splits, as training and evaluation ask for them.
     """
     spec, chosen = spec_of(config.dataset), config.chosen_classes
-    given = Path(config.data_dir).expanduser() if config.data_dir else None
+    sizes = config.model_dump(include={"val_share", "train_limit", "image_size"})
     if spec.reader:
         check_classes(chosen, spec.classes, spec.name)
-        arrays = resolve_name(spec.reader)(given, download)
+        folder = Path(config.data_dir).expanduser() if config.data_dir else None
+        arrays = spec.reader(folder, download)
         if chosen:
             arrays, spec = arrays_of_classes(arrays, chosen), replace(spec, classes=len(chosen))
-        return MemorySource(
-            spec,
-            arrays,
-            device,
-            val_share=config.val_share,
-            train_limit=config.train_limit,
-            image_size=config.image_size,
-        )
-    if config.dataset.startswith(FOLDER_PREFIX):
-        given = Path(config.dataset.removeprefix(FOLDER_PREFIX)).expanduser()
-    if given is None:
+        return MemorySource(spec, arrays, device, **sizes)
+    root = spec.root(config.data_dir)
+    if not root:
         raise UsageError(f"{spec.name} needs --data-dir, the folder with its train/ and val/")
-    folders = scan(given)
+    folders = scan(Path(root).expanduser())
     if spec.classes and len(folders.classes) != spec.classes:
         raise WashBenchError(
-            f"{given} has {len(folders.classes)} class folders, {spec.name} has {spec.classes}; "
-            f"use --dataset folder:{given} for another set"
+            f"{root} has {len(folders.classes)} class folders, {spec.name} has {spec.classes}; "
+            f"use --dataset folder:{root} for another set"
         )
     check_classes(chosen, len(folders.classes), spec.name)
     if chosen:
         folders = folders_of_classes(folders, chosen)
-    return FolderSource(
-        spec,
-        folders,
-        device,
-        val_share=config.val_share,
-        train_limit=config.train_limit,
-        image_size=config.image_size,
-    )
+    return FolderSource(spec, folders, device, **sizes)

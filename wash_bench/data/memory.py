@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
+from wash_bench.data.arrays import Arrays
 from wash_bench.data.augment import augment, normalize
 from wash_bench.data.catalog import DatasetSpec
 from wash_bench.data.mix import mix
@@ -18,22 +19,6 @@ from wash_bench.data.splits import train_and_validation
 from wash_bench.seeds import torch_stream
 
 _RESIZE_CHUNK = 1000  # images; bounds the float copy that a resize makes
-
-
-class Arrays:
-    """A small data set as read from its files.
-
-    Attributes:
-        images: (n, H, W, C) uint8, training images first.
-        labels: (n,) int64.
-        train: how many of them are training images.
-    """
-
-    def __init__(self, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]) -> None:
-        images = np.concatenate([train[0], test[0]])
-        self.images = images[..., None] if images.ndim == 3 else images
-        self.labels = np.concatenate([train[1], test[1]]).astype(np.int64)
-        self.train = len(train[0])
 
 
 class MemorySource(DataSource):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wash_bench.config import fingerprint
-from wash_bench.data.catalog import FOLDER_PREFIX, spec_of
+from wash_bench.data.catalog import spec_of
 from wash_bench.errors import UsageError
 
 
@@ -13,14 +13,12 @@ def check_place(dataset: str, data_dir: str | None) -> None:
     """Look for train/ and val/ of a data set that lies in class folders.
 
     Raises:
-        UsageError: a folder is not there.
+        UsageError: a folder is not there, or no data set has this name.
     """
-    if dataset.startswith(FOLDER_PREFIX):
-        root = Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser()
-    elif spec_of(dataset).reader or not data_dir:
-        return  # no class folders; or a preset, before anybody says where the data lie
-    else:
-        root = Path(data_dir).expanduser()
+    named = spec_of(dataset).root(data_dir)
+    if not named:
+        return  # the loader tells: a preset may be read before anybody says where the data lie
+    root = Path(named).expanduser()
     if not root.is_dir():
         raise UsageError(f"data set {dataset}: there is no folder {root}")
     for part in ("train", "val"):
@@ -32,9 +30,11 @@ def check_place(dataset: str, data_dir: str | None) -> None:
 
 
 def content_of(root: Path) -> str:
-    """A fingerprint of the images of a folder: the names and sizes of its files."""
-    # The files are not read: a picture that is replaced by another of the same name and size in
-    # bytes goes unnoticed.
+    """A fingerprint of the images of a folder: the names and sizes of its files.
+
+    The files are not read: a picture that is replaced by another of the same name and size in
+    bytes goes unnoticed.
+    """
     files = (path for part in ("train", "val") for path in (root / part).rglob("*"))
     listed = sorted(
         (path.relative_to(root).as_posix(), path.stat().st_size) for path in files if path.is_file()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from wash_bench.data.memory import Arrays
+    from wash_bench.data.arrays import Arrays
     from wash_bench.data.scan import Folders
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wash_bench.core.broadcast_tree import copies
 from wash_bench.core.exchange import BookedExchange
 from wash_bench.core.ledger import (
     Content,
@@ -23,7 +24,6 @@ from wash_bench.core.ledger import (
     charge_mean,
 )
 from wash_bench.distributed.spread import Spread
-from wash_bench.distributed.tree import copies
 
 # Shapes. N: members of the population, M: members of this rank, D: coordinates, K: chosen ones.
 

@@ -3,13 +3,7 @@
 A message of m bytes takes m / beta seconds beside its latency, beta being the bandwidth of a
 member's link, which sends and receives at the same time (full duplex), and a collective is a
 chain of messages (Thakur et al. 2005, "Optimization of collective communication operations in
-MPICH"). Rounds and chains are those of gloo as measured (benchmarks/results/network_time.md):
-
-- Before a message moves, its receiver says that it is ready: two latencies a message that nobody
-  could announce before, one where the receiver has waited since the start.
-- mean: a ring all-reduce, 2 (N-1) rounds of m / N bytes. gather: a ring, N - 1 rounds of m bytes.
-- permute: an all-to-all whose messages are all under way at once. fetch: one message.
-- broadcast: a binomial tree whose senders share their link among all their copies.
+MPICH"). The chains are those of gloo as measured (``core.ledger.latencies``).
 
 It is a lower bound. gloo's all-to-all of large messages mostly moves the two directions between
 two ranks one after the other, which takes up to twice as long. Where the link sets the pace, means
@@ -27,8 +21,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from wash_bench.core.ledger import Ledger, Tally
-from wash_bench.distributed.tree import depth, serial_copies
+from wash_bench.core.ledger import Ledger, latencies, longest_chain_bytes
 from wash_bench.errors import UsageError
 
 # Ethernet, IP and TCP headers with timestamps: 66 bytes around at most 1,448 of payload, and 24
@@ -73,26 +66,6 @@ class Prediction:
     def seconds(self) -> float:
         """Both together."""
         return self.latency_seconds + self.transfer_seconds
-
-
-def latencies(kind: str, n: int) -> int:
-    """One-way latencies that follow one another in a collective of ``n`` members."""
-    if n == 1:
-        return 0
-    return {
-        "mean": 4 * (n - 1),
-        "permute": 2,
-        "gather": 2 * (n - 1),
-        "broadcast": 1 + depth(n),
-        "fetch": 2,
-    }[kind]
-
-
-def longest_chain_bytes(kind: str, tally: Tally, n: int) -> float:
-    """Payload bytes that one link carries after another, over all events of a tally."""
-    if kind == "broadcast":
-        return tally.wire_bytes / max(1, n - 1) * serial_copies(n)
-    return tally.wire_bytes / n
 
 
 def predict(

@@ -17,7 +17,7 @@ import numpy as np
 from wash_bench.config import EvaluationConfig
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.metrics import accuracy, nll
+from wash_bench.evaluate.scores import accuracy, nll
 
 AVERAGE = "average"
 

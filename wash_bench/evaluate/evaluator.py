@@ -14,7 +14,7 @@ from wash_bench.core.precision import autocast
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import DataSource
 from wash_bench.evaluate.batchnorm import batchnorms, reestimate_
-from wash_bench.evaluate.metrics import log_probabilities
+from wash_bench.evaluate.scores import log_probabilities
 
 # Batches of a part of the images, as a barrier asks for them at each of its points, are made once
 # if they are not larger.
@@ -40,7 +40,7 @@ class Evaluator:
     seed: int
     recipes: Sequence[Recipe]
     batch_size: int = 256  # of re-estimation: the larger, the better each batch's statistics
-    _kept: dict[tuple, tuple[ModelState, Tensor]] = field(default_factory=dict)
+    _kept: dict[tuple[object, ...], tuple[ModelState, Tensor]] = field(default_factory=dict)
     _labels: dict[tuple, Tensor] = field(default_factory=dict)
     _batches: dict[tuple, list] = field(default_factory=dict)
 
@@ -70,10 +70,24 @@ class Evaluator:
 
     def log_probs(self, state: ModelState, split: str) -> Tensor:
         """As ``compute`` on a whole split, kept: a state object must not change afterwards."""
-        key = (id(state), split)
+        return self._keep(state, (split,), lambda: self.compute(state, split))
+
+    def reestimated_log_probs(self, state: ModelState, split: str, images: int) -> Tensor:
+        """As ``log_probs``, of the state that ``reestimated`` makes of this one."""
+        if not self.has_batchnorm:
+            return self.log_probs(state, split)
+        return self._keep(
+            state, (split, images), lambda: self.compute(self.reestimated(state, images), split)
+        )
+
+    def _keep(
+        self, state: ModelState, key: tuple[object, ...], make: Callable[[], Tensor]
+    ) -> Tensor:
+        """What ``make`` gives, made once for a state object and a key."""
+        key = (id(state), *key)
         if key not in self._kept:
             # The state is kept too, so that its id is not given to another one.
-            self._kept[key] = (state, self.compute(state, split))
+            self._kept[key] = (state, make())
         return self._kept[key][1]
 
     def labels(self, split: str, limit: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Everything that is reported of one trained population, under the names of ``summary.csv``."""
+"""Everything that is reported of one trained population, under the names of ``metrics.py``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.metrics import (
+from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.scores import (
     accuracy,
-    all_metrics,
+    all_scores,
     disagreement,
     mean_of_logits,
     mean_of_probabilities,
 )
-from wash_bench.evaluate.population_judge import PopulationJudge
 
 
 def measure_population(
@@ -30,21 +30,40 @@ def measure_population(
     config: EvaluationConfig,
     pulse: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], list[Point]]:
-    """The columns of the papers for one population, on the whole test set, and its barriers.
+    """Measure one population on the whole test set, and its barriers.
 
     Members, ensemble, average and greedy soup each with the statistics they have (averaged for
     a merged network) and, as ``..._bn_...``, re-estimated on one and the same augmented stream.
+
+    Args:
+        evaluator: runs states of the population.
+        judge: makes the usual merges.
+        config: images of re-estimation, bins of the ECE, the barriers' settings.
+        pulse: told (states measured, states in all) of the barriers.
+
+    Returns:
+        The columns of ``metrics.py`` that all cells of the training share, and the points.
     """
     summary: dict[str, Any] = {}
     members, average, greedy = judge.members, judge.average(), judge.greedy()
-    plain = [evaluator.log_probs(member, "test") for member in members]
     labels = evaluator.labels("test")
 
     def put(name: str, log_probs: Tensor) -> None:
-        for metric, value in all_metrics(log_probs, labels, config.ece_bins).items():
-            summary[f"{name}_{metric}"] = value
+        """The scores of a model; ``metrics.py`` has all names that this makes."""
+        for score, value in all_scores(log_probs, labels, config.ece_bins).items():
+            summary[f"{name}_{score}"] = value
 
-    _put_members(summary, "member", plain, labels, config.ece_bins)
+    def put_members(name: str, log_probs: Sequence[Tensor]) -> None:
+        each = [all_scores(member, labels, config.ece_bins) for member in log_probs]
+        for score in each[0]:
+            values = [scores[score] for scores in each]
+            summary[f"{name}_{score}_mean"] = sum(values) / len(values)
+            if score == "acc":
+                summary[f"{name}_acc_min"] = min(values)
+                summary[f"{name}_acc_max"] = max(values)
+
+    plain = [evaluator.log_probs(member, "test") for member in members]
+    put_members("member", plain)
     put("ensemble", mean_of_probabilities(plain))
     put("ensemble_logit", mean_of_logits(plain))
     put("average", evaluator.log_probs(average.states[0], "test"))
@@ -58,12 +77,10 @@ def measure_population(
     summary["average_val_acc"] = judge.validation_accuracy(average.states[0])
 
     def again(state: ModelState) -> Tensor:
-        if not evaluator.has_batchnorm:  # re-estimation is the identity then
-            return evaluator.log_probs(state, "test")
-        return evaluator.compute(evaluator.reestimated(state, config.bn_images), "test")
+        return evaluator.reestimated_log_probs(state, "test", config.bn_images)
 
     fresh = [again(member) for member in members]
-    _put_members(summary, "member_bn", fresh, labels, config.ece_bins)
+    put_members("member_bn", fresh)
     put("ensemble_bn", mean_of_probabilities(fresh))
     put("average_bn", again(average.states[0]))
     put("greedy_bn", again(greedy.states[0]))
@@ -79,43 +96,39 @@ def measure_population(
 def measure_method(
     evaluator: Evaluator, judge: PopulationJudge, method: Method, config: EvaluationConfig
 ) -> dict[str, Any]:
-    """What the method itself delivers, on the whole test set.
+    """Measure what the method itself delivers, on the whole test set.
 
-    ``method_predictor`` names its main model, ``method_networks`` how many networks that is,
-    ``method_acc`` its accuracy, ``method_bn_acc`` that of a single network with BatchNorm
-    statistics re-estimated, ``method_val_acc`` its validation accuracy, ``merge_seconds`` the
-    time to make all its models; ``predictor_NAME_acc`` is the accuracy of every one of them.
+    Args:
+        evaluator: runs states of the population.
+        judge: makes the usual merges; the method asks it for them.
+        method: whose models they are; its first is its main one.
+        config: images of re-estimation, bins of the ECE.
+
+    Returns:
+        ``method_predictor`` names its main model, ``method_networks`` how many networks that is,
+        ``method_acc`` its accuracy, ``method_bn_acc`` that of a single network with BatchNorm
+        statistics re-estimated, ``method_val_acc`` its validation accuracy, ``merge_seconds`` the
+        time to make all its models; ``predictor_NAME_acc`` is the accuracy of every one of them.
     """
     began = time.monotonic()
     predictors = method.predictors(evaluator.population, judge)
     result: dict[str, Any] = {"merge_seconds": time.monotonic() - began}
     labels = evaluator.labels("test")
     for position, (name, predictor) in enumerate(predictors.items()):
-        metrics = all_metrics(_predict(evaluator, predictor), labels, config.ece_bins)
+        scores = all_scores(_predict(evaluator, predictor), labels, config.ece_bins)
         if position == 0:
             result["method_predictor"] = name
             result["method_networks"] = len(predictor.states)
-            result |= {f"method_{metric}": value for metric, value in metrics.items()}
+            result |= {f"method_{score}": value for score, value in scores.items()}
             if len(predictor.states) == 1:
-                result["method_val_acc"] = judge.validation_accuracy(predictor.states[0])
-                fresh = evaluator.reestimated(predictor.states[0], config.bn_images)
-                result["method_bn_acc"] = accuracy(evaluator.compute(fresh, "test"), labels)
-        result[f"predictor_{name}_acc"] = metrics["acc"]
+                (state,) = predictor.states
+                result["method_val_acc"] = judge.validation_accuracy(state)
+                fresh = evaluator.reestimated_log_probs(state, "test", config.bn_images)
+                result["method_bn_acc"] = accuracy(fresh, labels)
+        result[f"predictor_{name}_acc"] = scores["acc"]
     return result
 
 
 def _predict(evaluator: Evaluator, predictor: Predictor) -> Tensor:
     parts = [evaluator.log_probs(state, "test") for state in predictor.states]
     return parts[0] if len(parts) == 1 else mean_of_probabilities(parts)
-
-
-def _put_members(
-    summary: dict[str, Any], name: str, log_probs: Sequence[Tensor], labels: Tensor, bins: int
-) -> None:
-    each = [all_metrics(member, labels, bins) for member in log_probs]
-    for metric in each[0]:
-        values = [metrics[metric] for metrics in each]
-        summary[f"{name}_{metric}_mean"] = sum(values) / len(values)
-        if metric == "acc":
-            summary[f"{name}_acc_min"] = min(values)
-            summary[f"{name}_acc_max"] = max(values)

@@ -12,7 +12,7 @@ from wash_bench.core.judge import Predictor
 from wash_bench.core.population import ModelState, bind
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.greedy import greedy_choice
-from wash_bench.evaluate.metrics import accuracy, nll
+from wash_bench.evaluate.scores import accuracy, nll
 
 
 class PopulationJudge:

@@ -9,7 +9,7 @@ import torch
 
 from wash_bench.errors import UsageError
 from wash_bench.models.names import check_architecture, unknown_tag
-from wash_bench.models.stems import Stem, create_cifar, resolve_stem
+from wash_bench.models.stems import STEMS, resolve_stem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ def build_model(
     classes: int,
     channels: int,
     size: int,
-    stem: Stem = "auto",
+    stem: str = "auto",
     model_args: Mapping[str, Any] | None = None,
     seed_value: int,
 ) -> nn.Module:
@@ -65,12 +65,12 @@ def build_model(
     for argument in model_args:
         if argument in _RESERVED:
             raise UsageError(f"--model-arg {argument} cannot be set: {_RESERVED[argument]}")
-    cifar = resolve_stem(stem, name, size) == "cifar"
+    create = STEMS.get(resolve_stem(stem, name, size))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_value)
         try:
-            if cifar:
-                model = create_cifar(name, classes, channels, model_args)
+            if create:
+                model = create(name, classes, channels, model_args)
             else:
                 model = _create(name, classes, channels, size, model_args)
         except UsageError:

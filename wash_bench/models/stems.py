@@ -10,21 +10,21 @@ without zeros in the last BatchNorm of a block.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
-Stem = Literal["auto", "keep", "cifar"]
 SMALL_IMAGE = 64  # pixels; up to this side, 'auto' takes the small-image form
 
 _PLAIN_RESNET = re.compile(r"resnet\d+$")
 _VGG = re.compile(r"vgg\d+(_bn)?$")
 
 
-def resolve_stem(stem: Stem, name: str, size: int) -> Literal["keep", "cifar"]:
+def resolve_stem(stem: str, name: str, size: int) -> str:
     """What ``auto`` means for an architecture and an image side in pixels.
 
     ``auto`` takes the small-image form of the plain ResNets (resnet18, resnet50, ...) and the
@@ -75,6 +75,10 @@ def create_cifar(name: str, classes: int, channels: int, model_args: dict[str, A
         _open_resnet(model, channels)
     reset_to_defaults(model)
     return model
+
+
+STEMS: dict[str, Callable[[str, int, int, dict[str, Any]], nn.Module]] = {"cifar": create_cifar}
+"""Who builds a stem, by its name; ``keep`` is timm's own business."""
 
 
 def _no_such_form(name: str) -> UsageError:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from wash_bench.paper.table import PaperTable
+    from wash_bench.paper.finished import PaperTable
 
 REFERENCE = "naive-ensemble"
 Seeds = Mapping[int, float]
@@ -89,15 +89,11 @@ def _curve(
         [at * aside for at in lengths],
         [values[at].mean for at in lengths],
         yerr=[values[at].half_width or 0.0 for at in lengths],
-        color=look.colour,
-        marker=look.marker,
-        markerfacecolor=look.fill,
-        markersize=3.5,
         linestyle=look.line,
         linewidth=1.2,
-        elinewidth=0.8,
-        capsize=1.5,
         label=label,
+        **look.points,
+        **style.BARS,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import Named
+from wash_bench.paper.finished import Entry, PaperTable
 from wash_bench.paper.published import Published, find
-from wash_bench.paper.table import Entry, PaperTable
 from wash_bench.record.store import Store
 from wash_bench.report.stats import estimate
 from wash_bench.runner.experiment import tasks_of
@@ -81,7 +81,7 @@ def _entries(
             ours = estimate(by_seed.values())
             theirs = _published(named, line, metric, published)
             difference = None
-            if theirs and theirs.value is not None and ours.n and scale == "paper":
+            if theirs and ours.n and scale == "paper":
                 difference = ours.mean - theirs.value
             known = {seed: v for seed, v in by_seed.items() if v is not None and not math.isnan(v)}
             entries[place, metric] = Entry(ours, known, theirs, difference)
@@ -106,7 +106,6 @@ def _also(named: Named, published: Sequence[Published]) -> list[Published]:
         for line in published
         if line.paper in named.table.papers
         and line.table == named.name
-        and line.value is not None
         and (line.N is None or not line.augment)
     ]
 

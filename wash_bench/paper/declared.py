@@ -1,4 +1,4 @@
-"""Tables as data: the TOML files of ``wash_bench/tables``, read and checked.
+"""Tables as data: the TOML files of ``wash_bench/paper/tables``, read and checked.
 
 A table has a title, the papers whose numbers stand beside ours, the metrics that are its columns,
 its rows, and for each scale the preset to start from with the settings laid over it, the numbers
@@ -16,23 +16,14 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wash_bench.errors import UsageError, nearest
+from wash_bench.metrics import SUMMARY
 
-FOLDER = Path(__file__).resolve().parent.parent / "tables"
+FOLDER = Path(__file__).resolve().parent / "tables"
 Scale = Literal["paper", "small"]
 SCALES: tuple[str, ...] = get_args(Scale)
 Augment = Literal["homogeneous", "heterogeneous"]
-METRICS = {
-    "member_acc_mean": "members",
-    "ensemble_acc": "ensemble",
-    "average_acc": "averaged",
-    "average_bn_acc": "averaged, BN re-est.",
-    "greedy_acc": "greedy soup",
-    "barrier_loss_max": "loss barrier, max",
-    "consensus_relative": "distance to consensus, relative",
-    "sent_values_per_step": "values sent a step",
-    "sent_vs_papa": "sent vs PAPA",
-}
-"""The metrics that a table can have as columns, and their headings."""
+METRICS = (*(metric.key for metric in SUMMARY if metric.unit != "text"), "sent_vs_papa")
+"""What a table can have as columns."""
 
 
 class _Strict(BaseModel):

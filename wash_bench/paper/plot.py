@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.ablation_plot import QUANTITIES
 from wash_bench.report.stats import Estimate
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from wash_bench.paper.table import PaperTable
+    from wash_bench.paper.finished import PaperTable
 
-SHOWN = QUANTITIES | {"greedy_acc": ("greedy soup", "#CC79A7", "P", "-", "#CC79A7")}
-"""Metrics by column: name, colour, marker, line, face."""
+SHOWN = QUANTITIES | {"greedy_acc": style.Look("#CC79A7", "P", "-", "#CC79A7")}
+"""How metrics are drawn."""
 GUTTER = 0.13
 """Room for one value below the axis, as a share of the axis."""
 SPAN = 12.0
@@ -84,7 +85,7 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
     for row, values in below.items():
         for order, (metric, value) in enumerate(values):
             axes.text(edge + (order + 0.1) * room, row, f"◂ {value.mean:.0f}", fontsize=6.5,
-                      color=SHOWN[metric][1], va="center")  # fmt: skip
+                      color=SHOWN[metric].colour, va="center")  # fmt: skip
     if below:
         axes.axvline(low, color="#999999", linewidth=0.6, linestyle=(0, (1, 2)))
     ticks = MaxNLocator(nbins=5 if most < 2 else 4).tick_values(low, high)
@@ -97,34 +98,22 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
 
 
 def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) -> None:
-    _, colour, marker, _, face = SHOWN[metric]
     half = value.half_width or 0.0
     axes.errorbar(
         value.mean,
         height,
         xerr=[[min(half, value.mean - low)], [half]],  # not into the space for values below
-        color=colour,
-        marker=marker,
-        markersize=3.5,
-        markerfacecolor=face,
         linestyle="none",
-        elinewidth=0.8,
-        capsize=1.5,
+        **SHOWN[metric].points,
+        **style.BARS,
     )
 
 
 def _legend(figure: Figure, table: PaperTable, shown: list[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=3.5,
-               markerfacecolor=face, label=label)
-        for label, colour, marker, _, face in map(SHOWN.get, shown)
-    ]  # fmt: skip
     bars = style.bars(len({record["seed"] for record in table.records}))
     narrow = figure.get_figwidth() < style.WIDTH
     figure.legend(
-        handles=handles,
+        handles=[SHOWN[metric].sample(METRICS[metric].drawn, line=False) for metric in shown],
         loc="outside lower center",
         ncols=2 if narrow else 4,
         title=bars + ("\n" if narrow else "; ") + "◂ a value below the axis",

@@ -1,9 +1,9 @@
 """The published numbers: ``published.csv`` of the package, and what a user adds to it.
 
 A line is one number: paper, table, dataset, model, N, augment, method, metric, value, std, source,
-evidence. Lines without a value are cells whose source could not be had: they are shown as "not
-available", and a file of the user's with the same columns fills them. Accuracies are in per cent.
-A value needs a source, in the package and from the user alike.
+evidence. Which cells a table has is declared in its TOML file; those without a line here are shown
+as "not available", and a file of the user's with the same columns fills them. Accuracies are in
+per cent. A value needs a source, in the package and from the user alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wash_bench.errors import UsageError
 
-FILE = Path(__file__).resolve().parent.parent / "published.csv"
+FILE = Path(__file__).resolve().parent / "published.csv"
 COLUMNS = ("paper", "table", "dataset", "model", "N", "augment", "method", "metric", "value", "std",
            "source", "evidence")  # fmt: skip
 KEY = ("paper", "table", "dataset", "model", "N", "augment", "method", "metric")
@@ -24,7 +24,7 @@ KEY = ("paper", "table", "dataset", "model", "N", "augment", "method", "metric")
 
 @dataclass(frozen=True)
 class Published:
-    """One line; ``value`` and ``std`` are None where they are not available."""
+    """One line; ``N`` and ``std`` are None where the source does not tell them."""
 
     paper: str
     table: str
@@ -34,7 +34,7 @@ class Published:
     augment: str
     method: str
     metric: str
-    value: float | None
+    value: float
     std: float | None
     source: str
     evidence: str
@@ -47,8 +47,6 @@ class Published:
     @property
     def text(self) -> str:
         """The value as it was printed in the source's decimals, with its deviation."""
-        if self.value is None:
-            return "not available"
         return f"{self.value:g}" + (f" ± {self.std:g}" if self.std is not None else "")
 
 
@@ -56,15 +54,16 @@ def read_published(own: Path | None = None) -> list[Published]:
     """The package's lines; those of the user's file replace, or join, them.
 
     Args:
-        own: a CSV with the same columns; ``std`` and ``evidence`` may be missing.
+        own: a CSV with the same columns; ``std`` and ``evidence`` may be missing. A file that
+            cannot be read, lacks a column, or has a value that is no number or without a source is
+            a UsageError that names the line.
 
-    Raises:
-        UsageError: the file cannot be read, lacks a column, or has a line that is no number or
-            no source for it; the line is named.
+    Returns:
+        The lines that have a value.
     """
     lines = {line.key: line for line in _read(FILE)}
     if own is not None:
-        lines |= {line.key: line for line in _read(own) if line.value is not None}
+        lines |= {line.key: line for line in _read(own)}
     return list(lines.values())
 
 
@@ -72,11 +71,11 @@ def find(
     lines: Iterable[Published], paper: str, table: str, n: int, augment: str, method: str,
     metric: str,
 ) -> Published | None:  # fmt: skip
-    """The published number of one cell of a table; None where there is none with a value."""
+    """The published number of one cell of a table; None where it is not available."""
     wanted = (paper.lower(), table, n, augment, method, metric)
     for line in lines:
         own = (line.paper.lower(), line.table, line.N, line.augment, line.method, line.metric)
-        if own == wanted and line.value is not None:
+        if own == wanted:
             return line
     return None
 
@@ -91,7 +90,9 @@ def _read(path: Path) -> list[Published]:
                     f"{path} lacks the column{'s' if len(missing) > 1 else ''}"
                     f" {', '.join(sorted(missing))}; it needs {','.join(COLUMNS)}"
                 )
-            return [_line(path, reader.line_num, row) for row in reader]
+            return [
+                _line(path, reader.line_num, row) for row in reader if (row["value"] or "").strip()
+            ]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -101,17 +102,14 @@ def _read(path: Path) -> list[Published]:
 def _line(path: Path, number: int, row: dict[str, str | None]) -> Published:
     text = {name: (row.get(name) or "").strip() for name in COLUMNS}
     try:
-        numbers = {
-            "N": int(text["N"]) if text["N"] else None,
-            "value": float(text["value"]) if text["value"] else None,
-            "std": float(text["std"]) if text["std"] else None,
-        }
-        if not all(math.isfinite(value) for value in numbers.values() if value is not None):
+        n = int(text.pop("N") or 0) or None
+        value, std = float(text.pop("value")), float(text.pop("std") or "nan")
+        if not math.isfinite(value) or math.isinf(std):
             raise ValueError
     except ValueError:
         raise UsageError(
             f"{path}, line {number}: N, value and std must be numbers or empty"
         ) from None
-    if numbers["value"] is not None and not text["source"]:
+    if not text["source"]:
         raise UsageError(f"{path}, line {number}: a value needs its source")
-    return Published(**(text | numbers))  # type: ignore[arg-type]
+    return Published(N=n, value=value, std=None if math.isnan(std) else std, **text)

@@ -47,12 +47,13 @@ class OptionDescription:
 
 @dataclass(frozen=True)
 class MethodDescription:
-    """A method in words; ``target`` says where its class is."""
+    """A method in words; ``target`` says where its class is, ``kind`` is one of ``KINDS``."""
 
     name: str
     rule: str
     paper: str
     sends: str
+    kind: str
     target: str
     options: tuple[OptionDescription, ...]
 
@@ -166,7 +167,7 @@ def _shown(value: object) -> str:
 def describe_class(name: str, target: str, cls: type[Method]) -> MethodDescription:
     """A method's class in words."""
     options = tuple(_describe(key, field) for key, field in cls.Options.model_fields.items())
-    return MethodDescription(name, cls.rule, cls.paper, cls.sends, target, options)
+    return MethodDescription(name, cls.rule, cls.paper, cls.sends, cls.kind, target, options)
 
 
 def _describe(name: str, field: FieldInfo) -> OptionDescription:

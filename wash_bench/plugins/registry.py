@@ -8,17 +8,16 @@ Nothing of a method is imported until :meth:`MethodEntry.load`.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wash_bench.errors import UsageError, WashBenchError, nearest
+from wash_bench.errors import UsageError, nearest
+from wash_bench.plugins.entry import MethodEntry
 from wash_bench.plugins.importing import (
     import_failure,
     import_file,
-    import_module,
     method_class,
     read_source,
     source_hash,
@@ -26,7 +25,6 @@ from wash_bench.plugins.importing import (
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.options import (
     MethodDescription,
-    OptionDescription,
     describe_class,
     make,
     parse_set,
@@ -34,12 +32,11 @@ from wash_bench.plugins.options import (
 )
 
 if TYPE_CHECKING:
-    from wash_bench.core.method import Method
+    from wash_bench.core.method import Method, MethodKind
 
 __all__ = [
     "MethodDescription",
     "MethodEntry",
-    "OptionDescription",
     "describe",
     "find_method",
     "load_method_file",
@@ -52,83 +49,10 @@ __all__ = [
 GROUP = "wash_bench.methods"
 
 
-@dataclass(frozen=True)
-class MethodEntry:
-    """A method that has a name but is not imported yet; it can be pickled to other processes.
-
-    Attributes:
-        name: the name on the command line, wrappers included (``wash+ema``).
-        target: ``package.module:Class``, or ``/path/to/file.py:Class``.
-        source_hash: first eight hex digits of the SHA-256 of the file that defines it, for
-            methods that are not ours; None for ours, which the version of wash-bench identifies.
-        wrappers: what goes around it, from the inside to the outside.
-    """
-
-    name: str
-    target: str
-    source_hash: str | None = None
-    wrappers: tuple[MethodEntry, ...] = ()
-
-    @property
-    def base(self) -> str:
-        """The method's own name, without what goes around it."""
-        return parts(self.name)[0]
-
-    @property
-    def identity(self) -> str | None:
-        """The source hashes of the method and of all that goes around it; None if all are ours."""
-        return _joined((self, *self.wrappers))
-
-    @property
-    def training_identity(self) -> str | None:
-        """The same without what only merges a trained population."""
-        return _joined(entry for entry in (self, *self.wrappers) if not _only_merges(entry.load()))
-
-    def load(self) -> type[Method]:
-        """Import the class. Repeated calls in one process give the same class.
-
-        Raises:
-            UsageError: it cannot be imported or is no complete Method.
-            WashBenchError: the file is not the one that the entry was made from.
-        """
-        place, _, name = self.target.rpartition(":")
-        if place.endswith(".py"):
-            path = Path(place)
-            source = read_source(path)
-            if self.source_hash is not None and source_hash(source) != self.source_hash:
-                raise WashBenchError(
-                    f"method file {place} has changed since the run began; start the run again"
-                )
-            module = import_file(path, source)
-        else:
-            module = import_module(place, self.name)
-        cls = method_class(module, name, place)
-        if cls.name != self.base:
-            raise UsageError(
-                f"method {self.base!r}: {self.target} calls itself {cls.name!r}; "
-                "its entry point must have the same name"
-            )
-        return cls
-
-
-def _joined(entries: Iterable[MethodEntry]) -> str | None:
-    hashes = [entry.source_hash for entry in entries]
-    return "+".join(known or "-" for known in hashes) if any(hashes) else None
-
-
-def _only_merges(cls: type[Method]) -> bool:
-    from wash_bench.core.method import TRAINING_HOOKS
-    from wash_bench.core.wrapper import MergeRule
-
-    if not issubclass(cls, MergeRule):
-        return False
-    below = cls.__mro__[: cls.__mro__.index(MergeRule)]
-    return not any(TRAINING_HOOKS & vars(ancestor).keys() for ancestor in below)
-
-
-def method_names() -> list[str]:
-    """The names of all installed methods, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+def method_names(kind: MethodKind | None = None) -> list[str]:
+    """The names of all installed methods, or of those of one kind, sorted."""
+    names = sorted({point.name for point in entry_points(group=GROUP)})
+    return [name for name in names if find_method(name).kind == kind] if kind else names
 
 
 def find_method(name: str) -> MethodEntry:
@@ -249,7 +173,7 @@ def describe(entry: MethodEntry) -> MethodDescription:
     options = [*described.options]
     for wrapper in entry.wrappers:
         options += describe_class(wrapper.name, wrapper.target, wrapper.load()).options
-    return replace(described, rule=method.rule, options=tuple(options))
+    return replace(described, rule=method.rule, kind=entry.kind, options=tuple(options))
 
 
 def _is_ours(point: EntryPoint) -> bool:

@@ -2,8 +2,7 @@
 
 A *training* is a population trained under one rule at one seed. A *cell* is a method at a seed;
 cells whose methods have the same training rule read the same training. Each identity is the
-canonical JSON of all settings that matter to it, hashed. Where the data lies and how often
-checkpoints are taken does not matter to it.
+canonical JSON of all settings that matter to it, hashed; each setting's field says whether it does.
 """
 
 from __future__ import annotations
@@ -16,10 +15,6 @@ from typing import Any
 from wash_bench.config import CHECKPOINT_PREFIX, SCHEMA_VERSION, RunConfig, fingerprint
 from wash_bench.core.method import TRAINING_HOOKS, Method
 from wash_bench.data.catalog import FOLDER_PREFIX
-
-_NOT_IDENTITY = {"data_dir"}
-# Settings that came later: left out where they say nothing, so that older identities stand.
-_LATER = {"classes": "all", "linear_probe": 0, "vary": {}}
 
 
 @dataclass(frozen=True)
@@ -55,18 +50,20 @@ def cell_of(
         content: fingerprint of an image folder's files, None for other data sets.
         start: digest of the checkpoint that members start from, None if there is none.
         training_source: ``source_hash`` without the files that only merge.
+
+    Returns:
+        The cell, with the identities of its training, evaluation and experiment.
     """
-    shared = config.training.model_dump(mode="json", exclude=_NOT_IDENTITY)
-    shared = {key: value for key, value in shared.items() if value != _LATER.get(key, ...)}
+    shared = config.training.identity() | config.identity()
     if start:  # wherever the file lies
         shared["init"] = CHECKPOINT_PREFIX + start
-    shared |= {"device": device_type, "schema": SCHEMA_VERSION, "eval_every": config.eval_every}
+    shared |= {"device": device_type, "schema": SCHEMA_VERSION}
     name = shared["dataset"]
     if name.startswith(FOLDER_PREFIX):  # one folder has many spellings, from here or elsewhere
         path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().resolve()
         shared["dataset"], name = f"{FOLDER_PREFIX}{path}", f"{FOLDER_PREFIX}{path.name}"
         shared["content"] = content
-    evaluation = config.evaluation.model_dump(mode="json")
+    evaluation = config.evaluation.identity()
     rule = _training_rule(method) | {"source": training_source}
     training = shared | {"seed": seed, "training_rule": rule}
     options = method.settings()
@@ -90,6 +87,9 @@ def _training_rule(method: Method) -> dict[str, Any]:
 
     A class that inherits ``training_key`` but changes how members train (a NaiveEnsemble with an
     ``after_step`` of its own) must not read the training of its ancestor or of a sibling.
+
+    Returns:
+        The key, as JSON data.
     """
     rule = method.training_key()
     for cls in type(method).__mro__:
@@ -102,8 +102,12 @@ def _training_rule(method: Method) -> dict[str, Any]:
 
 
 def cell_config(config: RunConfig, cell: Cell, options: dict[str, Any]) -> dict[str, Any]:
-    """The resolved configuration of one cell, as its record holds it."""
-    data = config.model_dump(mode="json")
+    """The resolved configuration of one cell, as its record holds it.
+
+    Returns:
+        All settings, of the evaluation those of its identity: a reader finds its files by them.
+    """
+    data = config.model_dump(mode="json") | {"evaluation": config.evaluation.identity()}
     coupling = {name: own for name, own in data["coupling"].items() if name == cell.method}
     own = {"methods": [cell.method], "seeds": [cell.seed], "set": {cell.method: options}}
     return data | own | {"coupling": coupling}

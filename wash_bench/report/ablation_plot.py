@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
 from wash_bench.report.stats import estimate
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
-QUANTITIES = {  # column of the summary: name, colour, marker, line, face
-    "average_acc": ("averaged", "#0072B2", "o", "-", "#0072B2"),
-    "average_bn_acc": ("averaged, BN re-estimated", "#56B4E9", "o", (0, (3, 1.5)), "white"),
-    "member_acc_mean": ("members' mean", "#E69F00", "s", (0, (1, 1.2)), "#E69F00"),
-    "ensemble_acc": ("ensemble", "#333333", "D", (0, (4, 1.2, 1, 1.2)), "white"),
+QUANTITIES = {  # by metric
+    "average_acc": style.Look("#0072B2", "o", "-", "#0072B2"),
+    "average_bn_acc": style.Look("#56B4E9", "o", (0, (3, 1.5)), "white"),
+    "member_acc_mean": style.Look("#E69F00", "s", (0, (1, 1.2)), "#E69F00"),
+    "ensemble_acc": style.Look("#333333", "D", (0, (4, 1.2, 1, 1.2)), "white"),
 }
 
 
@@ -165,7 +166,7 @@ def _panel(axes: Axes, sweep: Sweep) -> None:
     shown = [name for name in QUANTITIES if sweep.rows[name].notna().any()]
     drawn: list[Any] = []
     for order, name in enumerate(shown):
-        _, colour, marker, line, face = QUANTITIES[name]
+        look = QUANTITIES[name]
         each = [estimate(sweep.rows.loc[sweep.rows["at"] == i, name]) for i in range(len(places))]
         drawn += each
         aside = (order - (len(shown) - 1) / 2) * 0.012 * span  # or the bars hide each other
@@ -173,14 +174,10 @@ def _panel(axes: Axes, sweep: Sweep) -> None:
             [place + aside for place in places],
             [value.mean for value in each],
             yerr=[value.half_width or 0.0 for value in each],
-            color=colour,
-            marker=marker,
-            markersize=3.5,
-            markerfacecolor=face,
-            linestyle=line if sweep.numeric else "none",
+            linestyle=look.line if sweep.numeric else "none",
             linewidth=1.2,
-            elinewidth=0.8,
-            capsize=1.5,
+            **look.points,
+            **style.BARS,
         )
     if drawn := [(v.mean, v.half_width or 0.0) for v in drawn if math.isfinite(v.mean)]:
         axes.set_ylim(*style.accuracy_limits(*zip(*drawn, strict=True)))
@@ -227,17 +224,10 @@ def _text(value: Any) -> str:
 
 
 def _legend(figure: Figure, sweeps: list[Sweep]) -> None:
-    from matplotlib.lines import Line2D
-
     names = [n for n in QUANTITIES if any(s.rows[n].notna().any() for s in sweeps)]
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle=line, markersize=3.5,
-               markerfacecolor=face, label=label)
-        for label, colour, marker, line, face in map(QUANTITIES.get, names)
-    ]  # fmt: skip
     seeds = sorted({int(s.rows.groupby("at")["seed"].nunique().max()) for s in sweeps})
     figure.legend(
-        handles=handles,
+        handles=[QUANTITIES[name].sample(METRICS[name].drawn) for name in names],
         loc="outside lower center",
         ncols=2 if figure.get_figwidth() < style.WIDTH else 4,
         handlelength=3,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
 
@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import LineStyleType
 
 MOST_COLUMNS = 5
-SOLID, DASHED = "-", (0, (3, 1.5))
+SOLID: LineStyleType = "-"
+DASHED: LineStyleType = (0, (3, 1.5))
 
 
 def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
@@ -39,9 +41,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     blocks = math.ceil(len(methods) / MOST_COLUMNS)
     columns = math.ceil(len(methods) / blocks)
     with style.styled():
-        figure, axes = style.new_figure(
-            2.9 * blocks + 0.3, 2 * blocks, columns, sharex=True, sharey=False
-        )
+        figure, axes = style.new_figure(2.9 * blocks + 0.3, 2 * blocks, columns, sharex=True)
         for place, name in enumerate(methods):
             block, column = divmod(place, columns)
             loss, accuracy = axes[2 * block][column], axes[2 * block + 1][column]
@@ -101,7 +101,7 @@ def _barrier(rows: pd.DataFrame) -> float:
     for (training, *_), segment in averaged.groupby(["training_id", "a", "b"], sort=False):
         loss, alpha = segment["loss"].to_numpy(), segment["alpha"].to_numpy()
         top = float((loss - (1 - alpha) * loss[0] - alpha * loss[-1]).max())
-        tops[training] = max(top, tops.get(training, top))
+        tops[str(training)] = max(top, tops.get(str(training), top))
     return sum(tops.values()) / len(tops) if tops else math.nan
 
 
@@ -135,7 +135,7 @@ def _limits(values: pd.Series, floor: float | None = None) -> tuple[float, float
 def _legend(figure: Figure, pairs: pd.DataFrame) -> None:
     from matplotlib.lines import Line2D
 
-    grey = {"color": "#555555"}
+    grey: dict[str, Any] = {"color": "#555555"}
     seeds = pairs["training_id"].nunique() / pairs["curve"].nunique()
     present = set(pairs["bn"])
     again = "reestimated" in present  # not so for a network without BatchNorm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from wash_bench.metrics import METRICS
 from wash_bench.report import style, training_plot
 
 if TYPE_CHECKING:
@@ -79,9 +80,9 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
 
 def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     axes.set_title("all weights", loc="left", fontweight="bold")
-    axes.set_ylabel("distance to consensus (L2)")
+    axes.set_ylabel(METRICS["consensus_distance"].titled)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     training_plot.draw_lines(axes, total, looks, "log", "consensus_distance")
     if (total["value"] <= 0).any():
         axes.set_title("0: lower edge", loc="right", color="#666666", fontsize=7)
@@ -110,7 +111,7 @@ def _profile(axes: Axes, parts: pd.DataFrame, looks: dict[str, style.Look]) -> N
         )
     axes.set_yscale("log")
     axes.set_ylim(low, high * 1.6)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
 
 
 def _maps(figure: Figure, grid, parts: pd.DataFrame, shown: list[str], looks) -> None:
@@ -143,8 +144,7 @@ def _maps(figure: Figure, grid, parts: pd.DataFrame, shown: list[str], looks) ->
             axes.set_xlabel("epoch")
         if column == 0:
             axes.set_ylabel("tensor")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(integer=True)
         panels.append(axes)
     panels[0].set_ylim(float(parts["place"].max()) + 1.5, 0.5)  # the input above
     rows = math.ceil(len(shown) / grid.ncols)

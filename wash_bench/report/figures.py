@@ -97,11 +97,4 @@ def _draw(name: str, records: Records, experiment_id: str, cells: pd.DataFrame) 
     events = records.events[records.events["training_id"].isin(cells["training_id"])]
     if name == "consensus":
         return consensus_plot.draw(events, curves)
-    return training_plot.draw(events, curves, _itemsize(cells))
-
-
-def _itemsize(cells: pd.DataFrame) -> dict[str, float]:
-    """Bytes of one sent value, from the ledger's totals."""
-    sent = cells[cells["sent_values_total"] > 0]
-    sizes = sent["sent_bytes_total"] / sent["sent_values_total"]
-    return dict(zip(sent["training_id"], sizes, strict=True))
+    return training_plot.draw(events, curves)

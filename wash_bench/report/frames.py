@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,24 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from wash_bench.config import DEFAULT_METHODS, fingerprint
+from wash_bench.config import fingerprint
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.record.folders import run_folders
 from wash_bench.report import read
-from wash_bench.report.columns import (
-    BARRIER_FIELDS,
-    EVENT_FIELDS,
-    IDENTITY,
-    LATER_SETTINGS,
-    METRICS,
-    PROVENANCE,
-    SETTINGS,
-    SIMPLEX_FIELDS,
-    TEXT_METRICS,
-    TRAINING,
-)
-from wash_bench.report.variants import name_variants
-from wash_bench.settings.coupling import in_words
+from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SIMPLEX_FIELDS, TRAINING
+from wash_bench.report.summary import summary_frame
 
 _OF_SIMPLEX = (*TRAINING, "experiment_id", *SIMPLEX_FIELDS)
 
@@ -37,7 +24,7 @@ class Records:
     """All that the reports are made of.
 
     Attributes:
-        summary: a row a cell, the columns of ``columns.SUMMARY`` and any further metric.
+        summary: a row a cell, as ``summary.summary_frame`` makes it.
         events: a row an event, ``columns.TRAINING`` and step, epoch, member, metric, value.
         barrier: a row a point of a segment, ``columns.TRAINING``, experiment_id and
             ``columns.BARRIER_FIELDS``.
@@ -100,7 +87,7 @@ def load(roots: Sequence[Path]) -> Records:
             )
         warnings += problems
 
-    summary = _summary(list(cells.values()))
+    summary = summary_frame(list(cells.values()))
     for name in sorted(set(trainings) - set(summary["training_id"])):
         warnings.append(f"{trainings[name]}: training without a cell (unfinished), left out")
     evaluations = {cell["experiment_id"]: cell["config"]["evaluation"] for cell in cells.values()}
@@ -140,79 +127,6 @@ def load(roots: Sequence[Path]) -> Records:
         configs={cell["experiment_id"]: cell["config"] for cell in cells.values()},
         warnings=warnings,
     )
-
-
-def _summary(cells: list[dict[str, Any]]) -> pd.DataFrame:
-    known = set(METRICS)
-    further = sorted({name for cell in cells for name in cell["summary"]} - known)
-    rows = []
-    for cell in cells:
-        config = cell["config"]
-        training = config["training"]
-        rows.append(
-            {
-                "preset": config.get("preset", ""),
-                "dataset": training.get("dataset", ""),
-                "model": training.get("model", ""),
-                "method": cell["method"],
-                "seed": cell["seed"],
-                "population": training.get("population"),
-                "status": cell["status"],
-                **{name: training.get(name) for name in SETTINGS},
-                **{name: _later(name, training) for name in LATER_SETTINGS},
-                "coupling": _coupling(config, cell["method"]),
-                **{name: _plain(name, cell["summary"].get(name)) for name in METRICS},
-                **{name: _plain(name, cell["summary"].get(name)) for name in further},
-                "variant": cell["method"],
-                "options": json.dumps(cell["options"], sort_keys=True),
-                "reason": " ".join((cell.get("reason") or "").split()),
-                "experiment_id": cell["experiment_id"],
-                "training_id": cell["training_id"],
-                "cell_id": cell["cell_id"],
-            }
-        )
-    later = [
-        name
-        for name, default in LATER_SETTINGS.items()
-        if any(row[name] != default for row in rows)
-    ]
-    if any(row["coupling"] for row in rows):
-        later.append("coupling")
-    columns = [*IDENTITY, *SETTINGS, *later, *METRICS, *further, *PROVENANCE]
-    frame = pd.DataFrame(rows, columns=columns)
-    for name in METRICS:
-        if name not in TEXT_METRICS:
-            frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
-    name_variants(frame, cells)
-    order = {name: place for place, name in enumerate(DEFAULT_METHODS)}
-    frame["_place"] = frame["method"].map(lambda name: order.get(name, len(order)))
-    keys = ["preset", "dataset", "model", "population", "experiment_id", "_place", "variant"]
-    return (frame.sort_values([*keys, "seed", "cell_id"], kind="stable", ignore_index=True)).drop(
-        columns="_place"
-    )
-
-
-def _coupling(config: dict[str, Any], method: str) -> str:
-    """What ``--coupling-budget paper`` made of the papers' setting; empty without it."""
-    record = (config.get("coupling") or {}).get(method)
-    return in_words(record) if record else ""
-
-
-def _later(name: str, training: dict[str, Any]) -> Any:
-    """A setting of a later version; the grid of hyperparameters as the command line takes it."""
-    value = training.get(name) or LATER_SETTINGS[name]
-    if isinstance(value, dict):
-        return " ".join(f"{key}={','.join(f'{v:g}' for v in grid)}" for key, grid in value.items())
-    return value
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A list (the soup's members) as text that a CSV cell can hold."""
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
-    if isinstance(value, dict):
-        return json.dumps(value, sort_keys=True)
-    return str(value) if name in TEXT_METRICS and value is not None else value
 
 
 def _heads(summary: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
-"""A table's entries and how they are written: numbers, marks, GitHub Markdown."""
+"""A table's entries and how they are written: numbers, marks, captions and notes."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from wash_bench.metrics import Metric
+from wash_bench.report import markdown
+from wash_bench.report.markdown import escape
 from wash_bench.report.stats import Estimate
 
 if TYPE_CHECKING:
@@ -36,12 +38,21 @@ class Cell:
 class Table:
     """A table of one experiment: its title, what was run, the rows, and the notes under it.
 
-    ``intervals`` says which seeds the numbers are over.
+    Attributes:
+        experiment_id: of the experiment.
+        title: data set, model, N and the experiment.
+        caption: sentences above the table.
+        keys: what the columns hold: ``method``, then keys of ``metrics.METRICS``.
+        columns: their headings.
+        rows: the entries.
+        intervals: which seeds the numbers are over.
+        notes: sentences below the table.
     """
 
     experiment_id: str
     title: str
     caption: list[str]
+    keys: list[str]
     columns: list[str]
     rows: list[list[Cell]]
     intervals: str
@@ -60,21 +71,11 @@ class Table:
         lines = [f"## {escape(self.title)}", ""]
         for sentence in self.caption:
             lines += [escape(sentence), ""]
-        lines += [_row([escape(name) for name in self.columns])]
-        lines.append(_row(["---"] + ["---:"] * (len(self.columns) - 1)))
-        lines += [_row([cell.markdown() for cell in row]) for row in self.rows]
+        rows = [[cell.markdown() for cell in row] for row in self.rows]
+        lines.append(markdown.table([escape(name) for name in self.columns], rows))
         if self.notes:
             lines += ["", *(f"- {escape(note)}" for note in self.notes)]
         return "\n".join(lines) + "\n"
-
-
-def escape(text: str) -> str:
-    """Text that GitHub Markdown shows as it stands, in a table or outside one."""
-    text = " ".join(text.split())
-    text = re.sub(r"[\\|*`<>~]", r"\\\g<0>", text)
-    # Within a word an underscore is plain, and so is a bracket that no address follows.
-    text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-    return text.replace("](", "]\\(")
 
 
 def number(value: float, digits: int) -> str:
@@ -94,6 +95,23 @@ def amount(value: float) -> str:
     return number(value, min(digits, 6))
 
 
+def written(value: Estimate, metric: Metric, digits: int | None = None) -> str:
+    """What a table shows of a metric: with its interval, unless it is a cost.
+
+    Args:
+        value: over seeds, as the summary has it.
+        metric: what it is of.
+        digits: decimals in place of the metric's own.
+    """
+    if value.n == 0:
+        return MISSING
+    if metric.digits is None:
+        return amount(value.mean / metric.per) + "×" * (metric.unit == "×")
+    if metric.unit == "s":
+        return number(value.mean, metric.digits)
+    return with_interval(value, metric.digits if digits is None else digits)
+
+
 def with_interval(value: Estimate, digits: int, *, signed: bool = False) -> str:
     """``mean ± half-width``, or the mean alone where there is no interval."""
     text = number(value.mean, digits)
@@ -102,7 +120,3 @@ def with_interval(value: Estimate, digits: int, *, signed: bool = False) -> str:
     if value.half_width is None:
         return text
     return f"{text} ± {number(value.half_width, digits)}"
-
-
-def _row(entries: list[str]) -> str:
-    return "| " + " | ".join(entries) + " |"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from wash_bench.report.grid import DAGGER
-from wash_bench.report.tables import main_tables
+from wash_bench.report.main_table import main_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:

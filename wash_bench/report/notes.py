@@ -75,12 +75,13 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     schedule = f"{_count(first['epochs'], 'epoch')}"
     if not math.isnan(steps := finished["steps"].max()):
         schedule += f" = {steps:,.0f} steps"
+    warmup = f", {first['warmup']:g} epochs of warm-up" if first.get("warmup") else ""
     amp = "" if first["amp"] in (None, "off") else f", {first['amp']} autocast"
     sentences = [
         f"Preset {first['preset']}: {data}; {model}; N = {first['population']} members,"
         f" {_start(first)}, {first['augment']} augmentation; {schedule} of"
         f" {first['batch_size']} images a member; {first['optimizer']}, learning rate"
-        f" {first['lr']:g} ({first['schedule']}){amp}."
+        f" {first['lr']:g} ({first['schedule']}{warmup}){amp}."
     ]
     if vary := first.get("vary"):
         sentences.append(

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.report.columns import METRICS, PROVENANCE, TEXT_METRICS
+from wash_bench.metrics import SUMMARY
+from wash_bench.report.columns import PROVENANCE
 from wash_bench.report.command import commands
 from wash_bench.report.grid import DAGGER, MISSING
-from wash_bench.report.tables import main_tables
+from wash_bench.report.main_table import main_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
@@ -122,16 +123,10 @@ def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, A
 
 def _of_seeds(variant: str, cells: pd.DataFrame) -> dict[str, Any]:
     """What was measured at each seed: a row a metric, a column a seed."""
-    known = [name for name in METRICS if cells[name].notna().any()]
-    last = list(cells.columns).index(PROVENANCE[0])
-    further = [
-        name
-        for name in cells.columns[list(cells.columns).index(METRICS[-1]) + 1 : last]
-        if cells[name].notna().any()
-    ]
+    columns = list(cells.columns)
+    metrics = columns[columns.index(SUMMARY[0].key) : columns.index(PROVENANCE[0])]
     rows = [
-        [Entry(name), *(_measured(value, name in TEXT_METRICS) for value in cells[name])]
-        for name in (*known, *further)
+        [Entry(name), *map(_measured, cells[name])] for name in metrics if cells[name].notna().any()
     ]
     return {
         "name": variant,
@@ -147,9 +142,9 @@ def _of_seeds(variant: str, cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _measured(value: Any, text: bool) -> Entry:
-    if text or isinstance(value, str):
-        return Entry(value if isinstance(value, str) else MISSING)
+def _measured(value: Any) -> Entry:
+    if isinstance(value, str):
+        return Entry(value)
     if value is None or math.isnan(value):
         return Entry(MISSING)
     return Entry(f"{value:.7g}", repr(float(value)))

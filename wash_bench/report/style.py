@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.typing import LineStyleType
 
 WIDTH, COLUMN = 6.75, 3.25  # inches: text and column width of a two-column paper
 
@@ -37,9 +39,11 @@ MARKERS = {
     "naive-ensemble": "X",
 }
 OTHER_MARKERS = ("v", "<", ">", "p", "h", "d", "*")
-LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)))
+# The bars of an interval.
+BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.5}
+LINES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)))
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 8,
     "axes.titlesize": 8,
@@ -69,8 +73,25 @@ class Look:
 
     colour: str
     marker: str
-    line: str | tuple
+    line: LineStyleType
     fill: str
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """Matplotlib's words for its markers, large enough for a column's width."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": 3.5,
+            "markerfacecolor": self.fill,
+        }
+
+    def sample(self, label: str, *, line: bool = True) -> Line2D:
+        """A legend's entry, with the line or without."""
+        from matplotlib.lines import Line2D
+
+        kind = self.line if line else "none"
+        return Line2D([], [], linestyle=kind, label=label, **self.points)
 
 
 def looks(curves: dict[str, str]) -> dict[str, Look]:
@@ -116,12 +137,12 @@ def blank(height: float, width: float = WIDTH) -> Figure:
 
 
 def new_figure(
-    height: float, rows: int, columns: int, *, width: float = WIDTH, **kwargs
+    height: float, rows: int, columns: int, *, width: float = WIDTH, sharex: bool = False
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure with a grid of panels, of the text's width unless told otherwise."""
     figure = blank(height, width)
-    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
-    return figure, axes
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex)
+    return figure, axes.tolist()
 
 
 def wrapped(text: str, width: int) -> str:

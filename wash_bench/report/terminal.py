@@ -5,28 +5,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from wash_bench.report.grid import DAGGER, Cell, Table, escape
-from wash_bench.report.tables import main_tables
+from wash_bench.metrics import METRICS
+from wash_bench.report.grid import DAGGER, Cell, Table
+from wash_bench.report.main_table import main_tables
+from wash_bench.report.markdown import escape
+from wash_bench.report.markdown import table as write_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from wash_bench.report.frames import Records
 
-# The table's column, and its name in the terminal.
-COLUMNS = {
-    "method": "method",
-    "members [min, max]": "members",
-    "ensemble": "ensemble",
-    "averaged": "averaged",
-    "averaged, BN re-est.": "BN re-est.",
-    "greedy soup (size)": "greedy soup",
-    "loss barrier, max": "barrier",
-    "MB sent": "MB sent",
-    "train s": "train s",
-}
 # What a narrow terminal goes without, in this order.
-DROPPED = ("train s", "greedy soup (size)", "loss barrier, max", "averaged, BN re-est.", "MB sent")
+DROPPED = (
+    "train_seconds", "greedy_acc", "barrier_loss_max", "average_bn_acc", "sent_bytes_total",
+)  # fmt: skip
 
 
 def print_table(records: Records, console: Console) -> None:
@@ -62,22 +55,17 @@ def print_table(records: Records, console: Console) -> None:
 
 def markdown(table: Table, width: int) -> str:
     """A Markdown table of the columns that fit into ``width`` characters, aligned for the eye."""
-    from tabulate import tabulate
-
-    names = list(COLUMNS)
-    for dropped in (None, *DROPPED):
-        names = [name for name in names if name != dropped]
-        places = [table.columns.index(name) for name in names]
-        text = tabulate(
-            [[_entry(row[place]) for place in places] for row in table.rows],
-            headers=[COLUMNS[name] for name in names],
-            tablefmt="pipe",
-            disable_numparse=True,
-            colalign=["left"] + ["right"] * (len(names) - 1),
-        )
-        if max(map(len, text.splitlines())) <= width:
-            break
-    return text
+    short = {"method": "method"} | {key: METRICS[key].short for key in table.keys[1:]}
+    keys = [key for key, heading in short.items() if heading]
+    dropped = iter(DROPPED)
+    while True:
+        places = [table.keys.index(key) for key in keys]
+        rows = [[_entry(row[place]) for place in places] for row in table.rows]
+        text = write_table([short[key] for key in keys], rows, padded=True)
+        without = next(dropped, None)
+        if without is None or max(map(len, text.splitlines())) <= width:
+            return text
+        keys.remove(without)
 
 
 def _entry(cell: Cell) -> str:

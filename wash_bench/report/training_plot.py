@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from wash_bench.metrics import METRICS
 from wash_bench.report import style
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANELS = (
     ("val_acc", "validation accuracy (%)", "members' mean", "linear"),
     ("train_loss", "training loss (nats)", "members' mean", "linear"),
-    ("consensus_relative", "relative distance to consensus", "", "log"),
+    ("consensus_relative", METRICS["consensus_relative"].drawn, "", "log"),
     ("sent_mb", "MB sent per member", "weights and optimizer state", "log"),
 )
+FLOAT32 = 4  # bytes of a value, in records of values alone
 
 
-def draw(
-    events: pd.DataFrame, curves: pd.DataFrame, itemsize: dict[str, float] | None = None
-) -> Figure | None:
+def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     """The training figure; None if none of its metrics was recorded.
 
     Args:
         events: rows of the experiment's trainings.
         curves: from ``variants.curves``: which training belongs to which curve.
-        itemsize: bytes of one sent value by training id; 4 where it is not named.
     """
     import pandas as pd
 
     if events.empty or curves.empty:
         return None
-    sent = events[events["metric"] == "sent_values"].copy()
-    size = sent["training_id"].map(itemsize or {}).astype(float).fillna(4.0)
-    sent["value"], sent["metric"] = sent["value"] * size / 1e6, "sent_mb"
-    rows = pd.concat([events, sent]).merge(
+    rows = pd.concat([events, _megabytes(events)]).merge(
         curves[["training_id", "curve", "method"]], on="training_id"
     )
     rows = rows[rows["metric"].isin([metric for metric, *_ in PANELS])]
@@ -61,16 +59,25 @@ def draw(
             draw_lines(panel, own, looks, scale, metric)
             if place >= 2:
                 panel.set_xlabel("epoch")
-                panel.xaxis.get_major_locator().set_params(integer=True)
+                panel.locator_params(axis="x", integer=True)
         if means["epoch"].nunique() == 1:  # or the axis would show hundredths around one point
             panel.set_xlim(0, 2 * float(means["epoch"].max()))
         draw_legend(figure, looks, curves)
     return figure
 
 
+def _megabytes(events: pd.DataFrame) -> pd.DataFrame:
+    """What a member sent so far: the bytes; where they were not recorded, those of the values."""
+    sent = events[events["metric"].isin(("sent_bytes", "sent_values"))]
+    sent = sent.sort_values("metric", kind="stable").drop_duplicates(["training_id", "step"])
+    size = sent["metric"].map({"sent_bytes": 1, "sent_values": FLOAT32})
+    return sent.assign(metric="sent_mb", value=sent["value"] * size / 1e6)
+
+
 def draw_lines(
     axes: Axes, means: pd.DataFrame, looks: dict[str, style.Look], scale: str, metric: str
 ) -> None:
+    """A line a curve, the mean of its trainings by epoch, in a band of their range."""
     positive = means.loc[means["value"] > 0, "value"]
     floor = 0.0
     if scale == "log" and len(positive):
@@ -94,16 +101,7 @@ def draw_lines(
             mean, low, high = (line.clip(lower=floor) for line in (mean, low, high))
         every = max(1, len(mean) // 6)
         axes.fill_between(mean.index, low, high, color=look.colour, alpha=0.18, linewidth=0)
-        axes.plot(
-            mean.index,
-            mean,
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markevery=every,
-            markersize=3.5,
-            markerfacecolor=look.fill,
-        )
+        axes.plot(mean.index, mean, linestyle=look.line, markevery=every, **look.points)
     if silent:
         axes.annotate(
             f"nothing: {', '.join(silent)}",
@@ -117,22 +115,10 @@ def draw_lines(
 
 
 def draw_legend(figure: Figure, looks: dict[str, style.Look], curves: pd.DataFrame) -> None:
-    from matplotlib.lines import Line2D
+    """The curves' names below a figure, and what a band is."""
     from matplotlib.patches import Patch
 
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markersize=3.5,
-            markerfacecolor=look.fill,
-            label=name,
-        )
-        for name, look in looks.items()
-    ]
+    handles: list[Artist] = [look.sample(name) for name, look in looks.items()]
     seeds = curves["seed"].nunique()
     if seeds > 1:
         handles.append(Patch(color="#bbbbbb", label=f"range over {seeds} seeds"))
@@ -144,7 +130,7 @@ def draw_legend(figure: Figure, looks: dict[str, style.Look], curves: pd.DataFra
     )
 
 
-def _most(handles: list) -> int:
+def _most(handles: Sequence[Artist]) -> int:
     """How many entries of a legend fit side by side."""
-    longest = max(len(handle.get_label()) for handle in handles)
+    longest = max(len(str(handle.get_label())) for handle in handles)
     return max(1, min(4, 110 // (longest + 10)))

@@ -93,8 +93,8 @@ def write_report(
 
 def markdown(records: Records) -> str:
     """The text of table.md."""
-    from wash_bench.report.grid import escape
-    from wash_bench.report.tables import main_tables
+    from wash_bench.report.main_table import main_tables
+    from wash_bench.report.markdown import escape
 
     parts = [table.markdown() for table in main_tables(records)]
     if records.warnings:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.record import environment
 from wash_bench.record.claims import STALE
 from wash_bench.runner.progress import Observer, unobserved
+from wash_bench.settings.local import LocalConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class RunContext:
     shard: tuple[int, int] = (1, 1)
     worker: bool = False
     stale: float = STALE
+
+    @classmethod
+    def of(cls, local: LocalConfig, **more: Any) -> RunContext:
+        """The context that the local settings name; ``more`` are its fields that no setting has."""
+        ours = (item.name for item in fields(cls) if item.name in LocalConfig.model_fields)
+        return cls(**{name: getattr(local, name) for name in ours}, **more)
 
     def with_threads(self) -> RunContext:
         """The same with a number of threads."""

@@ -13,6 +13,7 @@ import torch
 from wash_bench.config import RunConfig
 from wash_bench.core.bill import bill
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.independent import Independent
 from wash_bench.core.method import Site
 from wash_bench.core.population import Population
 from wash_bench.core.precision import autocast
@@ -34,15 +35,18 @@ ENOUGH_SECONDS = 10.0  # of timed steps, where a step takes long (as float16 on 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell. Everything sent is per member; a cell that shares a training costs none."""
+    """One cell. Everything sent is per member; a cell that shares a training costs none.
+
+    What is sent is None where the method does not predict it.
+    """
 
     method: str
     seed: int
     steps: int
     parameters: int
-    sent_values: float
-    sent_bytes: float
-    wire_bytes: float
+    sent_values: float | None
+    sent_bytes: float | None
+    wire_bytes: float | None
     memory_bytes: float
     seconds: float
     shared_with: str | None
@@ -123,9 +127,9 @@ def plan_experiment(
                     cell.seed,
                     schedule.steps,
                     layout.size,
-                    ledger.sent_values,
-                    ledger.sent_bytes,
-                    ledger.wire_bytes,
+                    ledger and ledger.sent_values,
+                    ledger and ledger.sent_bytes,
+                    ledger and ledger.wire_bytes,
                     memory,
                     seconds,
                     trained_by,
@@ -173,8 +177,6 @@ def _time_few_images(setting: Setting) -> Times:
 
 def _time_steps(setting: Setting) -> Times:
     """Seconds a training step of one member, and seconds an image of a forward pass."""
-    from wash_bench.methods.naive_ensemble import NaiveEnsemble
-
     config = setting.config
     population = Population(
         lambda member: setting.network(0, member),
@@ -185,7 +187,7 @@ def _time_steps(setting: Setting) -> Times:
     )
     loop = Loop(
         config,
-        NaiveEnsemble(),
+        Independent(),
         population,
         LocalExchange(1, 0),
         setting.data,

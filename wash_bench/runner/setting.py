@@ -72,16 +72,7 @@ class Setting:
 
     @property
     def schedule(self) -> Schedule:
-        config = self.config
-        per_epoch = self.data.steps_per_epoch(config.batch_size)
-        return Schedule(
-            config.schedule,
-            config.lr,
-            config.lr_min,
-            per_epoch * config.epochs,
-            per_epoch,
-            config.milestones,
-        )
+        return Schedule.of(self.config, self.data.steps_per_epoch(self.config.batch_size))
 
     def recipes(self, seed: int) -> list[Recipe]:
         """The base recipe of each member, with what varies between members."""

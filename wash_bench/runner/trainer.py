@@ -11,7 +11,7 @@ from wash_bench.core.population import ModelState, Population, consensus
 from wash_bench.data.recipe import Recipe
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.metrics import accuracy, nll
+from wash_bench.evaluate.scores import accuracy, nll
 from wash_bench.record.events import EventLog, NoLog
 from wash_bench.record.store import TrainingFolder
 from wash_bench.runner.context import RunContext

@@ -2,67 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from wash_bench.errors import nearest
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
-    from pydantic.fields import FieldInfo
+from wash_bench.config.field import choices_of
+from wash_bench.errors import UsageError, nearest
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+_KINDS |= {"str": "a text", "Path": "a text"}
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-def first_error(error: ValidationError, model: type[BaseModel]) -> tuple[str, Any, str]:
-    """The first finding of a validation.
+def checked(
+    model: type[_Model], data: Mapping[str, Any], label: Callable[[str, Any], str]
+) -> _Model:
+    """A model of settings, made of values as they were given.
 
     Args:
-        error: what pydantic raised.
-        model: the model that was validated, to look up the field's range.
+        model: the model.
+        data: its values, by field.
+        label: how an error line names a field with its value.
 
     Returns:
-        The last field name on the way to the value (empty if it concerns no single field), the
-        value, and what it must be.
+        The model, with its values in their own types.
+
+    Raises:
+        UsageError: a value is of the wrong type or out of range, or two do not go together.
     """
-    finding = error.errors(include_url=False)[0]
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
     names = [part for part in finding["loc"] if isinstance(part, str)]
     field = _field(model, names)
+    told = finding.get("ctx", {}).get("error")  # a validator's own words
+    if field is None and told:
+        raise UsageError(f"{told}: change one of the two")
     value = finding["input"]
-    if finding["type"] == "value_error":
-        if field is None:
-            return "", value, str(finding["ctx"]["error"])
-        return names[-1], value, str(finding["ctx"]["error"])
-    if finding["type"] == "literal_error" and field is not None:
-        choices = [str(choice) for choice in field.annotation.__args__]  # type: ignore[union-attr]
-        text = f"must be one of {', '.join(choices)}"
-        hint = nearest(str(value), choices)
-        return names[-1], value, text + (f" ({hint})" if hint.startswith("did") else "")
-    if field is None:
-        return names[-1] if names else "", value, finding["msg"]
-    return names[-1], value, "must be " + range_text(field)
+    if field is not None and not told:
+        told = f"must be {allowed(field)}"
+        hint = nearest(str(value), choices_of(field))
+        told += f" ({hint})" if hint.startswith("did") else ""
+    raise UsageError(f"{label(names[-1], value)}: {told or finding['msg']}")
 
 
-def range_text(field: FieldInfo) -> str:
+def allowed(field: FieldInfo) -> str:
     """What a field accepts, as ``a whole number, at least 1``."""
+    if choices := choices_of(field):
+        return f"one of {', '.join(choices)}"
     annotation = getattr(field.annotation, "__name__", str(field.annotation))
-    limits = limits_of(field)
     kind = _KINDS.get(annotation.removesuffix(" | None"), annotation)
-    return ", ".join([kind, *([limits] if limits else [])])
+    limits = _limits(field)
+    return f"{kind}, {limits}" if limits else kind
 
 
-def limits_of(field: FieldInfo) -> str:
+def _limits(field: FieldInfo) -> str:
     """The bounds of a numeric field in words, or an empty text."""
-    bounds: dict[str, Any] = {}
-    for item in field.metadata:
-        for name in ("ge", "gt", "le", "lt"):
-            if getattr(item, name, None) is not None:
-                bounds[name] = getattr(item, name)
-    return _words(bounds)
-
-
-def _words(bounds: Mapping[str, Any]) -> str:
-    if "ge" in bounds and "le" in bounds:
+    bounds = {
+        name: getattr(item, name)
+        for item in field.metadata
+        for name in ("ge", "gt", "le", "lt")
+        if getattr(item, name, None) is not None
+    }
+    if bounds.keys() == {"ge", "le"}:
         return f"between {bounds['ge']} and {bounds['le']}"
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     return " and ".join(f"{words[name]} {bound}" for name, bound in bounds.items())
@@ -73,11 +78,9 @@ def _field(model: type[BaseModel], names: list[str]) -> FieldInfo | None:
     field: FieldInfo | None = None
     current: Any = model
     for name in names:
-        fields = getattr(current, "model_fields", None)
-        if fields is None or name not in fields:
+        fields: dict[str, FieldInfo] = getattr(current, "model_fields", {})
+        if name not in fields:
             break  # inside a dictionary or a tuple: its own field is the last one met
         field = fields[name]
         current = field.annotation
-    if getattr(current, "model_fields", None) is not None:
-        return None
-    return field
+    return None if hasattr(current, "model_fields") else field

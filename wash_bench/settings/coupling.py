@@ -10,17 +10,16 @@ is left out; what a preset file or ``--set`` says is taken as the setting of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget
 from wash_bench.data.counts import steps
 from wash_bench.plugins.names import parts
+from wash_bench.plugins.registry import MethodEntry, make_method
 from wash_bench.settings.presets import find_preset
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
-    from wash_bench.plugins.registry import MethodEntry
 
 DEFAULT_REFERENCE = "cifar10-resnet18"
 REFERENCES = {"imagenet": "imagenet-resnet50"}
@@ -47,6 +46,7 @@ def scale(
     entries: Sequence[MethodEntry],
     options: Mapping[str, dict[str, Any]],
     training: TrainingConfig,
+    paper: TrainingConfig,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Options of the papers' training turned into those of this one.
 
@@ -54,15 +54,12 @@ def scale(
         entries: the methods.
         options: their options by name, the coupling as in the papers' training.
         training: this training.
+        paper: the papers' training, of the preset ``reference(training.dataset)``.
 
     Returns:
         The options by name for this training, and the record of what was scaled by name: paper,
         scaled (options), reference, paper_steps, steps, limited.
     """
-    from wash_bench.plugins.registry import make_method
-
-    name = reference(training.dataset)
-    paper = _training_of(name)
     budget = Budget(steps(training), training.epochs, steps(paper), paper.epochs)
     changed = {method: dict(own) for method, own in options.items()}
     record = {}
@@ -76,7 +73,7 @@ def scale(
         record[entry.name] = {
             "paper": before,
             "scaled": of_coupling(entry, before | result.options),
-            "reference": name,
+            "reference": reference(training.dataset),
             "paper_steps": budget.paper_steps,
             "steps": budget.steps,
             "limited": result.limited,
@@ -86,6 +83,9 @@ def scale(
 
 def in_words(record: Mapping[str, Any]) -> str:
     """One method's record as text, without the method's name.
+
+    Returns:
+        What the papers have, and what it was scaled to.
 
     >>> in_words({"paper": {"p": 0.001}, "scaled": {"p": 0.1}, "paper_steps": 1000, "steps": 10,
     ...           "reference": "cifar10-resnet18", "limited": ""})
@@ -114,10 +114,3 @@ def _told(options: Mapping[str, Any]) -> str:
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
         for key, value in options.items()
     )
-
-
-@cache
-def _training_of(preset: str) -> TrainingConfig:
-    from wash_bench.settings.resolve import resolve
-
-    return resolve(preset, None, {}).config.training

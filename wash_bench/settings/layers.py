@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wash_bench.errors import UsageError
-
-if TYPE_CHECKING:
-    from wash_bench.plugins.registry import MethodEntry
 
 _WHAT = {int: "whole numbers", float: "numbers", str: "names"}
 
@@ -34,23 +31,26 @@ class Layer:
 def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
     """``"0,1,2"`` or a TOML list as a tuple of ``kind`` (int, float or str).
 
+    Returns:
+        The items, at least one, all different.
+
     Raises:
         UsageError: it is empty, an item is empty, given twice, no ``kind``, or below zero.
     """
     value = layer.values[key]
     label = layer.label(key, value)
     items = list(value) if isinstance(value, list | tuple) else str(value).split(",")
+    wrong = any(isinstance(item, bool | dict | list) for item in items)
+    wrong = wrong or (kind is int and any(isinstance(item, float) for item in items))
+    items = [item.strip() if isinstance(item, str) else item for item in items]
+    if not wrong and (not items or "" in items):
+        raise UsageError(f"{label}: an item is missing; separate the items by single commas")
     try:
-        if any(isinstance(item, bool | dict | list) for item in items):
-            raise ValueError
-        if kind is int and any(isinstance(item, float) for item in items):
-            raise ValueError
-        items = [item.strip() if isinstance(item, str) else item for item in items]
-        if not items or "" in items:
-            raise UsageError(f"{label}: an item is missing; separate the items by single commas")
-        items = [kind(item) for item in items]
+        items = [] if wrong else [kind(item) for item in items]
     except ValueError:
-        raise UsageError(f"{label}: must be {_WHAT[kind]} separated by commas") from None
+        wrong = True
+    if wrong:
+        raise UsageError(f"{label}: must be {_WHAT[kind]} separated by commas")
     if kind is int and min(items) < 0:
         raise UsageError(f"{label}: must be whole numbers from 0")
     for item in items:
@@ -62,10 +62,13 @@ def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
 def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
     """The arguments of ``timm.create_model``, the later layer's value for each.
 
+    Returns:
+        The arguments by name, in TOML's types.
+
     Raises:
         UsageError: one is not written as ``key=value``.
     """
-    from wash_bench.plugins.registry import parse_value
+    from wash_bench.plugins.options import parse_value
 
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -82,20 +85,3 @@ def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
             except UsageError as error:
                 raise UsageError(f"{layer.label('model_arg', text)}: {error}") from None
     return merged
-
-
-def origin(layers: Sequence[Layer], entry: MethodEntry, message: str) -> str:
-    """`` in FILE`` where a preset file's options alone make the method complain like this."""
-    from wash_bench.plugins.registry import make_method
-
-    for layer in layers:
-        given = layer.values.get("set", {})
-        if not layer.file or not isinstance(given, Mapping) or entry.name not in given:
-            continue
-        options = {key.replace("-", "_"): value for key, value in given[entry.name].items()}
-        try:
-            make_method(entry, options)
-        except UsageError as error:
-            if str(error) == message:
-                return f" in {layer.file}"
-    return ""

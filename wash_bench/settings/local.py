@@ -1,73 +1,78 @@
-"""The options that say how a run is carried out and do not change what it finds."""
+"""The settings that say how a run is carried out and do not change what it finds."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator, model_validator
+
+from wash_bench.config.field import MACHINE, NETWORK, RECORD, WHAT, Settings, setting
 from wash_bench.errors import UsageError
 
-LOCAL = {
-    "out": "runs",
-    "jobs": 1,
-    "procs": 1,
-    "threads": 0,
-    "worker": False,
-    "stale": 120,
-    "shard": "1/1",
-    "download": False,
-    "retry_failed": False,
-    "report": True,
-}
-"""Options that say how a run is carried out and do not change what it finds, with defaults."""
+_local = partial(setting, identity="never")
 
 
-def local_options(values: Mapping[str, Any], label: Callable[[str, Any], str]) -> dict[str, Any]:
-    """The options that do not change what a run finds, checked and in their own types.
+class LocalConfig(Settings):
+    """How a run is carried out; no part of its records.
 
-    Args:
-        values: what is given, by key.
-        label: how an error line names a key with its value.
-
-    Raises:
-        UsageError: a value is of the wrong type, out of range, or does not go with another.
+    Attributes:
+        shard: (i, k): the i-th, from 1, of k shares of the trainings.
     """
-    local = LOCAL | {key: values[key] for key in LOCAL if key in values}
-    for key, least in (("jobs", 1), ("procs", 1), ("threads", 0), ("stale", 10)):
-        text = str(local[key])
-        if not (text.isascii() and text.isdigit() and int(text) >= least):
-            raise UsageError(f"{label(key, text)}: must be a whole number, at least {least}")
-        local[key] = int(text)
-    for key in ("worker", "download", "retry_failed", "report"):
-        if type(local[key]) is not bool:
-            raise UsageError(f"{label(key, local[key])}: must be true or false")
-    if not isinstance(local["out"], str | Path):
-        raise UsageError(f"{label('out', local['out'])}: must be a text")
-    local["shard"] = _shard(str(local["shard"]), label)
-    _check_together(local)
-    return local | {"out": Path(local["out"]).expanduser()}
 
+    method: tuple[str, ...] = _local((), WHAT, "FILE:CLASS", repeat=True)
+    """A method of your own, as path.py:Class, beside --methods; repeatable."""
+    download: bool = _local(False, NETWORK)
+    """Download missing data."""
+    jobs: int = _local(1, MACHINE, "J", ge=1)
+    """Trainings side by side on this machine."""
+    procs: int = _local(1, MACHINE, "R", ge=1)
+    """Processes that share each population, at most N; torchrun starts them on several machines."""
+    threads: int = _local(0, MACHINE, unit="threads", ge=0)
+    """CPU threads of each job or process (0: the cores divided by them)."""
+    worker: bool = _local(False, MACHINE)
+    """Work beside other workers, on any hosts, that were given the same command and share
+    the run folder."""
+    stale: int = _local(120, MACHINE, unit="seconds", ge=10)
+    """A worker that gives no sign of life for so long is replaced; at least 10."""
+    shard: tuple[int, int] = _local((1, 1), MACHINE, "I/K", shown="1/1")
+    """Only the i-th of k shares of the trainings, without a shared folder; wash-bench
+    report joins them."""
+    out: Path = _local(Path("runs"), RECORD, "DIR")
+    """Folder of the records; what is finished there is not trained again."""
+    retry_failed: bool = _local(False, RECORD)
+    """Train cells that failed before again."""
+    report: bool = _local(True, RECORD)
+    """Write the report at the end."""
 
-def _shard(text: str, label: Callable[[str, Any], str]) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
-    index, shards = map(int, found.groups()) if found else (0, 0)
-    if not 1 <= index <= shards:
-        raise UsageError(
-            f"{label('shard', text)}: write it as i/k with i from 1 to k, as 1/3, 2/3 and 3/3"
-        )
-    return index, shards
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _share(cls, given: Any) -> Any:
+        if isinstance(given, tuple):
+            return given
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(given), re.ASCII)
+        index, shards = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= index <= shards:
+            raise ValueError("write it as i/k with i from 1 to k, as 1/3, 2/3 and 3/3")
+        return index, shards
 
+    @field_validator("out")
+    @classmethod
+    def _own_folder(cls, out: Path) -> Path:
+        return out.expanduser()
 
-def _check_together(local: Mapping[str, Any]) -> None:
-    if not local["worker"]:
-        return
-    if local["shard"][1] > 1:
-        raise UsageError("--shard and --worker both divide the trainings: give one of them")
-    for key in ("jobs", "procs"):
-        if local[key] > 1:
-            raise UsageError(
-                f"--worker takes one training at a time, in one process: leave --{key} out, "
-                "and start more workers"
-            )
+    @model_validator(mode="after")
+    def _together(self) -> LocalConfig:
+        if not self.worker:
+            return self
+        if self.shard[1] > 1:
+            raise UsageError("--shard and --worker both divide the trainings: give one of them")
+        for key in ("jobs", "procs"):
+            if getattr(self, key) > 1:
+                raise UsageError(
+                    f"--worker takes one training at a time, in one process: leave --{key} out, "
+                    "and start more workers"
+                )
+        return self

@@ -38,6 +38,9 @@ def preset_names() -> list[str]:
 def find_preset(name: str) -> Preset:
     """A preset of the package.
 
+    Returns:
+        The preset as it stands in its file.
+
     Raises:
         UsageError: if there is none of that name.
     """
@@ -52,6 +55,9 @@ def find_preset(name: str) -> Preset:
 
 def read_preset(path: Path) -> Preset:
     """Read a preset file; keys may have hyphens or underscores.
+
+    Returns:
+        The preset as it stands there.
 
     Raises:
         UsageError: if it cannot be read, is not TOML, or gives a key twice in two spellings.

@@ -1,12 +1,14 @@
-"""The members' optimizers: torch's own, each over a whole row as if it were one parameter."""
+"""The members' optimizers, of ``OPTIMIZERS``: each over a row as if it were one parameter."""
 
 from __future__ import annotations
 
+import pkgutil
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from wash_bench.config.optimizers import OPTIMIZERS
 from wash_bench.train.vary import member_hyperparameters
 
 if TYPE_CHECKING:
@@ -16,13 +18,12 @@ if TYPE_CHECKING:
 
 def optimizer_slots(config: TrainingConfig) -> tuple[str, ...]:
     """The names of the state tensors of the weights' shape that the optimizer keeps."""
-    if config.optimizer == "adamw":
-        return ("exp_avg", "exp_avg_sq")
-    return ("momentum_buffer",) if config.momentum else ()
+    slots = OPTIMIZERS[config.optimizer].slots.items()
+    return tuple(slot for slot, needed in slots if not needed or getattr(config, needed))
 
 
 class RowOptimizer:
-    """One fused torch optimizer a member; its state lies in the population's (N, D) tensors.
+    """One optimizer a member; its state lies in the population's (N, D) tensors.
 
     Update rules are elementwise, so one step on the row equals the steps on its tensors.
     Weight decay therefore falls on all parameters, BatchNorm's and biases included, as in PAPA.
@@ -64,22 +65,23 @@ def row_optimizer(
     Args:
         population: the rows.
         row: which of them.
-        config: its optimizer and momentum.
+        config: its optimizer, and what that takes of the settings.
         weight_decay: the member's.
-        runs: first and past-the-end coordinates; with AdamW, steps are counted in the population
-            for the first of them.
+        runs: first and past-the-end coordinates; an optimizer that counts its steps counts those
+            of the first in the population.
+
+    Returns:
+        The optimizer, with one parameter a run.
     """
+    rule = OPTIMIZERS[config.optimizer]
     pieces = [nn.Parameter(population.weights[row][first:stop]) for first, stop in runs]
-    options = {"lr": config.lr, "weight_decay": weight_decay, "fused": True}
-    optimizer: torch.optim.Optimizer
-    if config.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(pieces, **options)
-        steps = population.optimizer_steps[row]
-        for index, piece in enumerate(pieces):
+    options = {"lr": config.lr, "weight_decay": weight_decay, **rule.arguments}
+    options |= {name: getattr(config, name) for name in rule.settings}
+    optimizer: torch.optim.Optimizer = pkgutil.resolve_name(rule.target)(pieces, **options)
+    steps = population.optimizer_steps[row]
+    for index, (piece, (first, stop)) in enumerate(zip(pieces, runs, strict=True)):
+        if rule.counts:
             optimizer.state[piece]["step"] = steps if index == 0 else steps.clone()
-    else:
-        optimizer = torch.optim.SGD(pieces, momentum=config.momentum, **options)
-    for piece, (first, stop) in zip(pieces, runs, strict=True):
         piece.grad = population.gradient[first:stop]
         for slot, rows in population.optimizer_state.items():
             optimizer.state[piece][slot] = rows[row][first:stop]

@@ -1,21 +1,19 @@
-"""Two reports side by side: what differs in how they were made, and whether the numbers do."""
+"""Two reports: which experiments and methods belong together, and how their making differs."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.errors import UsageError
 from wash_bench.report import notes
 from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
-from wash_bench.report.comparison import METRICS, Comparison, Row
-from wash_bench.report.stats import LEVEL, Estimate, estimate, paired
 
 if TYPE_CHECKING:
     from wash_bench.report.frames import Records
@@ -30,51 +28,6 @@ class Side:
     path: Path
     cells: pd.DataFrame
     environments: pd.DataFrame
-
-
-def compare(a: Path, b: Path) -> Comparison:
-    """Set two reports or run folders side by side.
-
-    Args:
-        a: a folder that ``wash-bench report`` or ``wash-bench run`` wrote, or one of run folders.
-        b: the same.
-
-    Raises:
-        UsageError: one of them is no folder or holds neither.
-        WashBenchError: nothing in them can be compared.
-    """
-    left, right = read_side(a), read_side(b)
-    result = Comparison(a, b)
-    pairs = list(_pairs(left.cells, right.cells))
-    if not pairs:
-        raise WashBenchError(
-            f"{a} and {b} have no experiment in common (data set, model and N): nothing to compare"
-        )
-    matched: tuple[set[str], set[str]] = (set(), set())
-    for one, other in pairs:
-        matched[0].add(one["experiment_id"].iloc[0])
-        matched[1].add(other["experiment_id"].iloc[0])
-        title = f"{one['dataset'].iloc[0]}, {one['model'].iloc[0]}, N = {one['population'].iloc[0]}"
-        if len(pairs) > 1:
-            title += f" ({one['experiment_id'].iloc[0]})"
-        prefix = f"{title}: " if len(pairs) > 1 else ""
-        told = [*_settings(one, other), *_environments(left, one, right, other)]
-        for name_a, name_b, told_options in _variants(one, other):
-            told += told_options
-            if name_a is None or name_b is None:
-                continue
-            result.rows += _rows(
-                title,
-                name_a if name_a == name_b else f"{name_a} / {name_b}",
-                one[one["variant"] == name_a],
-                other[other["variant"] == name_b],
-            )
-        result.differences += [prefix + text for text in told]
-    for side, name, seen in ((left, "A", matched[0]), (right, "B", matched[1])):
-        for experiment in side.cells["experiment_id"].unique():
-            if experiment not in seen:
-                result.differences.append(f"only in {name}: experiment {experiment}")
-    return result
 
 
 def read_side(path: Path) -> Side:
@@ -102,7 +55,7 @@ def read_side(path: Path) -> Side:
     return Side(path, cells, environments)
 
 
-def _pairs(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+def experiments(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Experiments that belong together: the same one, else the only ones of a data set and model.
 
     Records of two versions may have different identities though they ask the same question.
@@ -118,6 +71,12 @@ def _pairs(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.
         others = [rows for rows in right.values() if rows[kinds].iloc[0].tolist() == kind]
         if len(own) == len(others) == 1:
             yield own[0], others[0]
+
+
+def told_apart(a: Side, cells_a: pd.DataFrame, b: Side, cells_b: pd.DataFrame) -> Iterator[str]:
+    """What differs in settings and environment of one experiment on both sides, in sentences."""
+    yield from _settings(cells_a, cells_b)
+    yield from _environments(a, cells_a, b, cells_b)
 
 
 def _settings(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[str]:
@@ -161,7 +120,7 @@ def _facts(side: Side, cells: pd.DataFrame, key: str) -> set[str]:
     return {_plain(value) for value in values} - {""}
 
 
-def _variants(
+def variants(
     a: pd.DataFrame, b: pd.DataFrame
 ) -> Iterator[tuple[str | None, str | None, list[str]]]:
     """Rows that belong together, and what is to be said of their options."""
@@ -197,48 +156,3 @@ def _options(cells: pd.DataFrame) -> dict[str, tuple[str, dict[str, Any]]]:
         options = json.loads(text) if isinstance(text, str) and text else {}
         found[variant] = (rows["method"].iloc[0], options)
     return found
-
-
-def _rows(title: str, method: str, a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Row]:
-    for column, (name, _, divisor) in METRICS.items():
-        left, right = _by_seed(a, column, divisor), _by_seed(b, column, divisor)
-        if not left and not right:
-            continue
-        common = tuple(sorted(left.keys() & right.keys()))
-        difference = paired(right, left) if common else _unpaired(left, right)
-        yield Row(
-            title,
-            method,
-            name,
-            estimate(left.values()),
-            estimate(right.values()),
-            difference,
-            common,
-        )
-
-
-def _by_seed(cells: pd.DataFrame, column: str, divisor: float) -> dict[int, float]:
-    if column not in cells:
-        return {}
-    rows = cells[(cells["status"] == "finished") & cells[column].notna()]
-    return {
-        int(seed): float(value) / divisor
-        for seed, value in zip(rows["seed"], rows[column], strict=True)
-    }
-
-
-def _unpaired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
-    """B - A of two independent samples, with Welch's interval where both have two values."""
-    if not a or not b:
-        return Estimate(math.nan, None, None, 0)
-    one, other = estimate(a.values()), estimate(b.values())
-    mean, n = other.mean - one.mean, min(one.n, other.n)
-    if one.std is None or other.std is None:
-        return Estimate(mean, None, None, n)
-    if one.std == other.std == 0:
-        return Estimate(mean, None, 0.0, n)
-    from scipy.stats import ttest_ind
-
-    test = ttest_ind(list(b.values()), list(a.values()), equal_var=False)
-    low, high = test.confidence_interval(LEVEL)
-    return Estimate(mean, None, float(high - low) / 2, n)

@@ -23,10 +23,8 @@ def mean_of_probabilities(log_probs: Sequence[Tensor]) -> Tensor:
 
 
 def mean_of_logits(log_probs: Sequence[Tensor]) -> Tensor:
-    """Log-probabilities of the mean logits: PAPA's ensemble (utils/utils.py:169-200).
-
-    Logits and log-probabilities differ by a constant a row, which the softmax removes.
-    """
+    """Log-probabilities of the mean logits: PAPA's ensemble (utils/utils.py:169-200)."""
+    # Logits and log-probabilities differ by a constant a row, which the softmax removes.
     return torch.log_softmax(torch.stack(list(log_probs)).mean(dim=0), dim=1)
 
 
@@ -47,9 +45,15 @@ def brier(log_probs: Tensor, labels: Tensor) -> float:
 
 
 def ece(log_probs: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error in per cent: equal-width bins of confidence (lower, upper].
+    """Expected calibration error in per cent, over equal-width bins of confidence (lower, upper].
 
-    Guo et al. 2017, equation 3.
+    Args:
+        log_probs: (M, C).
+        labels: (M,).
+        bins: how many.
+
+    Returns:
+        Equation 3 of Guo et al. 2017.
     """
     confidence, predicted = log_probs.exp().max(dim=1)
     correct = (predicted == labels).double()
@@ -58,7 +62,7 @@ def ece(log_probs: Tensor, labels: Tensor, bins: int = 15) -> float:
     return 100.0 * gap.abs().sum().item() / len(labels)
 
 
-def all_metrics(log_probs: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
+def all_scores(log_probs: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
     """``acc`` and ``ece`` in per cent, ``nll`` in nats, ``brier``."""
     return {
         "acc": accuracy(log_probs, labels),

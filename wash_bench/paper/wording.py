@@ -9,7 +9,7 @@ from wash_bench.report.notes import BOLD, TIED, as_typed, machine, mixed
 from wash_bench.settings.coupling import in_words
 
 if TYPE_CHECKING:
-    from wash_bench.paper.table import PaperTable
+    from wash_bench.paper.finished import PaperTable
 
 NOT_AVAILABLE = "not available"
 

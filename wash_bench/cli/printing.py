@@ -36,13 +36,20 @@ def print_rows(
     console_for_stdout().print(table)
 
 
-def count(value: float) -> str:
+NOT_PREDICTED = "not predicted"  # of a method that does not say what it will send
+
+
+def count(value: float | None) -> str:
     """A number of things with thousands separators, one decimal where it is an expectation."""
+    if value is None:
+        return NOT_PREDICTED
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
-def size(n_bytes: float) -> str:
+def size(n_bytes: float | None) -> str:
     """Bytes in decimal units, as ``12.3 MB``."""
+    if n_bytes is None:
+        return NOT_PREDICTED
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"

@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.paper import caption
+from wash_bench.metrics import METRICS
+from wash_bench.paper import wording
 from wash_bench.paper.cells import Line
-from wash_bench.paper.declared import METRICS, Named
+from wash_bench.paper.declared import Named
 from wash_bench.paper.published import Published
 from wash_bench.record.files import write_text
-from wash_bench.report.grid import MISSING, Cell, amount, escape, number, with_interval
+from wash_bench.report.grid import MISSING, Cell, number, written
+from wash_bench.report.markdown import escape, table
+from wash_bench.report.main_table import rank
 from wash_bench.report.stats import Estimate, paired
-from wash_bench.report.tables import rank
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COUNTS = ("sent_values_per_step", "sent_vs_papa")
-ONE_NETWORK = ("member_acc_mean", "average_acc", "average_bn_acc", "greedy_acc")
-"""Metrics whose best value is marked: accuracies of one network, not of an ensemble."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,14 @@ class PaperTable:
                         "paper": theirs.paper if theirs else papers[0] if papers else "",
                         "published": theirs.value if theirs else None,
                         "published_std": theirs.std if theirs else None,
-                        "published_source": theirs.source if theirs else caption.NOT_AVAILABLE,
+                        "published_source": theirs.source if theirs else wording.NOT_AVAILABLE,
                         "difference": entry.difference,
                     }
                 )
         return pd.DataFrame(rows)
+
+    def _ranked(self) -> list[str]:
+        return [metric for metric in self.named.table.metrics if METRICS[metric].ranked]
 
     def groups(self) -> list[list[int]]:
         """The places of lines that compare: equal N, augmentation, data, network and budget."""
@@ -135,7 +136,7 @@ class PaperTable:
         """Of each line and metric the best of its group minus its own, paired by seed."""
         found = {}
         for places in self.groups():
-            for metric in filter(ONE_NETWORK.__contains__, self.named.table.metrics):
+            for metric in self._ranked():
                 values = {place: self.entries[place, metric].by_seed for place in places}
                 known = [place for place in places if values[place]]
                 if known:
@@ -148,7 +149,7 @@ class PaperTable:
         """Of each line and metric whether it is the best of its group, or not told from it."""
         marks = {}
         for places in self.groups():
-            for metric in filter(ONE_NETWORK.__contains__, self.named.table.metrics):
+            for metric in self._ranked():
                 best, tied = rank(
                     {str(place): self.entries[place, metric].by_seed for place in places}
                 )
@@ -162,25 +163,26 @@ class PaperTable:
         marks, published = self.marks(), self.published
         headings = ["row", "N", "augmentation"]
         for metric in self.named.table.metrics:
-            headings.append(METRICS[metric])
+            headings.append(METRICS[metric].heading)
             if metric in published:
                 headings += ["published"] + ["difference"] * differences
         lines = [f"## {escape(self.title)}", ""]
-        for sentence in caption.above(self):
+        for sentence in wording.above(self):
             lines += [escape(sentence), ""]
-        lines += [_row(headings), _row(["---"] + ["---:"] * (len(headings) - 1))]
+        rows = []
         for place, line in enumerate(self.lines):
             cells = [escape(line.row.label), str(line.population), line.augment]
             for metric in self.named.table.metrics:
-                entry, mark = self.entries[place, metric], marks.get((place, metric), Cell(""))
-                ours = MISSING if entry.ours.n == 0 else _written(entry.ours, metric)
+                found, mark = self.entries[place, metric], marks.get((place, metric), Cell(""))
+                ours = written(found.ours, METRICS[metric])
                 cells.append(Cell(ours, mark.best, mark.tied).markdown())
                 if metric in published:
-                    cells += self._theirs(entry, differences)
-            lines.append(_row(cells))
+                    cells += self._theirs(found, differences)
+            rows.append(cells)
+        lines.append(table(headings, rows))
         best = any(mark.best for mark in marks.values())
         tied = any(mark.tied for mark in marks.values())
-        if notes := caption.below(self, best=best, tied=tied):
+        if notes := wording.below(self, best=best, tied=tied):
             lines += ["", *(f"- {escape(note)}" for note in notes)]
         return "\n".join(lines) + "\n"
 
@@ -203,7 +205,7 @@ class PaperTable:
         return paths
 
     def _theirs(self, entry: Entry, differences: bool) -> list[str]:
-        theirs = entry.published.text if entry.published else caption.NOT_AVAILABLE
+        theirs = entry.published.text if entry.published else wording.NOT_AVAILABLE
         if entry.published and entry.published.paper != self.named.table.papers[0]:
             theirs += f" ({entry.published.paper})"
         if not differences:
@@ -212,13 +214,3 @@ class PaperTable:
             return [theirs, MISSING]
         sign = "+" if entry.difference > 0 else ""
         return [theirs, sign + number(entry.difference, 2)]
-
-
-def _written(value: Estimate, metric: str) -> str:
-    if metric in COUNTS:
-        return amount(value.mean) + ("×" if metric == "sent_vs_papa" else "")
-    return with_interval(value, 2 if metric.endswith("_acc") or "_acc_" in metric else 3)
-
-
-def _row(entries: Sequence[str]) -> str:
-    return "| " + " | ".join(entries) + " |"

@@ -1,0 +1,62 @@
+"""Write the tables of docs/settings.md from the fields of the configuration.
+
+python scripts/settings_table.py           rewrite what stands between the page's markers
+python scripts/settings_table.py --check   exit 1 if that would change it
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from wash_bench.config.field import PANELS, Setting
+from wash_bench.settings.complaints import allowed
+from wash_bench.settings.table import SETTINGS
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+BLOCK = re.compile(r"(<!-- begin: settings -->\n).*(<!-- end: settings -->)", flags=re.DOTALL)
+IDENTITY = {"always": "yes", "later": "if not the default", "cell": "its own", "never": "no"}
+
+
+def values(item: Setting) -> str:
+    """What a setting may be, in words."""
+    if item.switch:
+        return f"true or false (`--no-{item.flag[2:]}`)"
+    if item.field.annotation in (int, float) or item.choices:
+        text = allowed(item.field).removeprefix("one of ")
+        return f"{text}; {item.of('unit')}" if item.of("unit") else text
+    return f"`{item.metavar}`"
+
+
+def row(item: Setting) -> list[str]:
+    identity = IDENTITY[item.of("identity")]
+    if needed := item.of("needs"):
+        identity += f", with `{SETTINGS[needed].flag}`"
+    cells = [f"`{item.flag}`", item.default, values(item), identity, item.help]
+    return [cell.replace("|", "\\|") for cell in cells]
+
+
+def tables() -> str:
+    headings = ("option", "default", "values", "identity", "what it does")
+    text = ""
+    for panel in PANELS:
+        rows = [row(item) for item in SETTINGS.values() if item.of("panel") == panel]
+        table = tabulate(rows, headings, tablefmt="pipe", disable_numparse=True)
+        text += f"\n### {panel}\n\n{re.sub(' +', ' ', re.sub('-{4,}', '---', table))}\n"
+    return f"{text}\n"
+
+
+def main() -> None:
+    old = PAGE.read_text(encoding="utf-8")
+    new = BLOCK.sub(lambda found: found[1] + tables() + found[2], old)
+    if "--check" not in sys.argv:
+        PAGE.write_text(new, encoding="utf-8")
+    elif new != old:
+        sys.exit("docs/settings.md differs from the code: run scripts/settings_table.py")
+
+
+if __name__ == "__main__":
+    main()

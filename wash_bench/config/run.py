@@ -1,0 +1,80 @@
+"""The settings of an experiment: what is trained, and what is measured of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from wash_bench.config.field import MEASURE, RECORD, WHAT, Settings, setting
+from wash_bench.config.training import TrainingConfig
+
+DEFAULT_METHODS = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
+
+
+class EvaluationConfig(Settings):
+    """What is measured on the trained population."""
+
+    barrier_points: int = setting(21, MEASURE, unit="points", ge=3)
+    """Points along a segment, both ends included."""
+    barrier_split: Literal["train", "val", "test"] = setting("test", MEASURE)
+    """Images on which loss barriers are measured."""
+    barrier_images: int = setting(1000, MEASURE, unit="images", ge=0)
+    """How many of them (0: all)."""
+    bn_images: int = setting(0, MEASURE, unit="images", ge=0)
+    """Images that re-estimate BatchNorm, except along segments (0: the training data)."""
+    barrier_bn_images: int = setting(1280, MEASURE, unit="images", ge=1)
+    """Images that re-estimate BatchNorm at each barrier point."""
+    ece_bins: int = setting(15, MEASURE, unit="bins", ge=1)
+    """Bins of the expected calibration error."""
+    simplex_points: int = setting(0, MEASURE, unit="points", identity="later", ge=0, le=201)
+    """Measure loss and accuracy over the triangle between three members too, with so many
+    points along an edge (0: do not)."""
+    simplex_margin: float = setting(0.0, MEASURE, "SHARE", needs="simplex_points", ge=0, le=1)
+    """How far the triangle goes on beyond the members, as a share of its edge."""
+
+    @field_validator("simplex_points")
+    @classmethod
+    def _both_ends(cls, points: int) -> int:
+        if points == 1:
+            raise ValueError("must be 0 (no map) or at least 2")
+        return points
+
+
+class RunConfig(Settings):
+    """One experiment, as the command line and the preset resolve to it.
+
+    Attributes:
+        preset: where its settings come from.
+        coupling: what ``coupling_budget`` scaled, by method.
+    """
+
+    preset: str = "digits"
+    methods: tuple[str, ...] = setting(DEFAULT_METHODS, WHAT, "NAMES", identity="cell")
+    """Methods to compare, separated by commas (see wash-bench methods)."""
+    set: dict[str, dict[str, Any]] = setting(
+        {}, WHAT, "METHOD.OPTION=VALUE", shown="the method's own", repeat=True, identity="cell"
+    )
+    """An option of a method, as wash.p=0.05 (see wash-bench methods wash); repeatable."""
+    coupling_budget: Literal["given", "paper"] = setting("given", WHAT, identity="cell")
+    """Take the methods' coupling as it is given, or the papers', scaled so that a
+    coordinate is exchanged as often in the whole training (a preset's own is left out;
+    --set is read as of the papers' training)."""
+    coupling: dict[str, dict[str, Any]] = Field({})
+    seeds: tuple[int, ...] = setting((0,), WHAT, "LIST", identity="cell")
+    """Seeds of the trainings, separated by commas; each method runs once a seed."""
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    eval_every: int = setting(1, MEASURE, unit="epochs", ge=1)
+    """Epochs between validations."""
+    checkpoint_every: int = setting(1, RECORD, unit="epochs", identity="never", ge=1)
+    """Epochs between checkpoints, from which a killed run goes on."""
+
+    @model_validator(mode="after")
+    def _three_corners(self) -> RunConfig:
+        if self.evaluation.simplex_points and self.training.population < 3:
+            raise ValueError(
+                f"--simplex-points {self.evaluation.simplex_points} needs three members, not"
+                f" --population {self.training.population}"
+            )
+        return self

@@ -1,0 +1,144 @@
+"""The settings that decide a training, apart from the method and the seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import field_validator, model_validator
+
+from wash_bench.config.field import (
+    MACHINE,
+    MEASURE,
+    NETWORK,
+    TRAINING,
+    WHAT,
+    OneOf,
+    Settings,
+    setting,
+)
+from wash_bench.config.optimizers import OPTIMIZERS
+from wash_bench.config.schedules import SCHEDULES
+from wash_bench.config.values import VARIED, parse_classes, parse_grid, path_in
+
+
+class TrainingConfig(Settings):
+    """Everything that decides a training, apart from the method and the seed."""
+
+    dataset: str = setting("digits", NETWORK, "NAME")
+    """Data set (see wash-bench datasets), or folder:PATH with train/ and val/ class folders."""
+    data_dir: str | None = setting(None, NETWORK, "DIR", shown="the user's cache", identity="never")
+    """Folder that holds, or receives, the data."""
+    classes: str = setting("all", NETWORK, "LIST", identity="later")
+    """Use only these classes, by their numbers, as 0-4 or 0,2,5."""
+    train_limit: int = setting(0, NETWORK, unit="images", ge=0)
+    """Use only so many training images (0: all)."""
+    image_size: int = setting(0, NETWORK, unit="pixels", ge=0)
+    """Resize images to this side in pixels (0: as they are)."""
+    val_share: float = setting(0.02, MEASURE, "SHARE", gt=0, lt=1)
+    """Share of the training images that is held out for selections."""
+    model: str = setting("test_resnet", NETWORK, "NAME")
+    """Architecture: any that timm knows (see wash-bench models)."""
+    model_args: dict[str, Any] = setting({}, NETWORK, "KEY=VALUE", option="model_arg", repeat=True)
+    """A further argument of timm.create_model; repeatable."""
+    stem: Literal["auto", "keep", "cifar"] = setting("auto", NETWORK)
+    """How the network begins: as timm has it (keep), with the papers' stem for small images
+    (cifar), or by the image size (auto)."""
+    population: int = setting(3, WHAT, "N", ge=2)
+    """Members N of a population, at least 2."""
+    init: str = setting("independent", WHAT, "independent|shared|checkpoint:PATH")
+    """Initial weights: each member its own (independent), all the same (shared), or all
+    those of a file, to fine-tune them."""
+    augment: Literal["homogeneous", "heterogeneous"] = setting("homogeneous", NETWORK)
+    """Crop and flip for all members, or besides it the papers' draw of mixup, CutMix,
+    erasing and smoothing, another for each member."""
+    vary: dict[str, tuple[float, ...]] = setting(
+        *({}, WHAT, "NAME=V1,V2,..."),
+        help=f"A hyperparameter that differs between members, with its values: {', '.join(VARIED)};"
+        " repeatable, and each member draws a combination.",
+        repeat=True,
+        identity="later",
+    )
+    epochs: int = setting(20, TRAINING, unit="epochs", ge=1)
+    """Length of a training in epochs."""
+    linear_probe: int = setting(0, TRAINING, unit="epochs", identity="later", ge=0)
+    """First epochs in which only the classifier is trained, once for all members."""
+    batch_size: int = setting(64, TRAINING, unit="images", ge=1)
+    """Images a step and member."""
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = setting("sgd", TRAINING)
+    """The members' optimizer."""
+    lr: float = setting(0.1, TRAINING, "RATE", gt=0)
+    """Learning rate at the start of the schedule, the greatest."""
+    lr_min: float = setting(1e-4, TRAINING, "RATE", ge=0)
+    """Learning rate at the end of the cosine."""
+    schedule: Annotated[str, OneOf(SCHEDULES)] = setting("cosine", TRAINING)
+    """Learning rate over the steps: cosine to --lr-min, constant, or a tenth at each of
+    --milestones."""
+    milestones: tuple[float, ...] = setting((0.5, 0.75), TRAINING, "LIST")
+    """Where multistep lowers the rate, as shares of the schedule, separated by commas."""
+    warmup: float = setting(0.0, TRAINING, unit="epochs", identity="later", ge=0)
+    """First epochs, as 0.5 or 5, in which the learning rate rises in equal steps to --lr;
+    the schedule runs over those that are left."""
+    momentum: float = setting(0.9, TRAINING, "SHARE", ge=0, lt=1)
+    """Momentum of SGD, from 0 to below 1."""
+    weight_decay: float = setting(1e-4, TRAINING, "RATE", ge=0)
+    """Weight decay, on all parameters (biases and normalization too, as PAPA)."""
+    device: str = setting("auto", MACHINE, "NAME")
+    """auto, cpu, cuda, cuda:1 or mps."""
+    amp: Literal["off", "bf16", "fp16"] = setting("off", MACHINE)
+    """Mixed precision of forward and backward pass."""
+    channels_last: bool = setting(True, MACHINE)
+    """Keep convolution weights channels-last (faster)."""
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        if list(milestones) != sorted(milestones) or not all(0 < m < 1 for m in milestones):
+            raise ValueError("milestones must ascend between 0 and 1")
+        return milestones
+
+    @field_validator("init")
+    @classmethod
+    def _known_init(cls, init: str) -> str:
+        if init not in ("independent", "shared") and not path_in(init):
+            raise ValueError("must be independent, shared or checkpoint:PATH")
+        return init
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _grid(cls, given: Any) -> dict[str, tuple[float, ...]]:
+        return parse_grid(given)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _class_numbers(cls, given: Any) -> str:
+        return parse_classes(given)
+
+    @model_validator(mode="after")
+    def _relations(self) -> TrainingConfig:
+        if self.schedule == "cosine" and self.lr_min > self.lr:
+            raise ValueError(f"--lr-min ({self.lr_min}) is above --lr ({self.lr})")
+        if self.linear_probe and self.checkpoint is None:
+            raise ValueError(
+                f"--linear-probe {self.linear_probe} needs --init checkpoint:PATH, not {self.init}"
+            )
+        for flag, epochs in (("--linear-probe", self.linear_probe), ("--warmup", self.warmup)):
+            if epochs and epochs >= self.epochs:
+                raise ValueError(f"{flag} {epochs:g} is not below --epochs {self.epochs}")
+        return self
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file that all members start from, if they do."""
+        path = path_in(self.init)
+        return Path(path).expanduser() if path else None
+
+    @property
+    def common_start(self) -> bool:
+        """Whether all members start from the same weights."""
+        return self.init != "independent"
+
+    @property
+    def chosen_classes(self) -> tuple[int, ...]:
+        """The numbers of the classes that are used; empty for all of them."""
+        return () if self.classes == "all" else tuple(map(int, self.classes.split(",")))

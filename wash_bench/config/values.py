@@ -1,0 +1,93 @@
+"""Readings of the settings that are written as text: classes, grids, initial weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+CHECKPOINT_PREFIX = "checkpoint:"
+# What may differ between members, with the least and the greatest value (lr: above 0).
+VARIED = {
+    "lr": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "mixup": (0.0, math.inf),
+    "cutmix": (0.0, math.inf),
+    "label_smoothing": (0.0, 1.0),
+    "random_erasing": (0.0, 1.0),
+}
+
+
+def path_in(init: str) -> str:
+    """PATH of ``checkpoint:PATH``, else empty."""
+    return (
+        init.removeprefix(CHECKPOINT_PREFIX).strip() if init.startswith(CHECKPOINT_PREFIX) else ""
+    )
+
+
+def parse_grid(given: Any) -> dict[str, tuple[float, ...]]:
+    """Values by name, sorted, from ``["lr=0.1,0.03", "weight_decay=0"]`` or a table of lists.
+
+    Returns:
+        The values in the order in which they are given; the order of the names does not matter.
+
+    Raises:
+        ValueError: no such setting can vary, or a value is none, out of range or given twice.
+    """
+    if isinstance(given, Mapping):
+        pairs = [(str(name), values) for name, values in given.items()]
+    else:
+        texts = [str(text) for text in (given if isinstance(given, list | tuple) else [given])]
+        pairs = [(text.partition("=")[0], text.partition("=")[2].split(",")) for text in texts]
+    grid: dict[str, tuple[float, ...]] = {}
+    for raw, values in pairs:
+        name = raw.strip().replace("-", "_")
+        if name not in VARIED:
+            raise ValueError(f"{name!r} cannot vary; write NAME=V1,V2 with {', '.join(VARIED)}")
+        if name in grid:
+            raise ValueError(f"{name} is given twice")
+        values = list(values) if isinstance(values, list | tuple) else [values]
+        grid[name] = tuple(_varied(name, value) for value in values)
+        if not values or len(set(grid[name])) < len(values):
+            raise ValueError(f"{name} needs different values, as {name}=0.1,0.03")
+    return dict(sorted(grid.items()))
+
+
+def _varied(name: str, value: Any) -> float:
+    low, high = VARIED[name]
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and low <= number <= high) or (name == "lr" and not number):
+        bounds = f"from {low:g}" + ("" if math.isinf(high) else f" to {high:g}")
+        bounds = "above 0" if name == "lr" else bounds
+        raise ValueError(f"{name}={str(value).strip()}: must be a number {bounds}")
+    return number
+
+
+def parse_classes(given: Any) -> str:
+    """Classes by their numbers, from ``"0-4"``, ``"0,2,5-7"`` or a list of numbers.
+
+    Returns:
+        ``"0,1,2,3,4"``, ascending, or ``"all"``.
+
+    Raises:
+        ValueError: it is written otherwise, names a class twice, or fewer than two.
+    """
+    text = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+    text = text.replace(" ", "")
+    if text == "all":
+        return text
+    if not re.fullmatch(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", text):
+        raise ValueError("must be all, or numbers of classes as 0-4 or 0,2,5")
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        chosen += range(int(first), int(last or first) + 1)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError("names a class twice")
+    if len(chosen) < 2:
+        raise ValueError("must name at least two classes")
+    return ",".join(map(str, sorted(chosen)))

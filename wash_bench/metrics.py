@@ -1,0 +1,181 @@
+"""The metrics: what each column of ``summary.csv`` is called, in which unit, and what is better.
+
+Whoever measures, writes, compares or draws a metric reads this table. A new metric takes its
+computation (in ``evaluate/``, or in ``runner/`` what a run costs) and its row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table.
+
+    Attributes:
+        key: its name in records and the column of ``summary.csv``.
+        heading: its name in tables.
+        unit: empty for counts, ``text`` for what is no number.
+        digits: decimals; None for three significant digits, of what spans decades.
+        better: which values are better; None where neither is.
+        networks: whether it is of ``one`` network or of all ``N``; None where it is of neither.
+        short: its heading in the terminal; empty where the terminal does not show it.
+        legend: its name in figures, where that is another than the heading.
+        per: what a value of ``summary.csv`` is divided by to be in the unit.
+    """
+
+    key: str
+    heading: str
+    unit: str = ""
+    digits: int | None = None
+    better: Literal["higher", "lower"] | None = None
+    networks: Literal["one", "N"] | None = None
+    short: str = ""
+    legend: str = ""
+    per: float = 1.0
+
+    @property
+    def titled(self) -> str:
+        """The heading with the unit, unless that is a word of it."""
+        named = not self.unit or self.unit in self.heading.split()
+        return self.heading if named else f"{self.heading} ({self.unit})"
+
+    @property
+    def drawn(self) -> str:
+        """The name in figures."""
+        return self.legend or self.heading
+
+    @property
+    def ranked(self) -> bool:
+        """Whether tables mark the best value: accuracies of one network, which compare."""
+        return (self.unit, self.better, self.networks) == ("%", "higher", "one")
+
+
+def _acc(key: str, heading: str, networks: Literal["one", "N"] | None, short: str = "",
+         legend: str = "") -> Metric:  # fmt: skip
+    return Metric(key, heading, "%", 2, "higher", networks, short, legend)
+
+
+def _nll(key: str, heading: str, networks: Literal["one", "N"] | None) -> Metric:
+    return Metric(key, heading, "nats", 4, "lower", networks)
+
+
+def _ece(key: str, heading: str, networks: Literal["one", "N"] | None) -> Metric:
+    return Metric(key, heading, "%", 2, "lower", networks)
+
+
+def _brier(key: str, heading: str, networks: Literal["one", "N"] | None) -> Metric:
+    return Metric(key, heading, "", 4, "lower", networks)
+
+
+# fmt: off
+SUMMARY = (  # the columns of every summary.csv, in its order
+    _acc("member_acc_mean", "members", "one", "members", "members' mean"),
+    _acc("member_acc_min", "members, least", "one"),
+    _acc("member_acc_max", "members, greatest", "one"),
+    _nll("member_nll_mean", "members' loss", "one"),
+    _ece("member_ece_mean", "members' ECE", "one"),
+    _brier("member_brier_mean", "members' Brier score", "one"),
+    _acc("ensemble_acc", "ensemble", "N", "ensemble"),
+    _nll("ensemble_nll", "ensemble loss", "N"),
+    _ece("ensemble_ece", "ensemble ECE", "N"),
+    _brier("ensemble_brier", "ensemble Brier score", "N"),
+    _acc("ensemble_logit_acc", "ensemble of logits", "N"),
+    _nll("ensemble_logit_nll", "ensemble of logits, loss", "N"),
+    _acc("average_acc", "averaged", "one", "averaged"),
+    _nll("average_nll", "averaged loss", "one"),
+    _ece("average_ece", "averaged ECE", "one"),
+    _brier("average_brier", "averaged Brier score", "one"),
+    _acc("average_bn_acc", "averaged, BN re-est.", "one", "BN re-est.",
+         "averaged, BN re-estimated"),
+    _nll("average_bn_nll", "averaged loss, BN re-est.", "one"),
+    _ece("average_bn_ece", "averaged ECE, BN re-est.", "one"),
+    _brier("average_bn_brier", "averaged Brier score, BN re-est.", "one"),
+    _acc("member_bn_acc_mean", "members, BN re-est.", "one"),
+    _acc("member_bn_acc_min", "members, BN re-est., least", "one"),
+    _acc("member_bn_acc_max", "members, BN re-est., greatest", "one"),
+    _acc("ensemble_bn_acc", "ensemble, BN re-est.", "N"),
+    _nll("ensemble_bn_nll", "ensemble loss, BN re-est.", "N"),
+    _acc("greedy_acc", "greedy soup", "one", "greedy soup"),
+    _nll("greedy_nll", "greedy soup's loss", "one"),
+    _ece("greedy_ece", "greedy soup's ECE", "one"),
+    Metric("greedy_size", "members in the greedy soup"),
+    Metric("greedy_members", "the greedy soup's members", "text"),
+    _acc("greedy_bn_acc", "greedy soup, BN re-est.", "one"),
+    Metric("method_predictor", "the method's own model", "text"),
+    _acc("method_acc", "the method's own", None),
+    _acc("method_bn_acc", "own network, BN re-est.", "one"),
+    _acc("method_val_acc", "own network, validation", "one"),
+    Metric("method_networks", "networks of the method's own"),
+    Metric("merge_seconds", "merge s", "s", 1, "lower"),
+    Metric("disagreement", "disagreement", "%", 2, None, "N"),
+    Metric("sent_values_per_step", "values sent a step", better="lower"),
+    Metric("sent_values_total", "values sent", better="lower"),
+    Metric("sent_bytes_total", "MB sent", "MB", None, "lower", short="MB sent", per=1e6),
+    Metric("wire_bytes_total", "MB on the wire", "MB", None, "lower", per=1e6),
+    Metric("barrier_loss_max", "loss barrier, max", "nats", 3, "lower", short="barrier"),
+    Metric("barrier_loss_mean", "loss barrier, mean", "nats", 3, "lower"),
+    Metric("barrier_acc_max", "accuracy barrier, max", "points", 2, "lower"),
+    Metric("barrier_acc_mean", "accuracy barrier, mean", "points", 2, "lower"),
+    Metric("barrier_bn_loss_max", "loss barrier, max, BN re-est.", "nats", 3, "lower"),
+    Metric("barrier_bn_loss_mean", "loss barrier, mean, BN re-est.", "nats", 3, "lower"),
+    Metric("barrier_bn_acc_max", "accuracy barrier, max, BN re-est.", "points", 2, "lower"),
+    Metric("barrier_nway_loss", "N-way loss barrier", "nats", 3, "lower"),
+    Metric("barrier_bn_nway_loss", "N-way loss barrier, BN re-est.", "nats", 3, "lower"),
+    Metric("consensus_distance", "distance to consensus", "L2", 3),
+    Metric("consensus_relative", "distance to consensus, relative", "", 3,
+           legend="relative distance to consensus"),
+    Metric("parameters", "parameters"),
+    Metric("steps", "steps"),
+    Metric("member_steps_share", "share of the members' steps", "", 3),
+    Metric("train_seconds", "train s", "s", 1, "lower", short="train s"),
+    Metric("eval_seconds", "evaluation s", "s", 1, "lower"),
+)
+# What a record can hold besides; a column, after those above and by its name, where one does.
+FURTHER = (
+    _acc("average_val_acc", "averaged, validation", "one"),
+    Metric("barrier_bn_acc_mean", "accuracy barrier, mean, BN re-est.", "points", 2, "lower"),
+    _brier("ensemble_bn_brier", "ensemble Brier score, BN re-est.", "N"),
+    _ece("ensemble_bn_ece", "ensemble ECE, BN re-est.", "N"),
+    _brier("ensemble_logit_brier", "ensemble of logits, Brier score", "N"),
+    _ece("ensemble_logit_ece", "ensemble of logits, ECE", "N"),
+    Metric("exchanges", "exchanges by kind", "text"),
+    _brier("greedy_bn_brier", "greedy soup's Brier score, BN re-est.", "one"),
+    _ece("greedy_bn_ece", "greedy soup's ECE, BN re-est.", "one"),
+    _nll("greedy_bn_nll", "greedy soup's loss, BN re-est.", "one"),
+    _brier("greedy_brier", "greedy soup's Brier score", "one"),
+    _brier("member_bn_brier_mean", "members' Brier score, BN re-est.", "one"),
+    _ece("member_bn_ece_mean", "members' ECE, BN re-est.", "one"),
+    _nll("member_bn_nll_mean", "members' loss, BN re-est.", "one"),
+    _acc("member_val_acc_mean", "members, validation", "one"),
+    _brier("method_brier", "Brier score of the method's own", None),
+    _ece("method_ece", "ECE of the method's own", None),
+    _nll("method_nll", "loss of the method's own", None),
+    _acc("predictor_NAME_acc", "the method's model NAME", None),
+    Metric("ranks", "processes"),
+    Metric("train_images", "training images"),
+    Metric("wire_bytes_per_step", "bytes on the wire a step", "bytes", None, "lower"),
+)
+DERIVED = (  # what a report works out of the others
+    _acc("method_network_acc", "the method's own network", "one"),
+    Metric("average_less_ensemble", "averaged − ensemble", "points", 2, "higher"),
+    Metric("sent_vs_papa", "sent vs PAPA", "×", None, "lower"),
+)
+# fmt: on
+
+METRICS = {metric.key: metric for metric in (*SUMMARY, *FURTHER, *DERIVED)}
+
+# The columns of a report's main table, and the rows of a comparison of two reports, in order.
+MAIN_TABLE = (
+    *("member_acc_mean", "ensemble_acc", "average_acc", "average_bn_acc", "member_bn_acc_mean"),
+    *("ensemble_bn_acc", "greedy_acc", "method_network_acc", "method_bn_acc", "merge_seconds"),
+    *("average_less_ensemble", "barrier_loss_max", "sent_values_per_step", "sent_bytes_total"),
+    *("wire_bytes_total", "sent_vs_papa", "train_seconds"),
+)
+COMPARED = (
+    *("member_acc_mean", "ensemble_acc", "average_acc", "average_bn_acc", "greedy_acc"),
+    *("method_acc", "ensemble_nll", "average_nll", "barrier_loss_max", "sent_bytes_total"),
+    "train_seconds",
+)

@@ -1,0 +1,166 @@
+"""The main table: a row a method, over its seeds, one table for each experiment.
+
+The papers' columns (members, ensemble, averaged model, greedy soup) stand beside what the
+coupling cost. The best of the columns that hold one network's accuracy is bold; what the seeds
+cannot tell from it has a dagger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from wash_bench.metrics import MAIN_TABLE, METRICS
+from wash_bench.report import notes
+from wash_bench.report.grid import Cell, Table, number, with_interval, written
+from wash_bench.report.stats import Estimate, estimate, paired
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wash_bench.report.frames import Records
+
+# What stands beside a value, as the heading says it.
+_ASIDE = {"member_acc_mean": " [min, max]", "greedy_acc": " (size)"}
+# Shown where a method delivers one network that is none of the usual merges.
+_OF_OWN_NETWORKS = ("method_network_acc", "method_bn_acc", "merge_seconds")
+
+
+def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
+    """One table for each experiment in ``records``.
+
+    Args:
+        records: what ``frames.load`` read.
+        digits: decimals of the accuracies.
+    """
+    return [
+        _table(records, experiment_id, cells, digits)
+        for experiment_id, cells in records.experiments()
+    ]
+
+
+class _Rows:
+    """The finished cells of one experiment, by variant: a row of the table each."""
+
+    def __init__(self, finished: pd.DataFrame, digits: int) -> None:
+        single = finished["method_acc"].where(finished["method_networks"] == 1)
+        finished = finished.assign(method_network_acc=single)
+        self.digits = digits
+        self.groups = {str(name): rows for name, rows in finished.groupby("variant", sort=False)}
+
+    def by_seed(self, variant: str, key: str) -> dict[int, float]:
+        group = self.groups[variant]
+        return {
+            int(seed): float(value)
+            for seed, value in zip(group["seed"], group[key], strict=True)
+            if not math.isnan(value)
+        }
+
+    def estimate(self, variant: str, key: str) -> Estimate:
+        return estimate(self.by_seed(variant, key).values())
+
+    def column(self, key: str, papa: float | None) -> list[Cell]:
+        """A metric's entries; ``papa`` is what PAPA sends, where it is compared."""
+        texts = [self._text(variant, key, papa) for variant in self.groups]
+        if not METRICS[key].ranked:
+            return [Cell(text) for text in texts]
+        best, tied = rank({variant: self.by_seed(variant, key) for variant in self.groups})
+        return [
+            Cell(text, variant in best, variant in tied)
+            for variant, text in zip(self.groups, texts, strict=True)
+        ]
+
+    def _text(self, variant: str, key: str, papa: float | None) -> str:
+        if key == "average_less_ensemble":
+            average = self.by_seed(variant, "average_acc")
+            difference = paired(average, self.by_seed(variant, "ensemble_acc"))
+            return with_interval(difference, self.digits, signed=True)
+        metric = METRICS[key]
+        if key == "sent_vs_papa" and papa is not None:
+            share = self.estimate(variant, "sent_values_total").mean / papa
+            return written(estimate([share]), metric)
+        digits = self.digits if metric.unit == "%" else None
+        text = written(self.estimate(variant, key), metric, digits)
+        if key == "member_acc_mean":
+            low = self.by_seed(variant, "member_acc_min").values()
+            high = self.by_seed(variant, "member_acc_max").values()
+            if low and high:
+                text += f" [{number(min(low), self.digits)}, {number(max(high), self.digits)}]"
+        elif key == "greedy_acc" and (size := self.estimate(variant, "greedy_size")).n:
+            text += f" ({size.mean:.2g})"
+        return text
+
+
+def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: int) -> Table:
+    finished = cells[cells["status"] == "finished"]
+    rows = _Rows(finished, digits)
+    own, papa = own_networks(finished), papa_total(finished)
+    keys = [
+        key
+        for key in MAIN_TABLE
+        if (own or key not in _OF_OWN_NETWORKS) and (papa is not None or key != "sent_vs_papa")
+    ]
+    table = Table(
+        experiment_id=experiment_id,
+        title=notes.title(cells),
+        caption=notes.caption(records, experiment_id, cells),
+        keys=["method", *keys],
+        columns=["method", *(METRICS[key].heading + _ASIDE.get(key, "") for key in keys)],
+        rows=[],
+        intervals=notes.intervals(cells),
+    )
+    columns = [rows.column(key, papa) for key in keys]
+    table.rows = [
+        [Cell(name), *entries] for name, *entries in zip(rows.groups, *columns, strict=True)
+    ]
+    shown = [cell for row in table.rows for cell in row]
+    table.notes = notes.below(
+        records,
+        experiment_id,
+        cells,
+        bold=any(cell.best for cell in shown),
+        dagger=any(cell.tied for cell in shown),
+    )
+    return table
+
+
+def rank(values: Mapping[str, Mapping[int, float]]) -> tuple[set[str], set[str]]:
+    """The best rows of a column, and those that the seeds cannot tell from the best.
+
+    Args:
+        values: by row, the accuracy by seed.
+
+    Returns:
+        The rows with the greatest mean (one, unless means are equal), and the rows whose
+        difference to it, paired by seed, has a 95 % interval that contains 0. A column with
+        fewer than two rows has neither: there is nothing to compare.
+    """
+    means = {name: estimate(seeds.values()).mean for name, seeds in values.items()}
+    means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    if len(means) < 2:
+        return set(), set()
+    top = max(means.values())
+    best = {name for name, mean in means.items() if math.isclose(mean, top, abs_tol=1e-9)}
+    if len(best) == len(means):
+        return set(), set()
+    tied = {
+        name
+        for name in means.keys() - best
+        if any(paired(values[leader], values[name]).contains_zero for leader in best)
+    }
+    return best, tied
+
+
+def own_networks(finished: pd.DataFrame) -> bool:
+    """Whether some method delivers one network that is none of the usual merges."""
+    return bool(set(finished["method_predictor"].dropna()) - {"ensemble", "average", "greedy"})
+
+
+def papa_total(finished: pd.DataFrame) -> float | None:
+    """Values that PAPA sends in this experiment; None without PAPA or with several settings."""
+    papa = finished[finished["method"] == "papa"]
+    total = papa["sent_values_total"].mean()
+    if papa["variant"].nunique() != 1 or math.isnan(total) or total == 0:
+        return None
+    return float(total)

@@ -1,0 +1,99 @@
+"""``summary.csv``: a row a cell, with what it is, its settings and all that was measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from wash_bench.config import DEFAULT_METHODS
+from wash_bench.metrics import METRICS, SUMMARY
+from wash_bench.report.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
+from wash_bench.report.variants import name_variants
+from wash_bench.settings.coupling import in_words
+
+_COLUMNS = tuple(metric.key for metric in SUMMARY)
+_TEXT = {metric.key for metric in METRICS.values() if metric.unit == "text"}
+
+
+def summary_frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """The summary of records: identity, settings, metrics, provenance.
+
+    The columns of ``columns.py`` and ``metrics.SUMMARY`` are always there; settings of later
+    versions where they say something, and what else was measured where it was.
+
+    Args:
+        cells: the records, as ``read.cell`` gives them.
+
+    Returns:
+        A row a cell: by experiment, the six default methods first, then variant and seed.
+    """
+    further = sorted({name for cell in cells for name in cell["summary"]} - set(_COLUMNS))
+    rows = []
+    for cell in cells:
+        config = cell["config"]
+        training = config["training"]
+        rows.append(
+            {
+                "preset": config.get("preset", ""),
+                "dataset": training.get("dataset", ""),
+                "model": training.get("model", ""),
+                "method": cell["method"],
+                "seed": cell["seed"],
+                "population": training.get("population"),
+                "status": cell["status"],
+                **{name: training.get(name) for name in SETTINGS},
+                **{name: _later(name, training) for name in LATER_SETTINGS},
+                "coupling": _coupling(config, cell["method"]),
+                **{name: _plain(name, cell["summary"].get(name)) for name in (*_COLUMNS, *further)},
+                "variant": cell["method"],
+                "options": json.dumps(cell["options"], sort_keys=True),
+                "reason": " ".join((cell.get("reason") or "").split()),
+                "experiment_id": cell["experiment_id"],
+                "training_id": cell["training_id"],
+                "cell_id": cell["cell_id"],
+            }
+        )
+    later = [
+        name
+        for name, default in LATER_SETTINGS.items()
+        if any(row[name] != default for row in rows)
+    ]
+    if any(row["coupling"] for row in rows):
+        later.append("coupling")
+    columns = [*IDENTITY, *SETTINGS, *later, *_COLUMNS, *further, *PROVENANCE]
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in _COLUMNS:
+        if name not in _TEXT:
+            frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    name_variants(frame, cells)
+    order = {name: place for place, name in enumerate(DEFAULT_METHODS)}
+    frame["_place"] = frame["method"].map(lambda name: order.get(name, len(order)))
+    keys = ["preset", "dataset", "model", "population", "experiment_id", "_place", "variant"]
+    return (frame.sort_values([*keys, "seed", "cell_id"], kind="stable", ignore_index=True)).drop(
+        columns="_place"
+    )
+
+
+def _coupling(config: dict[str, Any], method: str) -> str:
+    """What ``--coupling-budget paper`` made of the papers' setting; empty without it."""
+    record = (config.get("coupling") or {}).get(method)
+    return in_words(record) if record else ""
+
+
+def _later(name: str, training: dict[str, Any]) -> Any:
+    """A setting of a later version; the grid of hyperparameters as the command line takes it."""
+    value = training.get(name) or LATER_SETTINGS[name]
+    if isinstance(value, dict):
+        return " ".join(f"{key}={','.join(f'{v:g}' for v in grid)}" for key, grid in value.items())
+    return value
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A list (the soup's members) as text that a CSV cell can hold."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True)
+    return str(value) if name in _TEXT and value is not None else value
