@@ -26,6 +26,7 @@ from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.models.build import build_model
 from wash_bench.plugins.registry import find_method
 from wash_bench.record import identity
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.setting import Setting
 from wash_bench.settings.resolve import resolve
@@ -326,7 +327,7 @@ def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> N
     training = fine_tuning(tiny, path, vary=["lr=0.005,0.002", "mixup=0,0.5"], **more)
     config = tiny.model_copy(update={"training": training, "set": {"wash": {"p": 0.1}}})
     entries = [find_method("wash")]
-    run_experiment(config, entries, tmp_path / "whole", threads=1)
+    run_experiment(config, entries, RunContext(tmp_path / "whole", threads=1))
     for end in (2, 4):  # the checkpoint before it stands: one in probing, one after
 
         def stop(progress, end=end) -> None:
@@ -335,10 +336,10 @@ def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> N
 
         out = tmp_path / f"killed-{end}"
         with pytest.raises(_Stop):
-            run_experiment(config, entries, out, threads=1, observer=stop)
+            run_experiment(config, entries, RunContext(out, threads=1, observer=stop))
         (left,) = out.glob("trainings/*/state-*")
         assert left.name == f"state-{end - 1}"
-        assert not run_experiment(config, entries, out, threads=1).failed
+        assert not run_experiment(config, entries, RunContext(out, threads=1)).failed
         for whole in (tmp_path / "whole").glob("trainings/*/state-*/member-*.safetensors"):
             again = load_file(out / whole.relative_to(tmp_path / "whole"))
             for name, tensor in load_file(whole).items():

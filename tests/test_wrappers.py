@@ -17,10 +17,11 @@ from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.distributed.world import DistributedWorld
+from wash_bench.distributed.world import DistributedWorld, LocalWorld
 from wash_bench.errors import CellFailure, UsageError, WashBenchError
 from wash_bench.methods.dart import Dart
 from wash_bench.plugins.registry import find_method, make_method
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.settings.resolve import resolve
 
@@ -239,9 +240,11 @@ NAMES = ("wash+ema+lookahead", "naive-ensemble", "ema")
 
 
 def _run(config: RunConfig, out: Path, distributed: bool, observer=lambda progress: None) -> None:
-    world = DistributedWorld() if distributed else None
+    world = DistributedWorld() if distributed else LocalWorld()
     entries = [find_method(name) for name in NAMES]
-    outcome = run_experiment(config, entries, out, threads=1, world=world, observer=observer)
+    outcome = run_experiment(
+        config, entries, RunContext(out, threads=1, world=world, observer=observer)
+    )
     assert not outcome.failed
 
 
@@ -319,7 +322,7 @@ def test_merge_rules_read_the_training_of_the_method_inside(
     )
     entries = [find_method("naive-ensemble"), load_method_file(f"{own}:Second")]
     config = short.model_copy(update={"methods": ("naive-ensemble", "second")})
-    outcome = run_experiment(config, entries, tmp_path / "out", threads=1)
+    outcome = run_experiment(config, entries, RunContext(tmp_path / "out", threads=1))
     assert not outcome.failed
     assert len(list((tmp_path / "out/trainings").iterdir())) == 1
     records = {}
