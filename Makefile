@@ -9,7 +9,7 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
-.PHONY: help demo test test-fast check benchmarks results results-digits results-fashion-mnist results-methods \
+.PHONY: help demo test test-fast check pages benchmarks results results-digits results-fashion-mnist results-methods \
   results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test                   install, then the test suite, one worker a core"
 	@echo "make test-fast              the same without what starts processes or trains long"
 	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
+	@echo "make pages                  README and docs: committed results, methods, settings"
 	@echo "make benchmarks             measure the shuffle and the loop, into benchmarks/results/"
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
@@ -52,6 +53,10 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache --no-logo
+
+pages: $(VENV)/.installed
+	$(BIN)/python scripts/update_readme.py
+	$(BIN)/python scripts/settings_table.py
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
