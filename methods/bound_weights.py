@@ -30,7 +30,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 
@@ -93,7 +92,7 @@ class BoundWeights(MergeRule):
     Options = BoundWeightsOptions
     options: BoundWeightsOptions
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: Judge) -> ModelState:
         widths = []
         for member in judge.members:
             squared = self.losses(member, judge).square()
@@ -101,8 +100,7 @@ class BoundWeights(MergeRule):
             low, high = bounds(mean, variance, self.options.radius)
             widths.append(high - low)
         weights = shares(widths, self.options.proportion == "inverse")
-        merged = type(judge.members[0]).combine(judge.members, weights)
-        return Predictor([merged], tuple(range(len(weights))))
+        return type(judge.members[0]).combine(judge.members, weights)
 
     def losses(self, state: ModelState, judge: Judge) -> Tensor:
         """1 - p(label) of each image (B,), float64 on the CPU."""

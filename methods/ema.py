@@ -58,8 +58,7 @@ class Ema(Wrapper):
 
     def start(self, population: Population, exchange: Exchange) -> None:
         super().start(population, exchange)
-        population.member_state["ema"].copy_(population.weights)
-        population.member_state["ema_buffers"].copy_(population.buffers)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -69,9 +68,7 @@ class Ema(Wrapper):
         memory = population.member_state
         averages = [memory["ema"], memory["ema_buffers"]]
         update(averages, [population.weights, population.buffers], None)
-        idle = self.idle(population, exchange, clock)
-        averages[0][idle] = population.weights[idle]
-        averages[1][idle] = population.buffers[idle]
+        self.follow(population, self.idle(population, exchange, clock))
 
     def evaluated(self, population: Population) -> Population:
         memory = population.member_state

@@ -73,10 +73,13 @@ class GeometricMedian(RobustRule):
         return mean
 
     def _median_(self, vectors: Sequence[Tensor], result: Tensor) -> None:
+        import torch
+
         from wash_bench.merge.columns import precise
 
         shares = self.coefficients(vectors)
-        result.copy_(sum(c * precise(v) for c, v in zip(shares, vectors, strict=True)))
+        parts = (c * precise(v) for c, v in zip(shares, vectors, strict=True))
+        result.copy_(sum(parts, torch.zeros(())))
 
 
 def _layers(layout: Layout) -> list[tuple[int, int]]:

@@ -54,12 +54,11 @@ class Lookahead(Wrapper):
 
     def start(self, population: Population, exchange: Exchange) -> None:
         super().start(population, exchange)
-        population.member_state["slow"].copy_(population.weights)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         super().after_step(population, exchange, clock)
-        idle = self.idle(population, exchange, clock)
-        population.member_state["slow"][idle] = population.weights[idle]
+        self.follow(population, self.idle(population, exchange, clock))
         if (clock.step + 1) % self.options.every == 0:
             slow = population.member_state["slow"]
             slow.lerp_(population.weights, self.options.alpha)

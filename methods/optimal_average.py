@@ -28,7 +28,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
@@ -45,6 +44,9 @@ def optimal_tensor(own: Tensor, others: Tensor) -> Tensor:
     Args:
         own: (K,), the values of the best member.
         others: (N - 1, K), those of the others; at least one.
+
+    Returns:
+        (K,), the average.
     """
     n = len(others)
     mean = others.mean(dim=0)
@@ -84,8 +86,7 @@ class OptimalAverage(MergeRule):
     paper = "an extension of Grimberg et al. 2021, arXiv 2110.12946"
     sends = "nothing beyond what the training sends"
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: Judge) -> ModelState:
         members = judge.members
         accuracies = [judge.validation_accuracy(member) for member in members]
-        merged = optimal_average(members, accuracies.index(max(accuracies)), population.layout)
-        return Predictor([merged], tuple(range(len(members))))
+        return optimal_average(members, accuracies.index(max(accuracies)), population.layout)

@@ -64,8 +64,7 @@ class ScheduleFree(Wrapper):
         super().start(population, exchange)
         if "exp_avg" in population.optimizer_state:
             raise CellFailure("schedule-free is made for SGD: give --optimizer sgd")
-        for rows in population.member_state.values():
-            rows.copy_(population.weights)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         beta, x, z = self.options.beta, population.member_state["x"], population.member_state["z"]

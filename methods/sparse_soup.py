@@ -84,6 +84,9 @@ class SparseSoup(Method):
     def dense_epochs(self, clock: Clock) -> int:
         """Epochs in which the parent trains alone.
 
+        Returns:
+            The share ``dense`` of the training in whole epochs, so that one is left for a cycle.
+
         Raises:
             UsageError: the training has no epoch for a cycle.
         """
@@ -161,8 +164,7 @@ class SparseSoup(Method):
             population.buffers[:] = exchange.mean(population.buffers, "buffers")
 
     def _keep(self, population: Population, pruned: int) -> Tensor:
-        """The mask (D,) that leaves out the ``pruned`` smallest of the prunable weights; what was
-        pruned before stays so."""
+        """The mask (D,) without the ``pruned`` smallest weights; what was pruned stays so."""
         import torch
 
         magnitudes = population.weights[0].abs()

@@ -144,8 +144,8 @@ def stand_in(monkeypatch, result):
     """Replace the training and the report, which have tests of their own."""
     calls = []
 
-    def run_experiment(config, entries, out, **keywords):
-        calls.append((config, entries, out, keywords))
+    def run_experiment(config, entries, context):
+        calls.append((config, entries, context))
         if isinstance(result, BaseException):
             raise result
         return result
@@ -168,12 +168,13 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
     arguments = ["--methods", "wash,papa", "--jobs", "2", "--download", "--out", str(out)]
     code, _, err = command(capsys, "run", "digits", *arguments)
     assert (code, err) == (0, "")
-    config, entries, folder, keywords = calls[0]
+    config, entries, context = calls[0]
     assert config.methods == ("wash", "papa") == tuple(entry.name for entry in entries)
-    assert folder == out
-    del keywords["observer"]
-    assert keywords.pop("world").ranks == 1
-    assert keywords == {
+    asked = vars(context).copy()
+    del asked["observer"]
+    assert asked.pop("world").ranks == 1
+    assert asked == {
+        "out": out,
         "jobs": 2,
         "threads": 0,
         "download": True,

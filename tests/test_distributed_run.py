@@ -14,7 +14,10 @@ from wash_bench.config import RunConfig
 from wash_bench.distributed.world import DistributedWorld
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
+
+pytestmark = pytest.mark.slow
 
 METHODS = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
 EXACT = ("wash", "wash-opt", "independent")  # no sums across members
@@ -27,15 +30,15 @@ def config(tiny_module: RunConfig) -> RunConfig:
     return tiny_module.model_copy(update={"training": training, "set": options})
 
 
-def _run(config: RunConfig, methods: tuple[str, ...], out: Path, world=None) -> list[str]:
+def _run(config: RunConfig, methods: tuple[str, ...], out: Path, **context) -> list[str]:
     entries = [find_method(name) for name in methods]
-    outcome = run_experiment(config, entries, out, threads=1, world=world)
+    outcome = run_experiment(config, entries, RunContext(out, threads=1, **context))
     assert not outcome.failed
     return outcome.finished
 
 
 def _rank(config: RunConfig, methods: tuple[str, ...], out: Path) -> list[str]:
-    return _run(config, methods, out, DistributedWorld())
+    return _run(config, methods, out, world=DistributedWorld())
 
 
 def _members(out: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -105,7 +108,9 @@ def test_resumed_with_another_number_of_processes(
             raise Stop
 
     with pytest.raises(Stop):
-        run_experiment(script_config, [find_method("wash-opt")], tmp_path, threads=1, observer=stop)
+        run_experiment(
+            script_config, [find_method("wash-opt")], RunContext(tmp_path, threads=1, observer=stop)
+        )
     assert list(tmp_path.glob("trainings/*/state-1/optimizer-2.safetensors"))
     in_ranks(2, _rank, config, ("wash-opt",), tmp_path)
     ((training, tensors),) = _members(tmp_path).items()
@@ -118,7 +123,7 @@ def _refused(config: RunConfig, out: Path) -> str:
     training = config.training.model_copy(update={"lr": 0.1 + 0.1 * world.rank})
     other = config.model_copy(update={"training": training})
     try:
-        run_experiment(other, [find_method("papa")], out, world=world)
+        run_experiment(other, [find_method("papa")], RunContext(out, world=world))
     except UsageError as error:
         return str(error)
     return ""

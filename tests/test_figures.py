@@ -325,6 +325,7 @@ def test_positions(values, places, log):
 # Files ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_figure_is_the_same_each_time(tmp_path, monkeypatch):
     monkeypatch.setitem(style._RC, "savefig.dpi", 50)  # faster
     run = tmp_path / "run"

@@ -26,6 +26,7 @@ from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.models.build import build_model
 from wash_bench.plugins.registry import find_method
 from wash_bench.record import identity
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.setting import Setting
 from wash_bench.settings.resolve import resolve
@@ -319,13 +320,14 @@ class _Stop(BaseException):
     """Ends a run where a test wants it."""
 
 
+@pytest.mark.slow
 def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> None:
     path = saved(tmp_path / "five.safetensors", 5)
     more = {"linear_probe": 2, "epochs": 4, "train_limit": 64, "optimizer": "adamw", "lr": 0.005}
     training = fine_tuning(tiny, path, vary=["lr=0.005,0.002", "mixup=0,0.5"], **more)
     config = tiny.model_copy(update={"training": training, "set": {"wash": {"p": 0.1}}})
     entries = [find_method("wash")]
-    run_experiment(config, entries, tmp_path / "whole", threads=1)
+    run_experiment(config, entries, RunContext(tmp_path / "whole", threads=1))
     for end in (2, 4):  # the checkpoint before it stands: one in probing, one after
 
         def stop(progress, end=end) -> None:
@@ -334,10 +336,10 @@ def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> N
 
         out = tmp_path / f"killed-{end}"
         with pytest.raises(_Stop):
-            run_experiment(config, entries, out, threads=1, observer=stop)
+            run_experiment(config, entries, RunContext(out, threads=1, observer=stop))
         (left,) = out.glob("trainings/*/state-*")
         assert left.name == f"state-{end - 1}"
-        assert not run_experiment(config, entries, out, threads=1).failed
+        assert not run_experiment(config, entries, RunContext(out, threads=1)).failed
         for whole in (tmp_path / "whole").glob("trainings/*/state-*/member-*.safetensors"):
             again = load_file(out / whole.relative_to(tmp_path / "whole"))
             for name, tensor in load_file(whole).items():
@@ -483,6 +485,7 @@ def test_the_presets_belong_together() -> None:
     assert set(second.training.vary) == {"lr", "weight_decay", "label_smoothing"}
 
 
+@pytest.mark.slow
 def test_from_half_of_the_classes_to_all_of_them(tmp_path, capsys) -> None:
     """The whole way on the command line: a checkpoint from an average, soups of it, the report."""
     small = "--train-limit 100 --image-size 16 --val-share 0.1 --barrier-points 3 --stem keep"

@@ -111,7 +111,7 @@ def test_fisher_without_images_says_so():
 def test_fisher_merge_is_the_weighted_mean_of_every_tensor(normalize):
     population, judge = small(3)
     options = FisherOptions(floor=1e-3, normalize=normalize)
-    merged = Fisher(options).merge(population, judge)["fisher"].states[0]
+    merged = Fisher(options).predictors(population, judge)["fisher"].states[0]
     tensors = population.named_tensors(merged)
     members = [population.named_tensors(state) for state in judge.members]
     fishers = []
@@ -198,7 +198,7 @@ def test_regmean_solves_the_least_squares_problem_of_a_convolution(kind, monkeyp
     monkeypatch.setattr(regmean_module, "UNFOLDED_BYTES", 2000)  # a few images at a time
     members = networks(3, lambda: TwoLayers(nn.Conv2d(4, 8, **CONVOLUTIONS[kind])))
     population, judge = judged(members, pictures(12, 6)[0])
-    merged = RegMean(RegMeanOptions(off_diagonal=1.0)).merge(population, judge)["regmean"]
+    merged = RegMean(RegMeanOptions(off_diagonal=1.0)).predictors(population, judge)["regmean"]
     got = population.named_tensors(merged.states[0])["second.weight"].numpy()
     layer = members[0].second
     outputs = layer.out_channels // layer.groups
@@ -219,7 +219,7 @@ def test_regmean_solves_the_least_squares_problem_of_a_convolution(kind, monkeyp
 def test_regmean_solves_the_least_squares_problem_of_a_linear_layer():
     members = networks(2, lambda: TwoLayers(nn.Linear(4, 5)))
     population, judge = judged(members, pictures(40, 4)[0])
-    merged = RegMean(RegMeanOptions(off_diagonal=1.0, images=21)).merge(population, judge)
+    merged = RegMean(RegMeanOptions(off_diagonal=1.0, images=21)).predictors(population, judge)
     tensors = population.named_tensors(merged["regmean"].states[0])
     with torch.no_grad():
         inputs = [m.first(judge.images[:21]).mean((2, 3)).double().numpy() for m in members]
@@ -238,7 +238,7 @@ def test_regmean_solves_the_least_squares_problem_of_a_linear_layer():
 def test_regmean_scales_what_is_off_the_diagonal(factor):
     members = networks(2, lambda: TwoLayers(nn.Linear(4, 2)))
     population, judge = judged(members, pictures(40, 4)[0])
-    merged = RegMean(RegMeanOptions(off_diagonal=factor)).merge(population, judge)["regmean"]
+    merged = RegMean(RegMeanOptions(off_diagonal=factor)).predictors(population, judge)["regmean"]
     got = population.named_tensors(merged.states[0])["second.weight"]
     left, right = np.zeros((4, 4)), np.zeros((4, 2))
     for m in members:
@@ -259,7 +259,7 @@ def test_regmean_averages_where_no_input_ever_is():
 
     members = networks(2, build)
     population, judge = judged(members, pictures()[0])
-    merged = RegMean(RegMeanOptions(off_diagonal=1.0)).merge(population, judge)["regmean"]
+    merged = RegMean(RegMeanOptions(off_diagonal=1.0)).predictors(population, judge)["regmean"]
     got = population.named_tensors(merged.states[0])["2.weight"]
     mean = (members[0][2].weight + members[1][2].weight).detach() / 2
     torch.testing.assert_close(got[:, 1], mean[:, 1], rtol=1e-4, atol=1e-5)
@@ -268,13 +268,15 @@ def test_regmean_averages_where_no_input_ever_is():
 
 def test_regmean_in_several_passes_is_the_same_and_wide_layers_are_averaged(monkeypatch):
     population, judge = small(3)
-    whole = RegMean().merge(population, judge)["regmean"].states[0]
+    whole = RegMean().predictors(population, judge)["regmean"].states[0]
     assert judge.passes == 3  # one for each member
     monkeypatch.setattr(regmean_module, "GRAM_BYTES", 1)
-    parts = RegMean().merge(population, judge)["regmean"].states[0]
+    parts = RegMean().predictors(population, judge)["regmean"].states[0]
     assert judge.passes == 3 + 3 * 3  # three layers apart
     assert torch.equal(whole.weights, parts.weights)
-    narrow = RegMean(RegMeanOptions(max_inputs=30)).merge(population, judge)["regmean"].states[0]
+    narrow = (
+        RegMean(RegMeanOptions(max_inputs=30)).predictors(population, judge)["regmean"].states[0]
+    )
     mean, tensors = population.named_tensors(ModelState.mean(judge.members)), {}
     for name, state in {"whole": whole, "narrow": narrow}.items():
         tensors[name] = population.named_tensors(state)
@@ -287,7 +289,7 @@ def test_regmean_in_several_passes_is_the_same_and_wide_layers_are_averaged(monk
 def test_regmean_averages_a_layer_that_has_no_solution(monkeypatch):
     monkeypatch.setattr(regmean_module, "RIDGES", ())
     population, judge = small(2)
-    merged = RegMean().merge(population, judge)["regmean"].states[0]
+    merged = RegMean().predictors(population, judge)["regmean"].states[0]
     assert torch.equal(merged.weights, ModelState.mean(judge.members).weights)
 
 
@@ -298,7 +300,7 @@ def test_regmean_averages_a_layer_that_has_no_solution(monkeypatch):
 def test_equal_members_are_a_fixed_point_and_one_member_stays_itself(rule):
     for n in (1, 3):
         population, judge = judged(networks(1) * n, *pictures())
-        merged = rule().merge(population, judge)[rule.name].states[0]
+        merged = rule().predictors(population, judge)[rule.name].states[0]
         torch.testing.assert_close(merged.weights, judge.members[0].weights, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(merged.buffers, judge.members[0].buffers)
 

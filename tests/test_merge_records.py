@@ -217,9 +217,11 @@ def test_errors_are_one_line_with_the_fix(machines, tmp_path):
         merge_records(machines, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
     """What one host trained is not trained again in the merged folder; what is new is."""
     from wash_bench.plugins.registry import find_method
+    from wash_bench.runner.context import RunContext
     from wash_bench.runner.experiment import run_experiment
 
     entries = [find_method("naive-ensemble")]
@@ -231,8 +233,10 @@ def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
     )
     for seed, host in ((0, "a"), (1, "b")):
         config = small.model_copy(update={"seeds": (seed,)})
-        run_experiment(config, entries, tmp_path / host)
+        run_experiment(config, entries, RunContext(tmp_path / host))
     merge_records([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
     both = small.model_copy(update={"seeds": (0, 1), "methods": ("naive-ensemble", "greedy-soup")})
-    outcome = run_experiment(both, [*entries, find_method("greedy-soup")], tmp_path / "all")
+    outcome = run_experiment(
+        both, [*entries, find_method("greedy-soup")], RunContext(tmp_path / "all")
+    )
     assert (len(outcome.cached), len(outcome.finished), outcome.failed) == (2, 2, [])

@@ -14,10 +14,11 @@ from wash_bench.config import RunConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
-from wash_bench.distributed.world import DistributedWorld
+from wash_bench.distributed.world import DistributedWorld, LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.methods.papa import Papa
 from wash_bench.plugins.registry import find_method, make_method
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.settings.resolve import resolve
 
@@ -71,9 +72,11 @@ def short(tiny_module: RunConfig) -> RunConfig:
 
 
 def _run(config: RunConfig, out: Path, distributed: bool, observer=lambda progress: None) -> None:
-    world = DistributedWorld() if distributed else None
+    world = DistributedWorld() if distributed else LocalWorld()
     entries = [find_method("wash-opt+overlap")]
-    outcome = run_experiment(config, entries, out, threads=1, world=world, observer=observer)
+    outcome = run_experiment(
+        config, entries, RunContext(out, threads=1, world=world, observer=observer)
+    )
     assert not outcome.failed
 
 
@@ -84,6 +87,7 @@ def _members(out: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_resumed_and_spread_over_processes_to_the_same_bits(
     short: RunConfig, tmp_path: Path
 ) -> None:

@@ -18,10 +18,11 @@ from wash_bench.paper.declared import SCALES, Named, find_table, read_table, tab
 from wash_bench.paper.finished import Entry
 from wash_bench.paper.plot import draw
 from wash_bench.paper.published import read_published
-from wash_bench.paper.run import batches, plan_lines, sharded
+from wash_bench.paper.tasks import plan_lines, task_groups
 from wash_bench.plugins.registry import make_method
 from wash_bench.record.claims import Claims
 from wash_bench.report.stats import estimate
+from wash_bench.runner.queue import sharded
 
 TINY = """
 title = "Tiny"
@@ -145,12 +146,13 @@ def test_a_table_is_planned_without_its_data(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_one_training_is_not_started_twice_side_by_side(tiny_table: Path) -> None:
-    groups = list(batches(lines_of(read_table(tiny_table), "small")))
+    groups = list(task_groups(lines_of(read_table(tiny_table), "small")))
     assert sorted(map(len, groups)) == [1, 4]
     for group in groups:
         assert len({task.training_id for task in group}) == len(group)
 
 
+@pytest.mark.slow
 def test_a_table_runs_and_stands_beside_the_published_numbers(
     tiny_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,7 +190,7 @@ def test_a_table_runs_and_stands_beside_the_published_numbers(
 
 
 def test_shares_of_a_table_are_all_of_it_and_each_training_is_in_one(tiny_table: Path) -> None:
-    groups = list(batches(lines_of(read_table(tiny_table), "small", seeds=[0, 1])))
+    groups = list(task_groups(lines_of(read_table(tiny_table), "small", seeds=[0, 1])))
     cells = [cell.cell_id for group in groups for task in group for cell in task.cells]
     shares = []
     for i in (1, 2, 3):
@@ -199,6 +201,7 @@ def test_shares_of_a_table_are_all_of_it_and_each_training_is_in_one(tiny_table:
     assert all(trainings for trainings, _ in shares)
 
 
+@pytest.mark.slow
 def test_workers_and_shares_make_the_table(
     tiny_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,7 +214,7 @@ def test_workers_and_shares_make_the_table(
     with Claims(tmp_path) as other:  # works on the first training that is left
         (task,) = [
             task
-            for group in batches(
+            for group in task_groups(
                 lines_of(read_table(tiny_table), "small", further={"device": "cpu"})
             )
             for task in group

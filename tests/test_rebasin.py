@@ -15,8 +15,10 @@ from wash_bench.core.population import ModelState
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.population_judge import PopulationJudge
-from wash_bench.merge.matching import match_activations, match_weights
-from wash_bench.merge.permutation import permutation_groups, permuted
+from wash_bench.merge.activation_matching import match_activations
+from wash_bench.merge.permutation import permuted
+from wash_bench.merge.unit_graph import permutation_groups
+from wash_bench.merge.weight_matching import match_weights
 from wash_bench.methods.activation_matching import ActivationMatching, ActivationMatchingOptions
 from wash_bench.methods.fisher import Fisher, FisherOptions
 from wash_bench.methods.regmean import RegMean, RegMeanOptions
@@ -266,19 +268,19 @@ def test_equal_members_and_a_single_one_stay_as_they_are(rule, images):
         getattr(first.features[1], tensor).data[:6] = value
     first.features[4].bias.data[[1, 4, 7]] = -100  # and three that are never active
     population, judge = judged([first] * 3, images)
-    merged = RULES[rule].merge(population, judge)[f"{RULES[rule].name}-raw"].states[0]
+    merged = RULES[rule].predictors(population, judge)[f"{RULES[rule].name}-raw"].states[0]
     torch.testing.assert_close(merged.weights, judge.members[0].weights, rtol=0, atol=1e-7)
     torch.testing.assert_close(merged.buffers, judge.members[0].buffers)
     population, judge = judged([first], images)
-    merged = RULES[rule].merge(population, judge)
-    assert list(merged) == [RULES[rule].name]
+    merged = RULES[rule].predictors(population, judge)
+    assert list(merged) == [RULES[rule].name, "average"]
     assert torch.equal(merged[RULES[rule].name].states[0].weights, judge.members[0].weights)
 
 
 def test_activation_matching_passes_the_images_once_for_each_further_member(images):
     first = lived_in(vgg(), images)
     population, judge = judged([first, shuffled_copy(first), first], images)
-    ActivationMatching().merge(population, judge)
+    ActivationMatching().predictors(population, judge)
     assert judge.passes == 2
 
 
@@ -308,7 +310,7 @@ def test_other_families_are_refused_in_one_line_that_names_those_that_work(build
     population, judge = judged([network] * 2, torch.zeros(2, 3, 32, 32))
     for rule in RULES.values():
         with pytest.raises(CellFailure) as failure:
-            rule.merge(population, judge)
+            rule.predictors(population, judge)
         line = str(failure.value)
         assert "works for VGG and ResNet" in line and f"this network {what}" in line
         assert "\n" not in line and "another merge rule" in line

@@ -24,6 +24,7 @@ from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.metrics import FURTHER, SUMMARY
 from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.record.environment import continued
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 
 SET = {"wash": {"p": 0.1}, "wash-opt": {"p": 0.1}, "papa": {"alpha": 0.9}, "dart": {"every": 1}}
@@ -65,12 +66,13 @@ def six(tmp_path_factory, request) -> tuple[RunConfig, Path]:
     """All six methods, run once."""
     config = request.getfixturevalue("tiny_module").model_copy(update={"set": SET})
     out = tmp_path_factory.mktemp("six")
-    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), out)
+    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), RunContext(out))
     assert not outcome.failed
     assert len(outcome.finished) == 6
     return config, out
 
 
+@pytest.mark.slow
 def test_methods_with_one_training_rule_share_one_training(six) -> None:
     _, out = six
     records = _records(out)
@@ -83,10 +85,11 @@ def test_methods_with_one_training_rule_share_one_training(six) -> None:
     assert greedy["summary"]["method_acc"] == greedy["summary"]["greedy_acc"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_never_trained_again(six) -> None:
     config, out = six
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), out)
+    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), RunContext(out))
     assert len(outcome.cached) == 6
     assert not outcome.finished
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
@@ -95,12 +98,13 @@ def test_a_finished_run_is_never_trained_again(six) -> None:
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_new_measurement_does_not_train_again(six) -> None:
     config, out = six
     populations = {p: p.stat().st_mtime_ns for p in out.rglob("member-*.safetensors")}
     evaluation = config.evaluation.model_copy(update={"barrier_points": 4})
     other = config.model_copy(update={"evaluation": evaluation})
-    outcome = run_experiment(other, _entries("papa"), out)
+    outcome = run_experiment(other, _entries("papa"), RunContext(out))
     assert len(outcome.finished) == 1
     assert populations
     assert populations == {p: p.stat().st_mtime_ns for p in out.rglob("member-*.safetensors")}
@@ -108,6 +112,7 @@ def test_a_new_measurement_does_not_train_again(six) -> None:
         (out / "cells" / f"{cell}.json").unlink()
 
 
+@pytest.mark.slow
 def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
     _, out = six
     records = _records(out)
@@ -116,6 +121,10 @@ def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
     assert summaries["papa"]["sent_values_total"] == d * -(-steps // 10)
     assert summaries["naive-ensemble"]["sent_bytes_total"] == 0
     assert summaries["wash"]["sent_values_total"] > 0
+    for record in records.values():  # the figures' bytes end where the tables' do
+        log = out / "trainings" / record["training_id"] / "events.jsonl"
+        sent = [e for e in map(json.loads, log.open()) if e["metric"] == "sent_bytes"]
+        assert sent[-1]["value"] == record["summary"]["sent_bytes_total"]
     # the same coordinates and permutations, weights and momentum: twice the values
     assert summaries["wash-opt"]["sent_values_total"] == 2 * summaries["wash"]["sent_values_total"]
 
@@ -127,9 +136,12 @@ def test_the_records_hold_what_the_table_of_metrics_lists(six) -> None:
     assert found == {metric.key for metric in (*SUMMARY, *FURTHER)}
 
 
+@pytest.mark.slow
 def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:
     config, out = six
-    outcome = run_experiment(config, _entries(*DEFAULT_METHODS), tmp_path, jobs=2, threads=1)
+    outcome = run_experiment(
+        config, _entries(*DEFAULT_METHODS), RunContext(tmp_path, jobs=2, threads=1)
+    )
     assert not outcome.failed
     _assert_same_bits(out, tmp_path)
 
@@ -141,9 +153,10 @@ def _killed_run(config: RunConfig, method: str, out: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.set_num_threads(1)
-    run_experiment(config, _entries(method), out, threads=1, observer=observe)
+    run_experiment(config, _entries(method), RunContext(out, threads=1, observer=observe))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["wash-opt", "papa", "dart"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_killed_at_any_moment_and_resumed_to_the_same_bits(
@@ -155,20 +168,21 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
     )
     config = tiny.model_copy(update={"training": training, "set": SET})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_experiment(config, _entries(method), whole)
+    run_experiment(config, _entries(method), RunContext(whole))
     assert exit_code_of(_killed_run, config, method, killed) == -signal.SIGKILL
     assert list(killed.glob("trainings/*/state-1/optimizer-2.safetensors"))
     assert not list(killed.glob("cells/*.json"))
     log = next(killed.glob("trainings/*/events.jsonl"))
     with log.open("ab") as file:
         file.write(b'{"step": 99, "epo')  # a torn line, as a kill can leave it
-    run_experiment(config, _entries(method), killed)
+    run_experiment(config, _entries(method), RunContext(killed))
     _assert_same_bits(whole, killed)
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
     """A folder with a status and half an epoch of nothing starts from the beginning."""
-    run_experiment(tiny, _entries("papa"), tmp_path / "whole")
+    run_experiment(tiny, _entries("papa"), RunContext(tmp_path / "whole"))
     task = tasks_of(tiny, _entries("papa"))[0]
     folder = tmp_path / "killed" / "trainings" / task.training_id
     folder.mkdir(parents=True)
@@ -176,10 +190,11 @@ def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> 
     (folder / "events.jsonl").write_text('{"step": 3, "epoch": 1, "mem')
     (folder / "state-1").mkdir()
     (folder / "state-1" / ".member-0.safetensors.x.part").write_text("half a file")
-    run_experiment(tiny, _entries("papa"), tmp_path / "killed")
+    run_experiment(tiny, _entries("papa"), RunContext(tmp_path / "killed"))
     _assert_same_bits(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
@@ -193,14 +208,15 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
         "        population.weights[2].fill_(float('nan'))\n"
     )
     entries = [load_method_file(f"{method}:Poison"), *_entries("papa")]
-    outcome = run_experiment(tiny, entries, tmp_path / "out")
+    outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
     assert len(outcome.failed) == 1
     assert "member 2 is not finite" in outcome.failed[0][1]
     assert len(outcome.finished) == 1
     records = _records(tmp_path / "out")
     assert records["poison", 0]["status"] == "failed"
     assert records["papa", 0]["status"] == "finished"
-    again = run_experiment(tiny, entries, tmp_path / "out")  # kept as failed, not trained again
+    # Kept as failed, not trained again.
+    again = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
     assert again.failed == outcome.failed
     assert len(again.cached) == 1
 
@@ -208,21 +224,24 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
 def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "cells").mkdir()
     with FileLock(tmp_path / ".lock"), pytest.raises(WashBenchError, match="another run is using"):
-        run_experiment(tiny, _entries("papa"), tmp_path)
+        run_experiment(tiny, _entries("papa"), RunContext(tmp_path))
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write to the run folder"):
-        run_experiment(tiny, _entries("papa"), tmp_path / "file" / "runs")
+        run_experiment(tiny, _entries("papa"), RunContext(tmp_path / "file" / "runs"))
 
 
 def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     training = tiny.training.model_copy(update={"device": "cuda:77"})
     with pytest.raises(UsageError, match="this machine has: cpu"):
-        run_experiment(tiny.model_copy(update={"training": training}), _entries("papa"), tmp_path)
+        run_experiment(
+            tiny.model_copy(update={"training": training}), _entries("papa"), RunContext(tmp_path)
+        )
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
     """A killed parent must leave nobody behind who writes to the folder without its lock."""
     training = tiny.training.model_copy(update={"epochs": 200})
@@ -234,6 +253,7 @@ def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from wash_bench.config import RunConfig\n"
         "from wash_bench.plugins.registry import find_method\n"
+        "from wash_bench.runner.context import RunContext\n"
         "from wash_bench.runner.experiment import run_experiment\n"
         "def observe(progress):\n"
         "    if progress.epoch >= 1:\n"
@@ -242,8 +262,8 @@ def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "if __name__ == '__main__':\n"
         "    config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())\n"
-        "    run_experiment(config, [find_method('papa'), find_method('wash')],\n"
-        "                   Path(sys.argv[2]), jobs=2, threads=1, observer=observe)\n"
+        "    context = RunContext(Path(sys.argv[2]), jobs=2, threads=1, observer=observe)\n"
+        "    run_experiment(config, [find_method('papa'), find_method('wash')], context)\n"
     )
     command = [sys.executable, str(script), str(tmp_path / "config.json"), str(tmp_path / "out")]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
@@ -265,6 +285,7 @@ def _alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
@@ -278,12 +299,13 @@ def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
         "        raise KeyError('beta')\n"
     )
     entries = [load_method_file(f"{method}:Broken"), *_entries("papa")]
-    outcome = run_experiment(tiny, entries, tmp_path / "out")
+    outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
     ((_, reason),) = outcome.failed
     assert reason == f"KeyError: 'beta' ({method}:6)"
     assert len(outcome.finished) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path) -> None:
     """Worker processes may have loader processes of their own."""
     generator = torch.Generator().manual_seed(0)
@@ -304,12 +326,13 @@ def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path
     )
     config = tiny.model_copy(update={"training": training})
     entries = _entries("wash", "naive-ensemble")
-    one = run_experiment(config, entries, tmp_path / "one", threads=1)
-    two = run_experiment(config, entries, tmp_path / "two", jobs=2, threads=1)
+    one = run_experiment(config, entries, RunContext(tmp_path / "one", threads=1))
+    two = run_experiment(config, entries, RunContext(tmp_path / "two", jobs=2, threads=1))
     assert len(one.finished) == len(two.finished) == 2
     _assert_same_bits(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")
 def test_a_full_disk_is_one_line_and_costs_no_finished_result(
     tiny: RunConfig, tmp_path: Path
@@ -324,20 +347,21 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
     if mounted.returncode:
         pytest.skip("may not mount a small file system")
     try:
-        run_experiment(tiny, _entries("naive-ensemble"), small)  # 9 MB of rows fit once
+        run_experiment(tiny, _entries("naive-ensemble"), RunContext(small))  # 9 MB of rows fit once
         finished = {p: p.read_bytes() for p in small.rglob("*.json")}
         with pytest.raises(WashBenchError, match="is full; free some space and run the same"):
-            run_experiment(tiny, _entries("papa"), small)
+            run_experiment(tiny, _entries("papa"), RunContext(small))
         for path, content in finished.items():
             assert path.read_bytes() == content
         assert not list(small.rglob("*.part"))
         assert len(list(small.glob("cells/*.json"))) == 1
-        again = run_experiment(tiny, _entries("naive-ensemble"), small)
+        again = run_experiment(tiny, _entries("naive-ensemble"), RunContext(small))
         assert len(again.cached) == 1
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.slow
 def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) -> None:
     """The population is whole, the status still says running: nothing is trained again."""
     config, out = six
@@ -351,7 +375,7 @@ def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) ->
         path.unlink()
     (member,) = folder.glob("state-*/member-0.safetensors")
     before = member.stat().st_mtime_ns
-    outcome = run_experiment(config, _entries("papa"), copy)
+    outcome = run_experiment(config, _entries("papa"), RunContext(copy))
     assert len(outcome.finished) == 1
     assert member.stat().st_mtime_ns == before
     first, second = (_records(root)["papa", 0]["summary"] for root in (out, copy))
@@ -387,7 +411,7 @@ def test_methods_of_one_file_share_a_training_only_if_they_train_alike(
     assert shared == [{"plain", "broken"}, {"half"}, {"cut"}]
 
     # An error in the merge of one does not fail the others that read the training.
-    outcome = run_experiment(tiny, entries[:2], tmp_path / "out")
+    outcome = run_experiment(tiny, entries[:2], RunContext(tmp_path / "out"))
     assert len(outcome.finished) == 1
     ((_, reason),) = outcome.failed
     assert reason == f"KeyError: 'beta' ({file}:6)"
@@ -414,17 +438,18 @@ class _Stop(BaseException):
     """Ends a run where a test wants it."""
 
 
+@pytest.mark.slow
 def test_a_training_resumed_elsewhere_says_so(tiny: RunConfig, tmp_path: Path) -> None:
     def stop(progress) -> None:
         if progress.epoch >= 2:  # after the first checkpoint
             raise _Stop
 
     with pytest.raises(_Stop):
-        run_experiment(tiny, _entries("papa"), tmp_path, threads=1, observer=stop)
+        run_experiment(tiny, _entries("papa"), RunContext(tmp_path, threads=1, observer=stop))
     (path,) = tmp_path.glob("trainings/*/environment.json")
     first = json.loads(path.read_text())
     path.write_text(json.dumps(first | {"cpu": "Other CPU", "threads": 64, "date": "2020-01-01"}))
-    assert not run_experiment(tiny, _entries("papa"), tmp_path, threads=1).failed
+    assert not run_experiment(tiny, _entries("papa"), RunContext(tmp_path, threads=1)).failed
     now = json.loads(path.read_text())
     assert now["cpu"] == f"Other CPU, then {first['cpu']}"
     assert now["threads"] == "64, then 1"

@@ -25,6 +25,7 @@ from wash_bench.record.files import write_json
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
 from wash_bench.report.write import write_report
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
@@ -138,23 +139,25 @@ def test_an_owner_that_was_succeeded_cannot_write(folder: Path) -> None:
         assert json.loads((new.link / "state.json").read_text()) == {"epoch": 1}
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_to_others_what_is_theirs(small: RunConfig, folder: Path) -> None:
     entries = _entries("wash", "papa")
     with Claims(folder) as other:
         plain = folder / "plain"
-        finished = run_experiment(small, entries, plain, threads=1).finished
+        finished = run_experiment(small, entries, RunContext(plain, threads=1)).finished
         (wash,) = (path.name for path in plain.glob("trainings/wash-*"))
         claim = other.take(wash)
-        outcome = run_experiment(small, entries, folder, threads=1, worker=True)
+        outcome = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
         assert [cell for cell, _ in outcome.elsewhere] == [finished[0]]
         assert outcome.finished == [finished[1]]
         other.release(claim)
-        outcome = run_experiment(small, entries, folder, threads=1, worker=True)
+        outcome = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
         assert (outcome.finished, outcome.cached) == ([finished[0]], [finished[1]])
         assert not outcome.elsewhere
     _assert_same_bits(folder, plain)
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_stops_and_its_successor_goes_on(
     small: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +175,7 @@ def test_a_frozen_worker_stops_and_its_successor_goes_on(
 
     longer = small.model_copy(update={"training": small.training.model_copy(update={"epochs": 3})})
     outcome = run_experiment(
-        longer, _entries("wash"), folder, threads=1, worker=True, observer=observe
+        longer, _entries("wash"), RunContext(folder, threads=1, worker=True, observer=observe)
     )
     assert not outcome.finished and not outcome.failed
     assert len(outcome.elsewhere) == 1
@@ -182,15 +185,17 @@ def test_a_frozen_worker_stops_and_its_successor_goes_on(
     successor.release(taken[-1])
     successor.__exit__()
     monkeypatch.undo()
-    assert run_experiment(longer, _entries("wash"), folder, threads=1, worker=True).finished
-    run_experiment(longer, _entries("wash"), folder / "plain", threads=1)
+    assert run_experiment(
+        longer, _entries("wash"), RunContext(folder, threads=1, worker=True)
+    ).finished
+    run_experiment(longer, _entries("wash"), RunContext(folder / "plain", threads=1))
     _assert_same_bits(folder, folder / "plain")
 
 
 def test_workers_and_a_plain_run_exclude_one_another(small: RunConfig, folder: Path) -> None:
     with Claims(folder) as worker:
         with pytest.raises(WashBenchError, match=r"a worker is using .*--worker"):
-            run_experiment(small, _entries("wash"), folder)
+            run_experiment(small, _entries("wash"), RunContext(folder))
         worker._stop.set()
         worker._thread.join()
         _age(worker._presence)  # killed long ago
@@ -198,7 +203,7 @@ def test_workers_and_a_plain_run_exclude_one_another(small: RunConfig, folder: P
             FileLock(folder / ".lock"),
             pytest.raises(WashBenchError, match="another run is using"),
         ):
-            run_experiment(small, _entries("wash"), folder, worker=True)
+            run_experiment(small, _entries("wash"), RunContext(folder, worker=True))
         with alone(Store(folder)):
             pass
 
@@ -215,14 +220,16 @@ def test_a_retried_failure_is_tried_once(small: RunConfig, folder: Path) -> None
     from wash_bench.plugins.registry import load_method_file
 
     entries = [load_method_file(f"{method}:Poison")]
-    first = run_experiment(small, entries, folder, threads=1, worker=True)
+    first = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
     assert len(first.failed) == 1 and not first.cached
     (record,) = (folder / "cells").iterdir()
     _age(record)
     old = record.stat().st_mtime
-    kept = run_experiment(small, entries, folder, threads=1, worker=True)
+    kept = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
     assert kept.failed == first.failed and record.stat().st_mtime == old
-    again = run_experiment(small, entries, folder, threads=1, worker=True, retry_failed=True)
+    again = run_experiment(
+        small, entries, RunContext(folder, threads=1, worker=True, retry_failed=True)
+    )
     assert again.failed == first.failed and record.stat().st_mtime > old
 
 
@@ -239,6 +246,7 @@ def _script(tmp_path: Path, name: str, *arguments: str, **environment: str) -> s
     )
 
 
+@pytest.mark.slow
 def test_the_slurm_array_shares_one_folder(tmp_path: Path) -> None:
     runs = str(tmp_path / "runs")
     tasks = [
@@ -254,13 +262,16 @@ def test_the_slurm_array_shares_one_folder(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "runs" / "report" / "summary.csv")) == 4
 
 
+@pytest.mark.slow
 def test_shards_are_disjoint_and_joined_by_the_report(small: RunConfig, tmp_path: Path) -> None:
     config = small.model_copy(update={"seeds": (0, 1)})
     found = []
     for share in (1, 2, 3):
         entries = _entries("wash", "greedy-soup", "naive-ensemble")
         out = tmp_path / str(share)
-        found.append(run_experiment(config, entries, out, threads=1, shard=(share, 3)).finished)
+        found.append(
+            run_experiment(config, entries, RunContext(out, threads=1, shard=(share, 3))).finished
+        )
     # Four trainings: soup and ensemble read one, and stay together.
     assert [len(ids) for ids in found] == [3, 2, 1]
     assert len({cell for ids in found for cell in ids}) == 6

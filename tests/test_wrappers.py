@@ -17,10 +17,11 @@ from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.distributed.world import DistributedWorld
+from wash_bench.distributed.world import DistributedWorld, LocalWorld
 from wash_bench.errors import CellFailure, UsageError, WashBenchError
 from wash_bench.methods.dart import Dart
 from wash_bench.plugins.registry import find_method, make_method
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.settings.resolve import resolve
 
@@ -181,6 +182,17 @@ def test_a_member_that_is_copied_begins_its_average_there() -> None:
     assert Dart is type(method.inner)
 
 
+def test_a_wrapper_sets_its_own_memory_only() -> None:
+    population = small_population(2, ("momentum_buffer",))
+    method = make_method(find_method("wash+ema+schedule-free"))
+    population.remember(method.member_slots())
+    method.start(population, LocalExchange(2, 0))
+    memory = population.member_state
+    assert torch.equal(memory["ema_buffers"], population.buffers)
+    for name in ("ema", "x", "z"):
+        assert torch.equal(memory[name], population.weights)
+
+
 def test_options_reach_the_part_they_belong_to() -> None:
     options = {
         "methods": "papa,papa+lookahead,papa+ema,ema",
@@ -228,9 +240,11 @@ NAMES = ("wash+ema+lookahead", "naive-ensemble", "ema")
 
 
 def _run(config: RunConfig, out: Path, distributed: bool, observer=lambda progress: None) -> None:
-    world = DistributedWorld() if distributed else None
+    world = DistributedWorld() if distributed else LocalWorld()
     entries = [find_method(name) for name in NAMES]
-    outcome = run_experiment(config, entries, out, threads=1, world=world, observer=observer)
+    outcome = run_experiment(
+        config, entries, RunContext(out, threads=1, world=world, observer=observer)
+    )
     assert not outcome.failed
 
 
@@ -242,6 +256,7 @@ def _states(out: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_memory_is_resumed_and_spread_over_processes_to_the_same_bits(
     short: RunConfig, tmp_path: Path
 ) -> None:
@@ -307,7 +322,7 @@ def test_merge_rules_read_the_training_of_the_method_inside(
     )
     entries = [find_method("naive-ensemble"), load_method_file(f"{own}:Second")]
     config = short.model_copy(update={"methods": ("naive-ensemble", "second")})
-    outcome = run_experiment(config, entries, tmp_path / "out", threads=1)
+    outcome = run_experiment(config, entries, RunContext(tmp_path / "out", threads=1))
     assert not outcome.failed
     assert len(list((tmp_path / "out/trainings").iterdir())) == 1
     records = {}

@@ -61,25 +61,13 @@ def run(
     with keeping():
         from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
+        from wash_bench.runner.context import RunContext
         from wash_bench.runner.experiment import run_experiment
 
         with joined(resolved.config.training.device) as world:
             with display_for(sys.stdout) if world.rank == 0 else Display() as display:
-                outcome = run_experiment(
-                    resolved.config,
-                    resolved.entries,
-                    resolved.out,
-                    jobs=resolved.jobs,
-                    threads=resolved.threads,
-                    download=resolved.download,
-                    retry_failed=resolved.retry_failed,
-                    debug=debug,
-                    observer=display,
-                    world=world,
-                    shard=resolved.shard,
-                    worker=resolved.worker,
-                    stale=resolved.stale,
-                )
+                means = RunContext.of(resolved, debug=debug, observer=display, world=world)
+                outcome = run_experiment(resolved.config, resolved.entries, means)
             if world.rank:
                 return
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):

@@ -44,6 +44,7 @@ class Slice:
 
     @property
     def stop(self) -> int:
+        """The coordinate after its last."""
         return self.offset + self.size
 
 
@@ -71,6 +72,7 @@ class Layout:
         return sum(piece.size for piece in self.counters)
 
     def layer_of(self, piece: Slice, index: LayerIndex = "leaf_module") -> int:
+        """The layer of a slice under one of the three ways to count them."""
         return getattr(piece, index)
 
     def layers(self, index: LayerIndex = "leaf_module") -> int:
@@ -124,11 +126,9 @@ def layout_of(module: nn.Module) -> Layout:
 
 
 def _buffer_slices(module: nn.Module, dtype: torch.dtype) -> list[Slice]:
-    """The buffers of one type that belong to the state of the network.
-
-    Those of another type (boolean masks), and those that are not saved with the network
-    (``persistent=False``: position indices and the like), are constants and stay put.
-    """
+    """The buffers of one type that belong to the state of the network."""
+    # Those of another type (boolean masks), and those that are not saved with the network
+    # (persistent=False: position indices and the like), are constants and stay put.
     saved = module.state_dict(keep_vars=True).keys()
     pieces: list[Slice] = []
     offset = 0

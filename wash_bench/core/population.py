@@ -24,15 +24,13 @@ class ModelState:
     counters: Tensor
 
     def clone(self) -> ModelState:
+        """A copy that shares no memory."""
         return ModelState(self.weights.clone(), self.buffers.clone(), self.counters.clone())
 
     @staticmethod
     def combine(states: Sequence[ModelState], coefficients: Sequence[float]) -> ModelState:
-        """The linear combination of states, summed in float64.
-
-        Integer buffers are those of the state with the largest coefficient: a step counter
-        has no meaningful fraction.
-        """
+        """The linear combination of states, summed in float64."""
+        # A step counter has no meaningful fraction: integer buffers are the main state's.
         main = states[max(range(len(states)), key=lambda i: coefficients[i])]
         return ModelState(
             _combine([state.weights for state in states], coefficients),
@@ -145,6 +143,7 @@ class Population:
         return ModelState(self.weights[row], self.buffers[row], self.counters[row])
 
     def states(self) -> list[ModelState]:
+        """The rows of all members here, as views."""
         return [self.state(member) for member in range(self.n)]
 
     def named_tensors(self, state: ModelState) -> dict[str, Tensor]:
@@ -180,7 +179,13 @@ class Population:
     def with_rows(self, weights: Tensor, buffers: Tensor, counters: Tensor) -> Population:
         """The same architecture around other rows: a whole population made of gathered members.
 
-        It is for evaluation: its modules stay bound to this process's own members.
+        Args:
+            weights: (N, D).
+            buffers: (N, F).
+            counters: (N, I).
+
+        Returns:
+            A population for evaluation: its modules stay bound to this process's own members.
         """
         other = copy.copy(self)
         other.weights, other.buffers, other.counters = weights, buffers, counters
@@ -196,8 +201,13 @@ class Population:
 def consensus(distances: Sequence[Mapping[str, float]], mean_norm: float) -> dict[str, float]:
     """The population's distance to consensus, from all members' distances.
 
-    ``distance`` is (1/N) sum_n ||theta_n - mean||_2, ``relative`` the same over ||mean||_2, and
-    ``layer/NAME`` the distance within one parameter tensor.
+    Args:
+        distances: of each member, as ``Population.distances`` gives them.
+        mean_norm: the norm of the population's mean.
+
+    Returns:
+        ``distance`` is (1/N) sum_n ||theta_n - mean||_2, ``relative`` the same over ||mean||_2,
+        and ``layer/NAME`` the distance within one parameter tensor.
     """
     result = {key: sum(row[key] for row in distances) / len(distances) for key in distances[0]}
     result["relative"] = result["distance"] / mean_norm if mean_norm else math.nan

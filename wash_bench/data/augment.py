@@ -51,7 +51,14 @@ def augment(
 def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     """A random H x W window of the zero-padded image, then mirrored with probability 1/2.
 
-    ``images`` and the result are (B, H, W, C) uint8.
+    Args:
+        images: (B, H, W, C) uint8.
+        padding: zero pixels on each side; 0 leaves the window as it is.
+        flip: whether images are mirrored.
+        generator: CPU generator of this batch.
+
+    Returns:
+        (B, H, W, C) uint8.
     """
     if not padding and not flip:
         return images

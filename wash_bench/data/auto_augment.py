@@ -66,6 +66,17 @@ def magnitude(name: str, level: int | None, side: int) -> float:
 
     In torchvision's single precision: Brightness and its kind cut off fractions of grey values, so
     that the last bit of a factor shows.
+
+    Args:
+        name: torchvision's name of the operation.
+        level: 0 to 9; None for an operation without levels.
+        side: of the images, in pixels.
+
+    Returns:
+        The magnitude in the operation's own unit.
+
+    Raises:
+        ValueError: the operation has no levels.
     """
     if level is None:
         return 0.0
@@ -122,7 +133,12 @@ def apply(name: str, images: Tensor, strength: float) -> Tensor:
     raise ValueError(f"unknown operation {name!r}")
 
 
-def _affine(images: Tensor, *, translate=(0, 0), shear=(0.0, 0.0), center=None) -> Tensor:
-    return F.affine(
-        images, angle=0.0, translate=list(translate), scale=1.0, shear=list(shear), center=center
-    )
+def _affine(
+    images: Tensor,
+    *,
+    translate: list[float] | None = None,
+    shear: list[float] | None = None,
+    center: list[float] | None = None,
+) -> Tensor:
+    move, slant = translate or [0, 0], shear or [0.0, 0.0]
+    return F.affine(images, angle=0.0, translate=move, scale=1.0, shear=slant, center=center)

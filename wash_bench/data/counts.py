@@ -11,11 +11,12 @@ from wash_bench.data.catalog import spec_of
 def steps_per_epoch(config: TrainingConfig) -> int:
     """Optimizer steps an epoch, as ``DataSource.steps_per_epoch`` has them.
 
-    Where only the images themselves tell their number (image folders, a part of the classes) they
-    are loaded.
+    Args:
+        config: where only the images themselves tell their number (image folders, a part of the
+            classes) they are loaded.
 
-    Raises:
-        WashBenchError: they had to be, and are missing.
+    Returns:
+        The number of steps.
     """
     total = spec_of(config.dataset).train_images
     if total is None or config.chosen_classes:

@@ -22,9 +22,13 @@ _STEMS = {
 def find_fashion(data_dir: Path | None, cache_dir: Path, download: bool) -> Path:
     """The folder with the four idx files.
 
-    Looked at in this order: ``data_dir`` (the files themselves, or torchvision's layout below it),
-    the Debian package's folder, what torchvision downloaded earlier into ``cache_dir``, and last,
-    if ``download``, torchvision's mirror.
+    Args:
+        data_dir: looked at first: the files themselves, or torchvision's layout below it.
+        cache_dir: looked at after the Debian package's folder: torchvision's earlier downloads.
+        download: whether torchvision's mirror is asked at last.
+
+    Returns:
+        The folder.
 
     Raises:
         WashBenchError: the files are nowhere, or the download failed.
@@ -62,7 +66,13 @@ def read_fashion(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of unsigned bytes in the idx format, gzipped if the name ends in .gz.
+    """Read an array of unsigned bytes in the idx format.
+
+    Args:
+        path: the file, gzipped if the name ends in .gz.
+
+    Returns:
+        The array.
 
     Raises:
         WashBenchError: the file cannot be read, or is not what its header says.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,15 +51,16 @@ class ImageFiles(Dataset):
             return broken_image(path, error)
         return torch.from_numpy(np.array(image))
 
-    def _random(self, image: Image.Image, seed: int) -> Image.Image:
+    # torchvision's types tell of tensors alone; these functions take Pillow's images too.
+    def _random(self, image: Any, seed: int) -> Any:
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would visit the back ends of all accelerators, at every image.
             torch.default_generator.manual_seed(seed)
             box = RandomResizedCrop.get_params(image, list(_CROP_SCALE), list(_CROP_RATIO))
         return F.resized_crop(image, *box, [self.size, self.size])
 
-    def _central(self, image: Image.Image) -> Image.Image:
-        return F.center_crop(F.resize(image, round(self.size * _RESIZE)), [self.size, self.size])
+    def _central(self, image: Any) -> Any:
+        return F.center_crop(F.resize(image, [round(self.size * _RESIZE)]), [self.size, self.size])
 
 
 class _Plan:
@@ -82,8 +84,8 @@ class _Plan:
 
 
 def _stack(images: list[Tensor | str]) -> Tensor | str:
-    broken = next((image for image in images if isinstance(image, str)), None)
-    return broken if broken is not None else torch.stack(images)
+    broken = [image for image in images if isinstance(image, str)]
+    return broken[0] if broken else torch.stack([i for i in images if isinstance(i, Tensor)])
 
 
 class FolderSource(DataSource):
@@ -189,14 +191,14 @@ class FolderSource(DataSource):
         member: int | None = None,
     ) -> Iterator[Tensor]:
         """(B, H, W, C) uint8 on the device, a batch at a time."""
-        kept = member is not None and member not in self._busy
-        if kept:
-            self._busy.add(member)
-            if member not in self._loaders:
-                self._loaders[member] = self._new_loader(keep=True)
-            loader, plan = self._loaders[member]
-        else:
+        kept = None if member in self._busy else member
+        if kept is None:
             loader, plan = self._new_loader(keep=False)
+        else:
+            self._busy.add(kept)
+            if kept not in self._loaders:
+                self._loaders[kept] = self._new_loader(keep=True)
+            loader, plan = self._loaders[kept]
         plan.parts, plan.seed_of = parts, seed_of
         try:
             for images in loader:
@@ -204,8 +206,8 @@ class FolderSource(DataSource):
                     raise WashBenchError(images)
                 yield images.to(self.device, non_blocking=True)
         finally:
-            if kept:
-                self._busy.discard(member)
+            if kept is not None:
+                self._busy.discard(kept)
 
     def _new_loader(self, keep: bool) -> tuple[DataLoader, _Plan]:
         plan = _Plan()

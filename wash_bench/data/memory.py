@@ -34,6 +34,7 @@ class MemorySource(DataSource):
         train_limit: int = 0,
         image_size: int = 0,
     ) -> None:
+        assert spec.classes
         train, val = train_and_validation(arrays.labels[: arrays.train], val_share, train_limit)
         indices = {"train": train, "val": val, "test": np.arange(arrays.train, len(arrays.labels))}
         size = image_size or spec.size

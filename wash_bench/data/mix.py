@@ -36,7 +36,7 @@ def mix(
     share = 1.0  # of the batch itself; the rest comes from its reverse
     if recipe.mixup or recipe.cutmix:
         # torch has no Beta draw from a given generator: one draw seeds NumPy's.
-        seed = torch.randint(0, 2**63 - 1, (), generator=generator).item()
+        seed = int(torch.randint(0, 2**63 - 1, (), generator=generator))
         rng = np.random.Generator(np.random.Philox(key=seed))
         cut = bool(recipe.cutmix) and (not recipe.mixup or rng.random() < 0.5)
         alpha = recipe.cutmix if cut else recipe.mixup

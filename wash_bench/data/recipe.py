@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from wash_bench.seeds import numpy_stream
 
@@ -32,11 +33,12 @@ class Recipe:
     cutmix: float = 0.0
     label_smoothing: float = 0.0
 
-    def but(self, **changes) -> Recipe:
+    def but(self, **changes: Any) -> Recipe:
         """The same recipe with some fields changed."""
         return replace(self, **changes)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name."""
         return asdict(self)
 
 
@@ -55,9 +57,17 @@ def draw_recipes(
 ) -> list[Recipe]:
     """The recipes of ``n`` members, fixed for the whole training.
 
-    ``homogeneous`` gives everybody ``base`` (crop and flip only). ``heterogeneous`` shuffles the
-    81 combinations of ``grid`` once with the run's seed and gives combination i mod 81 to
-    member i (PAPA, main.py:444-456).
+    Args:
+        base: the data set's own recipe (crop and flip only).
+        n: number of members.
+        seed: the run's seed.
+        augment: ``homogeneous`` gives everybody ``base``; ``heterogeneous`` shuffles the 81
+            combinations of ``grid`` once with the seed and gives combination i mod 81 to member i
+            (PAPA, main.py:444-456).
+        grid: the values of each field that is drawn.
+
+    Returns:
+        The recipe of each member.
     """
     if augment == "homogeneous":
         return [base] * n

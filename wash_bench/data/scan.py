@@ -35,6 +35,12 @@ class Folders:
 def scan(root: Path) -> Folders:
     """List ROOT/train/CLASS/* and ROOT/val/CLASS/*.
 
+    Args:
+        root: the data set's folder.
+
+    Returns:
+        The files.
+
     Raises:
         WashBenchError: a folder is missing or empty, the two sets of classes differ, there are
             fewer than two, or a file is no image.

@@ -59,14 +59,17 @@ class DataSource(ABC):
 
     @property
     def train_size(self) -> int:
+        """Training images, without those held out for validation."""
         return len(self.split_labels["train"])
 
     @property
     def val_size(self) -> int:
+        """Validation images."""
         return len(self.split_labels["val"])
 
     @property
     def test_size(self) -> int:
+        """Test images."""
         return len(self.split_labels["test"])
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -74,8 +77,11 @@ class DataSource(ABC):
 
         A last batch of a single image is left out: BatchNorm cannot train on one value a channel.
 
-        Raises:
-            UsageError: the batch is larger than the training data.
+        Args:
+            batch_size: images a step; more than there are is refused.
+
+        Returns:
+            The number of steps.
         """
         return len(batch_bounds(self.train_size, batch_size))
 

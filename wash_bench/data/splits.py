@@ -26,6 +26,9 @@ def spread(labels: np.ndarray, count: int, use: int, *, balanced: bool = False) 
         use: one of the constants above.
         balanced: equal counts for all classes as far as they have images; otherwise counts in
             proportion to the classes' sizes, to within one image.
+
+    Returns:
+        The indices, int64.
     """
     labels = np.asarray(labels)
     n = len(labels)
@@ -45,11 +48,17 @@ def spread(labels: np.ndarray, count: int, use: int, *, balanced: bool = False) 
 def train_and_validation(
     labels: np.ndarray, val_share: float, train_limit: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the validation images.
+    """Split the images that are not test data.
 
-    The validation split takes ``val_share`` of all images, stratified (PAPA's is a plain random
-    draw), at least one and at most all but one. ``train_limit`` then thins out what is left,
-    class-balanced, so that the validation split does not depend on the limit.
+    Args:
+        labels: (n,) class of each image.
+        val_share: share of all images for validation, stratified (PAPA's is a plain random draw),
+            at least one image and at most all but one.
+        train_limit: thins out what is left, class-balanced, so that the validation split does not
+            depend on it; 0 keeps all.
+
+    Returns:
+        Indices of the training and of the validation images.
     """
     n = len(labels)
     validation = spread(labels, min(max(1, round(n * val_share)), n - 1), VALIDATION)

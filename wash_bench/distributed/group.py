@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from wash_bench.distributed.watch import BROKEN, START, Watch
 from wash_bench.distributed.world import COLLECTIVE_TIMEOUT, DistributedWorld, LocalWorld, World
@@ -37,6 +38,9 @@ def joined(device: str) -> Iterator[World]:
     Args:
         device: the run's device; GPUs talk over NCCL (and gloo for objects), CPUs over gloo.
 
+    Yields:
+        The world.
+
     Raises:
         UsageError: the group cannot be joined.
     """
@@ -47,7 +51,7 @@ def joined(device: str) -> Iterator[World]:
     if gpu:
         torch.cuda.set_device(local_device("cuda"))
     try:
-        store, rank, ranks = next(dist.rendezvous("env://", timeout=timedelta(seconds=START)))
+        store, rank, ranks = next(rendezvous("env://", timeout=timedelta(seconds=START)))
         watch = Watch(rank, ranks)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the other processes: {error}") from error
@@ -85,7 +89,7 @@ def agree(world: World, settings: Mapping[str, Any]) -> None:
     if world.ranks == 1:
         return
     mine = {name: version(name) for name in ("wash-bench", "torch", "timm")} | dict(settings)
-    everybody: list[dict] = [{}] * world.ranks
+    everybody: list[dict[str, Any]] = [{}] * world.ranks
     dist.all_gather_object(everybody, mine)
     first = everybody[0]
     for rank, theirs in enumerate(everybody):

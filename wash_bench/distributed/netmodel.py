@@ -64,6 +64,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
+        """Both together."""
         return self.latency_seconds + self.transfer_seconds
 
 
@@ -77,6 +78,9 @@ def predict(
         steps: optimizer steps of the training.
         network: the members' links.
         step_seconds: duration of a step without exchanges.
+
+    Returns:
+        The time a step.
     """
     tallies = ledger.tallies
     latency = payload = 0.0
@@ -100,7 +104,13 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 def parse_bandwidth(text: str) -> float:
-    """``100Mbit`` or ``1GB`` (a second) to bytes a second.
+    """A bandwidth as it is written.
+
+    Args:
+        text: as ``100Mbit`` or ``1GB`` (a second).
+
+    Returns:
+        Bytes a second.
 
     Raises:
         UsageError: it is neither.
@@ -113,7 +123,14 @@ def parse_bandwidth(text: str) -> float:
 
 
 def parse_duration(flag: str, text: str) -> float:
-    """``0.5ms``, ``300ms`` or ``2s`` to seconds.
+    """A duration as it is written.
+
+    Args:
+        flag: the option, for the error line.
+        text: as ``0.5ms``, ``300ms`` or ``2s``.
+
+    Returns:
+        Seconds.
 
     Raises:
         UsageError: it is none of these.

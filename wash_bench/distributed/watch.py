@@ -16,9 +16,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from types import FrameType
+from typing import NoReturn
 
-import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from wash_bench.errors import LAUNCHED
 
@@ -27,6 +30,8 @@ SILENCE = 15.0  # seconds without a beat after which a rank counts as dead
 START = 120.0  # seconds that a rank may take to its first beat, longer than its fellows
 BROKEN = 4.0  # the same as SILENCE, once a connection is broken or the launcher says to end
 KEPT = "the last checkpoint is whole, and the same command goes on from it"
+
+Handler = Callable[[int, FrameType | None], object] | int | None  # of a signal
 
 
 class Watch:
@@ -55,12 +60,12 @@ class Watch:
         for thread in self._threads:
             thread.start()
 
-    def _connect(self) -> dist.Store:
+    def _connect(self) -> Store:
         """A connection of the watch's own: the group's may be busy waiting."""
         where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         limit = timedelta(seconds=START)
-        store = dist.TCPStore(*where, None, False, timeout=limit, wait_for_workers=False)
-        return dist.PrefixStore(self._prefix, store)
+        store = TCPStore(*where, None, False, timeout=limit, wait_for_workers=False)
+        return PrefixStore(self._prefix, store)
 
     def _watch(self) -> None:
         """Beat, and look at the others."""
@@ -136,7 +141,7 @@ class Watch:
         """Why a rank said that the run ends; empty while none did."""
         return self._store.get("end").decode() if self._store.check(["end"]) else ""
 
-    def _end(self, word: str, announced: bool = False) -> None:
+    def _end(self, word: str, announced: bool = False) -> NoReturn:
         """Tell why, once a node, and end this process."""
         first = True
         with contextlib.suppress(RuntimeError, ValueError):
@@ -181,7 +186,7 @@ class Watch:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, self._before)
 
-    def _catch_sigterm(self):
+    def _catch_sigterm(self) -> Handler:
         """Let SIGTERM wake the guard, even while the main thread is inside a collective."""
         if threading.current_thread() is not threading.main_thread():
             return None

@@ -37,7 +37,9 @@ class World(Protocol):
         """The members, of ``n``, that this process holds."""
         ...
 
-    def exchange(self, n: int, seed: int) -> Exchange: ...
+    def exchange(self, n: int, seed: int) -> Exchange:
+        """The collectives of ``n`` members, with a fresh ledger."""
+        ...
 
     def mean_row(self, rows: Tensor, n: int) -> Tensor:
         """The mean (D,) over all ``n`` members of ``rows`` (M, D)."""
@@ -98,7 +100,9 @@ class DistributedWorld:
     def __init__(self) -> None:
         self.rank = dist.get_rank()
         self.ranks = dist.get_world_size()
-        self._group = dist.new_group(timeout=COLLECTIVE_TIMEOUT)
+        group = dist.new_group(timeout=COLLECTIVE_TIMEOUT)
+        assert isinstance(group, dist.ProcessGroup)  # every rank is a member
+        self._group = group
 
     def members(self, n: int) -> range:
         return Spread(n, self.ranks).members(self.rank)

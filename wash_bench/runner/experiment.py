@@ -1,35 +1,34 @@
-"""A whole experiment: what of its cells is done already, and the rest, here or side by side."""
+"""An experiment: its training tasks, and the call that runs what of them is not done yet."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from wash_bench.config import RunConfig
 from wash_bench.data.catalog import FOLDER_PREFIX
 from wash_bench.data.place import content_of
 from wash_bench.distributed.group import agree
 from wash_bench.distributed.spread import Spread
-from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import content_of_checkpoint
 from wash_bench.plugins.registry import MethodEntry, make_method
-from wash_bench.record.claims import STALE, Claims
+from wash_bench.record.claims import Claims
 from wash_bench.record.identity import Cell, cell_of
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
-from wash_bench.runner.batch import Outcome, run_open, share_out
-from wash_bench.runner.jobs import Work
-from wash_bench.runner.progress import Observer
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.pool import in_pool, in_process
+from wash_bench.runner.queue import Outcome, open_part, sharded
 from wash_bench.runner.setting import resolve_device
-from wash_bench.runner.task import Task
+from wash_bench.runner.task import TrainingTask
+from wash_bench.runner.worker import share_out
 
 
-def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[Task]:
+def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[TrainingTask]:
     """The trainings of an experiment, seeds outside, methods with one rule together."""
     device = resolve_device(config.training.device).type
     dataset, content = config.training.dataset, None
@@ -52,71 +51,92 @@ def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[Task]:
             )
             groups.setdefault(cell.training_id, []).append((cell, entry))
     return [
-        Task(config, tuple(cell for cell, _ in group), tuple(entry for _, entry in group))
+        TrainingTask(config, tuple(cell for cell, _ in group), tuple(entry for _, entry in group))
         for group in groups.values()
     ]
 
 
 def run_experiment(
-    config: RunConfig,
-    entries: Sequence[MethodEntry],
-    out: Path,
-    *,
-    jobs: int = 1,
-    threads: int = 0,
-    download: bool = False,
-    retry_failed: bool = False,
-    debug: bool = False,
-    observer: Observer = lambda progress: None,
-    world: World | None = None,
-    shard: tuple[int, int] = (1, 1),
-    worker: bool = False,
-    stale: float = STALE,
+    config: RunConfig, entries: Sequence[MethodEntry], context: RunContext
 ) -> Outcome:
     """Run what is not done yet of an experiment.
 
     Args:
         config: the experiment.
         entries: its methods.
-        out: the run folder.
-        jobs: trainings side by side, each in a process of its own.
-        threads: CPU threads of each training; 0 for torch's number (all cores, or
-            OMP_NUM_THREADS) shared among the jobs. Results are the same bits at equal threads.
-        download: whether a data set may be fetched.
-        retry_failed: train failed cells again instead of keeping them as failed.
-        debug: print tracebacks of failing cells.
-        observer: is told the progress, in this process.
-        world: the processes that hold each population together; this one alone by default. Every
-            one of them calls this; rank 0 decides what is open, and writes the records.
-        shard: (i, k), from 1: only every k-th training, beginning with the i-th.
-        worker: share the folder with other workers, on any hosts: take what nobody works on until
-            nothing is left to take.
-        stale: seconds after which a worker that gives no sign of life is replaced.
+        context: how it is carried out.
+
+    Returns:
+        What became of each cell.
 
     Raises:
         UsageError: the folder, device, data or network do not do.
-        WashBenchError: the folder is in use, or the machine failed.
     """
-    world = world or LocalWorld()
-    if world.ranks > 1 and (jobs > 1 or worker):
-        option = "--worker" if worker else "--jobs"
+    world = context.world
+    if world.ranks > 1 and (context.jobs > 1 or context.worker):
+        option = "--worker" if context.worker else "--jobs"
         raise UsageError(f"{option} trains each population in one process: leave it out here")
     Spread(config.training.population, world.ranks)  # refuses more processes than members
     agree(world, _identity(config, entries))
-    store, outcome = Store(out), Outcome()
-    threads = threads or max(1, torch.get_num_threads() // jobs)
-    work = Work(store, download, debug, threads, jobs)
-    if worker:
-        with Claims(store.root, stale) as claims:
-            # What failed before now is tried again if so asked; what another worker retried is not.
-            retry_before = claims.now() if retry_failed else 0.0
-            tasks = tasks_of(config, entries)
-            share_out(tasks, work, claims, retry_before, outcome, observer)
+    return run_tasks(lambda: [tasks_of(config, entries)], context)
+
+
+def run_tasks(groups: Callable[[], Iterable[list[TrainingTask]]], context: RunContext) -> Outcome:
+    """Run what is not done yet of several groups of tasks, one group after another.
+
+    Where two groups have a training in common, the later one finds it trained.
+
+    Args:
+        groups: gives the groups: tasks that can be carried out side by side, of one data set and
+            network, each training once. It is called once the folder belongs to this run.
+        context: how they are carried out.
+
+    Returns:
+        What became of each cell.
+    """
+    context = context.with_threads()
+    world, store, outcome = context.world, Store(context.out), Outcome()
+    if context.worker:
+        with Claims(store.root, context.stale) as claims:
+            _run_as_worker(list(groups()), context, claims, outcome)
         return outcome
     with alone(store) if world.rank == 0 else contextlib.nullcontext():
-        tasks = tasks_of(config, entries)[shard[0] - 1 :: shard[1]] if world.rank == 0 else []
-        run_open(tasks, work, world, retry_failed, outcome, observer)
+        shares = list(sharded(groups(), context.shard)) if world.rank == 0 else []
+        for tasks in world.share(shares):
+            _run_open(tasks, store, context, outcome)
     return outcome
+
+
+def _run_open(
+    tasks: Sequence[TrainingTask], store: Store, context: RunContext, outcome: Outcome
+) -> None:
+    """Carry out what of a group has no record yet; the run folder belongs to this run."""
+    retry_before = math.inf if context.retry_failed else 0.0
+    todo = []
+    if context.world.rank == 0:
+        for task in tasks:
+            if part := open_part(task, store, retry_before, outcome, context.observer):
+                todo.append(part)
+    if todo := context.world.share(todo):
+        for results in (in_pool if context.jobs > 1 else in_process)(todo, context):
+            outcome.add(results)
+
+
+def _run_as_worker(
+    groups: Sequence[Sequence[TrainingTask]], context: RunContext, claims: Claims, outcome: Outcome
+) -> None:
+    # What failed before now is tried again if so asked; what another worker retried is not.
+    retry_before = claims.now() if context.retry_failed else 0.0
+    while True:
+        found = Outcome()
+        for tasks in groups:
+            share_out(tasks, context, claims, retry_before, found)
+        outcome.finished += found.finished
+        # Once more after a round with work: what others left behind meanwhile is open again.
+        if not found.finished or len(groups) == 1:
+            break
+    outcome.cached += [cell for cell in found.cached if cell not in outcome.finished]
+    outcome.failed, outcome.elsewhere = found.failed, found.elsewhere
 
 
 def _start(config: RunConfig) -> str | None:

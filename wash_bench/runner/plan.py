@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,13 +14,15 @@ from wash_bench.config import RunConfig
 from wash_bench.core.bill import bill
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.independent import Independent
-from wash_bench.core.method import Method, Site
+from wash_bench.core.method import Site
 from wash_bench.core.population import Population
 from wash_bench.core.precision import autocast
+from wash_bench.data.source import Batch
 from wash_bench.data.stand_in import StandIn, can_stand_in
 from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
 from wash_bench.plugins.registry import MethodEntry
+from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import tasks_of
 from wash_bench.runner.setting import Setting, resolve_device
 from wash_bench.train.loop import Loop
@@ -59,12 +62,21 @@ class Times:
 
 @dataclass
 class Plan:
+    """What an experiment will cost.
+
+    Attributes:
+        cells: cell by cell.
+        notes: how the numbers came about, one line each.
+        times: what was timed for them.
+    """
+
     cells: list[CellPlan] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     times: Times | None = None
 
     @property
     def total_seconds(self) -> float:
+        """Of all trainings, one after another."""
         return sum(cell.seconds for cell in self.cells)
 
 
@@ -77,14 +89,16 @@ def plan_experiment(
 ) -> Plan:
     """Count and time; nothing is trained and no record is written.
 
+    What cannot work is refused as a run would refuse it.
+
     Args:
         config: the experiment.
         entries: its methods.
         download: whether a data set may be fetched.
         times: what was timed for an experiment with the same network and batches.
 
-    Raises:
-        UsageError: the device, data or network do not do.
+    Returns:
+        The costs of every cell.
     """
     setting, stand_in = _setting(config, download)
     layout = setting.check()
@@ -105,8 +119,8 @@ def plan_experiment(
             ledger = bill(method, site, schedule)
             seconds = 0.0
             if trained_by is None:
-                member_steps = _member_steps(method, n, schedule)
-                seconds = member_steps * times.step + evaluation_seconds
+                steps = member_steps(method, n, schedule)
+                seconds = steps * times.step + evaluation_seconds
             plan.cells.append(
                 CellPlan(
                     cell.method,
@@ -152,14 +166,6 @@ def _setting(config: RunConfig, download: bool) -> tuple[Setting, bool]:
     return Setting(training, device, StandIn(training, device)), True
 
 
-def _member_steps(method: Method, n: int, schedule) -> int:
-    per_epoch = schedule.steps_per_epoch
-    return sum(
-        method.active(n, schedule.clock(first)) * per_epoch
-        for first in range(0, schedule.steps, per_epoch)
-    )
-
-
 def _time_few_images(setting: Setting) -> Times:
     """The same from smaller batches in float32, for what would take a CPU minutes a step."""
     config = setting.config
@@ -190,17 +196,14 @@ def _time_steps(setting: Setting) -> Times:
         setting.schedule,
     )
     module = population.modules[0].train()
-    stream, epoch, times = iter(()), 0, []
-    for _ in range(WARM_UP_STEPS + TIMED_STEPS):
+    batches, times = _endless(setting), []
+    while True:
         began = time.perf_counter()
-        batch = next(stream, None)
-        while batch is None:  # a small data set has fewer steps an epoch
-            recipe = setting.recipes(0)[0]
-            stream = setting.data.epoch_batches(0, 0, epoch, config.batch_size, recipe)
-            batch, epoch = next(stream, None), epoch + 1
+        batch = next(batches)
         loop.member_step(0, batch, setting.schedule.clock(0)).item()
         times.append(time.perf_counter() - began)
-        if len(times) > WARM_UP_STEPS and sum(times) > ENOUGH_SECONDS:
+        enough = sum(times) > ENOUGH_SECONDS and len(times) > WARM_UP_STEPS
+        if enough or len(times) == WARM_UP_STEPS + TIMED_STEPS:
             break
     module.eval()
     with torch.no_grad(), autocast(setting.device, config.amp):
@@ -210,6 +213,13 @@ def _time_steps(setting: Setting) -> Times:
         image_seconds = (time.perf_counter() - began) / len(batch.images)
     timed = sorted(times[WARM_UP_STEPS:])
     return Times(timed[len(timed) // 2], image_seconds)
+
+
+def _endless(setting: Setting) -> Iterator[Batch]:
+    """Batches of epoch after epoch: a small data set has fewer steps an epoch than are timed."""
+    recipe = setting.recipes(0)[0]
+    for epoch in itertools.count():
+        yield from setting.data.epoch_batches(0, 0, epoch, setting.config.batch_size, recipe)
 
 
 def _evaluation_images(config: RunConfig, setting: Setting) -> int:

@@ -43,3 +43,7 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+
+
+def unobserved(progress: Progress) -> None:
+    """The observer of a run that nobody watches."""

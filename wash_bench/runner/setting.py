@@ -29,7 +29,13 @@ from wash_bench.train.vary import member_hyperparameters
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is the first accelerator that is there, else the CPU.
+    """The device of a name.
+
+    Args:
+        name: as torch names it; ``auto`` is the first accelerator that is there, else the CPU.
+
+    Returns:
+        The device.
 
     Raises:
         UsageError: the device is unknown or not there.
@@ -116,9 +122,12 @@ class Setting:
         return network, checkpoint.load_into(network, config.model) if checkpoint else ""
 
     def check(self) -> Layout:
-        """Refuse before training what cannot work; the layout of a member.
+        """Refuse before training what cannot work.
 
         A head that the checkpoint does not give is told of on the standard error stream.
+
+        Returns:
+            The layout of a member.
 
         Raises:
             UsageError: the network cannot be trained on such images or batches.

@@ -1,51 +1,70 @@
-"""Working off an experiment beside other workers that share the run folder."""
+"""A worker: works tasks off beside others, on any hosts, that share the run folder by claims."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from wash_bench.distributed.world import LocalWorld
 from wash_bench.record.claims import Claim, ClaimedStore, ClaimLost, Claims
-from wash_bench.runner.jobs import Work, checked
+from wash_bench.record.store import Store
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.perform import perform
+from wash_bench.runner.pool import checked
 from wash_bench.runner.progress import Observer, Progress
+from wash_bench.runner.queue import Outcome, open_part
 from wash_bench.runner.setting import Setting
-from wash_bench.runner.task import Results, Task, perform
+from wash_bench.runner.task import Results, TrainingTask
 
 
-def work_off(
-    tasks: Sequence[Task],
-    open_part: Callable[[Task], Task | None],
-    work: Work,
+def share_out(
+    tasks: Sequence[TrainingTask],
+    context: RunContext,
     claims: Claims,
-    observer: Observer,
-) -> Iterator[Results]:
-    """Carry out, one after another, the tasks that nobody else works on, until none is left.
+    retry_before: float,
+    outcome: Outcome,
+) -> None:
+    """Carry out what no other worker on the same run folder works on.
 
     Args:
-        tasks: all of them.
-        open_part: a task reduced to the cells without a record, None if there are none.
-        work: how tasks are carried out.
+        tasks: all of the trainings.
+        context: how tasks are carried out.
         claims: this worker's.
-        observer: is told the progress.
+        retry_before: failures recorded before this time are tried again.
+        outcome: is told what became of each cell, and who has the others.
     """
-    work.set_up_torch()
-    setting: Setting | None = None
-    tried: set[str] = set()
+    store = Store(context.out)
+    for results in _work_off(tasks, context, claims, retry_before):
+        outcome.add(results)
+    done = {*outcome.finished, *(cell_id for cell_id, _ in outcome.failed)}
     for task in tasks:
-        if open_part(task):
+        others = task.part({cell.cell_id for cell in task.cells} - done)
+        left = others and open_part(others, store, 0.0, outcome, context.observer)
+        if left:
+            who = claims.holder(task.training_id) or "nobody any more"
+            outcome.elsewhere += [(cell.cell_id, who) for cell in left.cells]
+
+
+def _work_off(
+    tasks: Sequence[TrainingTask], context: RunContext, claims: Claims, retry_before: float
+) -> Iterator[Results]:
+    """Carry out, one after another, the tasks that nobody else works on, until none is left."""
+    context.set_up_torch()
+    observer, store = context.observer, Store(context.out)
+    setting: Setting | None = None
+    left = {task.training_id: task for task in tasks}
+    for task in tasks:
+        if open_part(task, store, retry_before):
             observer(task.progress("waiting", epochs=task.config.training.epochs))
-    while found := _next([t for t in tasks if t.training_id not in tried], open_part, claims):
+    while found := _next(list(left.values()), store, claims, retry_before):
         task, claim = found
-        tried.add(task.training_id)
+        del left[task.training_id]
         try:
-            setting = setting or checked(task, work)
+            setting = setting or checked(task, context)
             yield perform(
                 task,
-                ClaimedStore(work.store.root, claim),
                 setting,
-                LocalWorld(),
-                _guarded(observer, claim),
-                debug=work.debug,
+                ClaimedStore(store.root, claim),
+                replace(context, observer=_guarded(observer, claim)),
             )
         except Exception as error:
             # Shut out of the folder, a worker that stood still may fail in any way.
@@ -58,15 +77,15 @@ def work_off(
 
 
 def _next(
-    tasks: Sequence[Task], open_part: Callable[[Task], Task | None], claims: Claims
-) -> tuple[Task, Claim] | None:
+    tasks: Sequence[TrainingTask], store: Store, claims: Claims, retry_before: float
+) -> tuple[TrainingTask, Claim] | None:
     for task in tasks:
-        if open_part(task) is None:
+        if open_part(task, store, retry_before) is None:
             continue
         claim = claims.take(task.training_id)
         if claim is None:
             continue
-        if left := open_part(task):  # its last owner may just have finished it
+        if left := open_part(task, store, retry_before):  # its last owner may have just finished it
             return left, claim
         claims.release(claim)
     return None

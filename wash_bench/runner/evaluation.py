@@ -1,4 +1,7 @@
-"""The evaluation of one trained population, shared by the cells that read it."""
+"""The evaluation of a task: of its trained population, once, and of each cell's own models.
+
+What is measured says ``evaluate.measure``; this module says when, and where it is written.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from wash_bench.core.clock import Schedule
 from wash_bench.core.ledger import Ledger
+from wash_bench.core.method import Method
 from wash_bench.core.population import Population
 from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.evaluate.barrier import Point
@@ -22,43 +27,52 @@ from wash_bench.evaluate.measure import measure_method, measure_population
 from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
 from wash_bench.record.files import write_atomically
-from wash_bench.record.store import TrainingFolder
-from wash_bench.runner.progress import Observer
-from wash_bench.runner.training import Training
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.task import TrainingTask
+from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
 
-if TYPE_CHECKING:
-    from wash_bench.runner.task import Task
+OF_MACHINE = (WashBenchError, OSError, torch.OutOfMemoryError)
+"""What the machine runs into: no failure of a cell, and the same command tries again."""
 
 
-def measure(
-    task: Task,
-    folder: TrainingFolder,
-    training: Training,
+def evaluate(
+    task: TrainingTask,
+    trainer: Trainer,
     population: Population,
     notes: dict[str, Any],
-    observer: Observer,
-    debug: bool,
+    context: RunContext,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The summaries of the cells by id, and the reasons of those that failed; at rank 0."""
+    """Measure what all cells of a task share, unless that is done, and each method's own models.
+
+    Args:
+        task: the cells.
+        trainer: has trained the population, or read it.
+        population: as it is to be measured, whole.
+        notes: those of its state.
+        context: how tasks are carried out.
+
+    Returns:
+        The summaries of the cells by id, and the reasons of those that failed.
+    """
     began = time.monotonic()
-    evaluator = training.evaluator(population)
+    evaluator, folder = trainer.evaluator(population), trainer.folder
     settings = task.config.evaluation
-    initial = training.initial if training.setting.config.common_start else None
+    initial = trainer.initial if trainer.setting.config.common_start else None
     judge = PopulationJudge(evaluator, initial, settings.bn_images)
     evaluation_id = task.cells[0].evaluation_id
     shared = folder.evaluation(evaluation_id)
     if shared is None:
-        shared = _measure_shared(task, training, evaluator, judge, observer)
+        shared = _measure_shared(task, trainer, evaluator, judge, context)
         _write_points(folder.barrier(evaluation_id), shared.pop("points"))
         if simplex := shared.pop("simplex"):
             _write_points(folder.simplex(evaluation_id), simplex)
         average = population.named_tensors(judge.average().states[0])
         checkpoint.save_tensors(folder.path / "average.safetensors", average)
-        shared |= _costs(training, notes)
+        shared |= _costs(trainer, notes)
         shared["eval_seconds"] = time.monotonic() - began
         folder.write_evaluation(evaluation_id, shared)
-    memory = training.method.state_dict()
+    memory = trainer.method.state_dict()
     measured, failures = {}, {}
     for cell, method in zip(task.cells, task.methods(), strict=True):
         try:
@@ -67,10 +81,10 @@ def measure(
             measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, settings)
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)
-        except (WashBenchError, OSError, torch.OutOfMemoryError):
+        except OF_MACHINE:
             raise
         except Exception as error:  # one method's merge; the others that read the training go on
-            failures[cell.cell_id] = reason_of(error, debug)
+            failures[cell.cell_id] = reason_of(error, context.debug)
     return measured, failures
 
 
@@ -82,14 +96,25 @@ def reason_of(error: Exception, debug: bool) -> str:
     return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
 
 
+def member_steps(method: Method, n: int, schedule: Schedule) -> int:
+    """Optimizer steps of all members together: some methods train fewer members at first."""
+    per_epoch = schedule.steps_per_epoch
+    epochs = range(0, schedule.steps, per_epoch)
+    return per_epoch * sum(method.active(n, schedule.clock(first)) for first in epochs)
+
+
 def _measure_shared(
-    task: Task, training: Training, evaluator: Evaluator, judge: PopulationJudge, observer: Observer
+    task: TrainingTask,
+    trainer: Trainer,
+    evaluator: Evaluator,
+    judge: PopulationJudge,
+    context: RunContext,
 ) -> dict[str, Any]:
-    progress = replace(training.progress, status="evaluating", seconds_left=None)
-    observer(progress)
+    progress = replace(trainer.progress, status="evaluating", seconds_left=None)
+    context.observer(progress)
 
     def pulse(done: int, total: int) -> None:
-        observer(replace(progress, step=done, steps=total))
+        context.observer(replace(progress, step=done, steps=total))
 
     settings = task.config.evaluation
     summary, points = measure_population(evaluator, judge, settings, pulse)
@@ -99,34 +124,26 @@ def _measure_shared(
     return summary | {"points": points, "simplex": simplex}
 
 
-def _costs(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
+def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     """The ledger and the clock, per member."""
-    population, steps = training.population, training.schedule.steps
-    ledger = Ledger(training.n)
+    schedule, n = trainer.schedule, trainer.n
+    steps = schedule.steps
+    ledger = Ledger(n)
     ledger.load(notes["ledger"])
     return {
-        "parameters": population.layout.size,
+        "parameters": trainer.population.layout.size,
         "steps": steps,
-        "train_images": training.setting.data.train_size,
+        "train_images": trainer.setting.data.train_size,
         "sent_values_per_step": ledger.sent_values / steps,
         "sent_values_total": ledger.sent_values,
         "sent_bytes_total": ledger.sent_bytes,
         "wire_bytes_per_step": ledger.wire_bytes / steps,
         "wire_bytes_total": ledger.wire_bytes,
         "exchanges": ledger.as_dict(),
-        "member_steps_share": _member_steps(training) / (steps * training.n),
+        "member_steps_share": member_steps(trainer.method, n, schedule) / (steps * n),
         "train_seconds": notes["train_seconds"],
         "ranks": notes["ranks"],
     }
-
-
-def _member_steps(training: Training) -> int:
-    """Optimizer steps of all members together: some methods train fewer members at first."""
-    schedule = training.schedule
-    per_epoch = schedule.steps_per_epoch
-    epochs = range(0, schedule.steps, per_epoch)
-    active = (training.method.active(training.n, schedule.clock(first)) for first in epochs)
-    return per_epoch * sum(active)
 
 
 def _write_points(path: Path, points: Sequence[Point | SimplexPoint]) -> None:

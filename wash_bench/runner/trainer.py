@@ -3,79 +3,69 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from wash_bench.core.method import Method
+from wash_bench.core.clock import Clock
 from wash_bench.core.population import ModelState, Population, consensus
 from wash_bench.data.recipe import Recipe
-from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.scores import accuracy, nll
 from wash_bench.record.events import EventLog, NoLog
 from wash_bench.record.store import TrainingFolder
-from wash_bench.runner.progress import Progress
+from wash_bench.runner.context import RunContext
 from wash_bench.runner.setting import Setting
+from wash_bench.runner.task import TrainingTask
 from wash_bench.train import checkpoint
 from wash_bench.train.loop import Loop, Pulse
 
 
-class Training:
-    """One population, one method, one seed, one folder.
+class Trainer:
+    """The training of one task: one population, one method, one seed, one folder.
 
     Args:
+        task: its first method trains.
         setting: device, data, configuration.
-        method: the training rule.
-        seed: the run's seed.
         folder: where the records go.
-        world: the processes that hold the population together; rank 0 writes the records.
-        eval_every: epochs between validations; the last epoch is always validated.
-        checkpoint_every: epochs between checkpoints.
-        tell: receives progress.
-        base: the progress record to fill in.
+        context: its world holds the population together, and rank 0 writes the records; its
+            observer is told the progress.
     """
 
     def __init__(
-        self,
-        setting: Setting,
-        method: Method,
-        seed: int,
-        folder: TrainingFolder,
-        world: World,
-        *,
-        eval_every: int,
-        checkpoint_every: int,
-        tell: Callable[[Progress], None],
-        base: Progress,
+        self, task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
     ) -> None:
         self.setting = setting
-        self.method = method
-        self.seed = seed
+        self.method = task.methods()[0]
+        self.seed = task.seed
         self.folder = folder
-        self.world = world
+        self.world = context.world
         self.n = setting.config.population
-        self.eval_every = eval_every
-        self.checkpoint_every = checkpoint_every
-        self.tell = tell
+        self.eval_every = task.config.eval_every
+        self.checkpoint_every = task.config.checkpoint_every
+        self.tell = context.observer
         self.schedule = setting.schedule
-        self.population: Population = setting.population(seed, world.members(self.n))
-        self.population.remember(method.member_slots())
-        self.exchange = world.exchange(self.n, seed)
-        self.recipes: list[Recipe] = setting.recipes(seed)
-        self.progress = replace(
-            base, status="training", steps=self.schedule.steps, epochs=setting.config.epochs
+        self.population: Population = setting.population(self.seed, self.world.members(self.n))
+        self.population.remember(self.method.member_slots())
+        self.exchange = self.world.exchange(self.n, self.seed)
+        self.recipes: list[Recipe] = setting.recipes(self.seed)
+        self.progress = task.progress(
+            "training", steps=self.schedule.steps, epochs=setting.config.epochs
         )
         self._began = time.monotonic()
         self._first_step = 0
 
     def evaluator(self, population: Population | None = None) -> Evaluator:
-        """An evaluator; its re-estimation stream uses the members' base recipes, so that it is
-        the same for every method, whatever augmentation a method trains with.
+        """An evaluator of the training's populations.
+
+        Its re-estimation stream uses the members' base recipes, so that it is the same for every
+        method, whatever augmentation a method trains with.
 
         Args:
             population: whose states it runs; this process's own by default.
+
+        Returns:
+            The evaluator.
         """
         return Evaluator(
             population or self.population,
@@ -92,21 +82,21 @@ class Training:
     def whole(self) -> Population | None:
         """The whole population as the method wants it measured, at rank 0; None elsewhere."""
         here = self.population
-        rows = [
+        weights, buffers, counters = (
             self.world.rows_at_main(held, self.n)
             for held in (here.weights, here.buffers, here.counters)
-        ]
+        )
         memory = {
             name: self.world.rows_at_main(held, self.n) for name, held in here.member_state.items()
         }
-        if rows[0] is None:
+        if weights is None or buffers is None or counters is None:
             return None
-        whole = here.with_rows(*rows)
-        whole.member_state = memory
+        whole = here.with_rows(weights, buffers, counters)
+        whole.member_state = {name: rows for name, rows in memory.items() if rows is not None}
         return self.method.evaluated(whole)
 
     def run(self) -> dict[str, Any]:
-        """Train to the end; returns the notes of the final state (ledger, seconds)."""
+        """Train to the end; the notes of the final state (ledger, seconds)."""
         loop = Loop(
             self.setting.config,
             self.method,
@@ -140,7 +130,7 @@ class Training:
         return notes
 
     def load_finished(self) -> dict[str, Any]:
-        """Fill the population from a training that is done; returns its notes."""
+        """Fill the population from a training that is done; its notes."""
         return self._load()["notes"]
 
     def _load(self) -> dict[str, Any]:
@@ -169,7 +159,7 @@ class Training:
         return found["epoch"], notes["events_bytes"]
 
     def _save(self, loop: Loop, epoch: int, events_bytes: int) -> dict[str, Any]:
-        """Write the state after ``epoch`` epochs; returns its notes."""
+        """Write the state after ``epoch`` epochs; its notes."""
         scalers = [scaler and scaler.state_dict() for scaler in loop.scalers]
         notes = {
             "events_bytes": events_bytes,
@@ -189,10 +179,10 @@ class Training:
         )
         return notes
 
-    def _clock(self, epoch: int):
+    def _clock(self, epoch: int) -> Clock:
         return self.schedule.clock(epoch * self.schedule.steps_per_epoch - 1)
 
-    def _log_epoch(self, events: EventLog, epoch: int, losses: list[float]) -> None:
+    def _log_epoch(self, events: EventLog | NoLog, epoch: int, losses: list[float]) -> None:
         clock = self._clock(epoch)
         step = clock.step + 1
 
@@ -205,6 +195,7 @@ class Training:
         add("lr", clock.lr)
         ledger = self.exchange.ledger
         add("sent_values", ledger.sent_values)
+        add("sent_bytes", ledger.sent_bytes)
         add("wire_bytes", ledger.wire_bytes)
         if self.method.active(self.n, clock) < self.n:
             return  # members that have not begun are no part of a consensus
@@ -213,7 +204,7 @@ class Training:
         for name, value in consensus(distances, mean.norm().item()).items():
             add(f"consensus_{name}", value)
 
-    def _validate(self, events: EventLog, epoch: int, evaluator: Evaluator) -> None:
+    def _validate(self, events: EventLog | NoLog, epoch: int, evaluator: Evaluator) -> None:
         clock = self._clock(epoch)
         step = clock.step + 1
         active = self.method.active(self.n, clock)

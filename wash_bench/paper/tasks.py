@@ -1,0 +1,83 @@
+"""The training tasks of a table's lines, in groups that are run one after another, and their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from wash_bench.paper.cells import Line
+from wash_bench.runner.experiment import tasks_of
+from wash_bench.runner.plan import CellPlan, Times, plan_experiment
+from wash_bench.runner.task import TrainingTask
+
+
+def task_groups(lines: Sequence[Line]) -> Iterator[list[TrainingTask]]:
+    """The trainings in groups that can be carried out side by side.
+
+    Args:
+        lines: the table's.
+
+    Yields:
+        Trainings with one data set and network. Where two lines read one training (as greedy soup
+        and the naive ensemble do) the second is in a later group, which finds it trained.
+    """
+    settings: dict[str, list[TrainingTask]] = {}
+    for line in lines:
+        config = line.resolved.config
+        key = config.training.model_dump_json()
+        settings.setdefault(key, []).extend(tasks_of(config, line.resolved.entries))
+    for tasks in settings.values():
+        rounds: list[dict[str, TrainingTask]] = []
+        for task in tasks:
+            place = next((r for r in rounds if task.training_id not in r), None)
+            if place is None:
+                rounds.append(place := {})
+            place[task.training_id] = task
+        yield from (list(r.values()) for r in rounds)
+
+
+@dataclass(frozen=True)
+class LinePlan:
+    """What one line costs.
+
+    Attributes:
+        line: the line.
+        cell: the plan of one of its seeds.
+        seconds: of all its seeds; a training that an earlier line did counts there alone.
+    """
+
+    line: Line
+    cell: CellPlan
+    seconds: float
+
+
+def plan_lines(lines: Sequence[Line], *, download: bool) -> tuple[list[LinePlan], list[str]]:
+    """Count and time every line; nothing is trained.
+
+    Args:
+        lines: the table's; those with one network and batch size share the timed steps.
+        download: whether a data set may be fetched.
+
+    Returns:
+        A plan a line, and the notes of the plans.
+    """
+    trained: set[str] = set()
+    times: dict[str, Times] = {}
+    plans = []
+    notes: dict[str, None] = {}
+    for line in lines:
+        config, entries = line.resolved.config, line.resolved.entries
+        # N and the augmentation change neither a member's step nor a forward pass by much.
+        key = config.training.model_copy(
+            update={"population": 2, "augment": "homogeneous", "init": "shared"}
+        ).model_dump_json()
+        one = config.model_copy(update={"seeds": config.seeds[:1]})
+        plan = plan_experiment(one, entries, download=download, times=times.get(key))
+        if plan.times:
+            times[key] = plan.times
+        (cell,) = plan.cells
+        new = {task.training_id for task in tasks_of(config, entries)} - trained
+        trained |= new
+        plans.append(LinePlan(line, cell, len(new) * cell.seconds))
+        notes |= dict.fromkeys(plan.notes)
+    return plans, list(notes)

@@ -1,0 +1,184 @@
+"""Carrying out one training task: its training, its evaluation, and its cells' records."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wash_bench.config import SCHEMA_VERSION
+from wash_bench.core.method import Site
+from wash_bench.errors import CellFailure, WashBenchError
+from wash_bench.record.environment import capture, continued
+from wash_bench.record.files import write_json
+from wash_bench.record.identity import cell_config
+from wash_bench.record.store import Store, TrainingFolder
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.evaluation import OF_MACHINE, evaluate, reason_of
+from wash_bench.runner.setting import Setting
+from wash_bench.runner.task import Results, TrainingTask
+from wash_bench.runner.trainer import Trainer
+from wash_bench.train import checkpoint
+
+
+def perform(task: TrainingTask, setting: Setting, store: Store, context: RunContext) -> Results:
+    """Train if need be, evaluate, and write the cells' records.
+
+    Every process of the world calls it; rank 0 evaluates and writes. Where the machine fails (disk
+    full, out of memory) a WashBenchError says so, nothing is recorded as failed, and the same
+    command tries again.
+
+    Args:
+        task: the training and its cells.
+        setting: device and data.
+        store: the run folder.
+        context: how tasks are carried out.
+
+    Returns:
+        What became of each cell.
+    """
+    folder, world = store.training(task.training_id), context.world
+    with machine_failures(store.root):
+        measured, failures = _measure(task, setting, folder, context)
+        if world.rank == 0:
+            _write_cells(task, store, folder, measured, failures)
+    status = "failed" if len(failures) == len(task.cells) else "finished"
+    context.observer(task.progress(status, message="; ".join(sorted(set(failures.values())))))
+    return world.share([(cell.cell_id, failures.get(cell.cell_id)) for cell in task.cells])
+
+
+def _measure(
+    task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The summaries of the cells by id (at rank 0), and the reasons of those that failed."""
+    try:
+        trainer = Trainer(task, setting, folder, context)
+        notes = _train(task, trainer, folder, context)
+        population = trainer.whole()
+        return (
+            ({}, {}) if population is None else evaluate(task, trainer, population, notes, context)
+        )
+    except CellFailure as failure:
+        reason = str(failure)
+    except OF_MACHINE:
+        raise
+    except Exception as error:  # whatever a method's or a network's own code runs into
+        if context.world.ranks > 1:
+            raise  # the others do not know of it
+        reason = reason_of(error, context.debug)
+    return {}, {cell.cell_id: reason for cell in task.cells}
+
+
+@contextlib.contextmanager
+def machine_failures(root: Path) -> Iterator[None]:
+    """Turn what the machine refuses into one line that says what to do.
+
+    Args:
+        root: the run folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        WashBenchError: the disk is full, a file cannot be written, or memory is short.
+        BrokenPipeError: the reader of the output went away.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise WashBenchError(
+                f"the disk of {root} is full; free some space and run the same command again"
+            ) from error
+        reason = f"{error.strerror or error} ({error.filename or root})"
+        raise WashBenchError(reason) from error
+    except torch.OutOfMemoryError as error:
+        raise WashBenchError(
+            "the device is out of memory; lower --batch-size or --population, or set --amp bf16"
+        ) from error
+
+
+def _write_cells(
+    task: TrainingTask,
+    store: Store,
+    folder: TrainingFolder,
+    measured: dict[str, dict[str, Any]],
+    failures: dict[str, str],
+) -> None:
+    if len(failures) == len(task.cells):
+        folder.set_status("failed", "; ".join(sorted(set(failures.values()))))
+    for cell, method in zip(task.cells, task.methods(), strict=True):
+        reason = failures.get(cell.cell_id)
+        store.write_cell(
+            {
+                "schema": SCHEMA_VERSION,
+                "cell_id": cell.cell_id,
+                "training_id": cell.training_id,
+                "evaluation_id": cell.evaluation_id,
+                "experiment_id": cell.experiment_id,
+                "method": cell.method,
+                "seed": cell.seed,
+                "status": "failed" if reason else "finished",
+                "reason": reason,
+                "config": cell_config(task.config, cell, method.settings()),
+                "options": method.settings(),
+                "summary": {} if reason else measured[cell.cell_id],
+                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+
+
+def _train(
+    task: TrainingTask, trainer: Trainer, folder: TrainingFolder, context: RunContext
+) -> dict[str, Any]:
+    """Train the population, unless that is done; the notes of its state."""
+    world, setting = context.world, trainer.setting
+    state = checkpoint.pointer(folder.path)
+    if state is not None and state["finished"]:
+        return trainer.load_finished()
+    if world.rank == 0:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.path / "training.json", _about(task, trainer))
+        environment = capture(str(setting.device)) | _fine_tuning(setting, task.seed)
+        if state is not None:
+            environment = continued(folder.environment_so_far(), environment)
+        write_json(folder.environment, environment)
+        folder.set_status("running")
+    world.wait()
+    notes = trainer.run()
+    if world.rank == 0:
+        folder.set_status("finished")
+    return notes
+
+
+def _fine_tuning(setting: Setting, seed: int) -> dict[str, str]:
+    """The checkpoint and the members' own hyperparameters, where a training has them."""
+    told = {"start": setting.about_start()}
+    if setting.config.vary:
+        told["hyperparameters"] = "; ".join(
+            " ".join(f"{name}={value:g}" for name, value in own.items())
+            for own in setting.hyperparameters(seed)
+        )
+    return {key: text for key, text in told.items() if text}
+
+
+def _about(task: TrainingTask, trainer: Trainer) -> dict[str, Any]:
+    """The settings of a training and what its method tells about itself."""
+    method, population = trainer.method, trainer.population
+    site = Site(population.layout, trainer.n, len(population.optimizer_state))
+    return {
+        "config": cell_config(task.config, task.cells[0], method.settings()),
+        "rule": method.training_key(),
+        "facts": method.facts(site),
+        "recipes": [recipe.as_dict() for recipe in trainer.recipes],
+        "hyperparameters": trainer.setting.hyperparameters(task.seed),
+        "start": trainer.setting.about_start(),
+        "parameters": population.layout.size,
+    }
