@@ -1,4 +1,4 @@
-"""The training tasks of a table's lines, in groups that are run one after another, and their cost."""
+"""The training tasks of a table's lines, in groups that run one after another, and their cost."""
 
 from __future__ import annotations
 
