@@ -48,7 +48,7 @@ class Scaled:
 
 
 def scaled_probability(name: str, p: float, budget: Budget) -> Scaled:
-    """p x T kept: the probability grows as the training shrinks, up to 1."""
+    """The probability that keeps p x T: it grows as the training shrinks, up to 1."""
     wanted = p * budget.factor
     if wanted > 1:
         return Scaled({name: 1.0}, f"{name} would have to be {wanted:.3g} and stays at 1")
@@ -56,15 +56,7 @@ def scaled_probability(name: str, p: float, budget: Budget) -> Scaled:
 
 
 def scaled_period(name: str, period: int, length: int, paper_length: int, unit: str) -> Scaled:
-    """The period as a share of the training kept, rounded, at least 1.
-
-    Args:
-        name: the option that holds the period.
-        period: its value in the papers' training.
-        length: length of the training, in the period's unit.
-        paper_length: length of the papers' training, in the same unit.
-        unit: the unit, as ``epochs``.
-    """
+    """The period that is the same share of the lengths, all in ``unit``; rounded, at least 1."""
     wanted = period * length / paper_length
     if wanted < 1:
         return Scaled({name: 1}, f"{name} would have to be {wanted:.2g} {unit} and stays at 1")
@@ -72,12 +64,10 @@ def scaled_period(name: str, period: int, length: int, paper_length: int, unit: 
 
 
 def scaled_pull(alpha: float, every: int, budget: Budget) -> Scaled:
-    """(1 - alpha) x events kept, as PAPA pulls.
-
-    The period stays and the pull 1 - alpha grows with T_paper / T, as long as it is at most 1
-    (a pull of 1 replaces the members by their mean). Where it would be more, the period shrinks to
-    the longest one that keeps the sum, and at a period of 1 the pull stays at 1.
-    """
+    """The options ``alpha`` and ``every`` that keep (1 - alpha) x events, as PAPA pulls."""
+    # The period stays and the pull 1 - alpha grows with T_paper / T, as long as it is at most 1
+    # (a pull of 1 replaces the members by their mean). Where it would be more, the period shrinks
+    # to the longest one that keeps the sum, and at a period of 1 the pull stays at 1.
     wanted = (1 - alpha) * budget.factor  # a pull at the period ``every``
     period = every
     if wanted > 1:

@@ -124,11 +124,9 @@ def layout_of(module: nn.Module) -> Layout:
 
 
 def _buffer_slices(module: nn.Module, dtype: torch.dtype) -> list[Slice]:
-    """The buffers of one type that belong to the state of the network.
-
-    Those of another type (boolean masks), and those that are not saved with the network
-    (``persistent=False``: position indices and the like), are constants and stay put.
-    """
+    """The buffers of one type that belong to the state of the network."""
+    # Those of another type (boolean masks), and those that are not saved with the network
+    # (``persistent=False``: position indices and the like), are constants and stay put.
     saved = module.state_dict(keep_vars=True).keys()
     pieces: list[Slice] = []
     offset = 0
