@@ -106,7 +106,8 @@ def open_part(
     task: Task, store: Store, retry_before: float, outcome: Outcome, observer: Observer
 ) -> Task | None:
     """The task reduced to the cells without a record; None if there are none. Failures that were
-    recorded before the time ``retry_before`` count as without."""
+    recorded before the time ``retry_before`` count as without.
+    """
     kept = []
     for cell in task.cells:
         record = store.cell(cell.cell_id)

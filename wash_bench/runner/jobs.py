@@ -130,7 +130,8 @@ def _die_with_parent() -> None:
 
 def _job(work: Work, todo, reports) -> None:
     """A worker process: takes tasks until there are none. It ends with its parent, however that
-    ends, since nobody else holds the lock on the folder then."""
+    ends, since nobody else holds the lock on the folder then.
+    """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     work.set_up_torch()
     setting = None
