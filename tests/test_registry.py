@@ -17,6 +17,7 @@ from wash_bench.config import DEFAULT_METHODS
 from wash_bench.core.method import KINDS
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.plugins import registry
+from wash_bench.plugins.options import parse_set, parse_value
 from wash_bench.plugins.registry import (
     MethodEntry,
     describe,
@@ -24,8 +25,6 @@ from wash_bench.plugins.registry import (
     load_method_file,
     make_method,
     method_names,
-    parse_set,
-    parse_value,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -123,9 +122,9 @@ def line_of(call, *arguments, kind: type[WashBenchError] = UsageError) -> str:
 
 def test_registry_imports_neither_torch_nor_methods():
     code = (
-        "import sys; from wash_bench.plugins import registry as r;"
+        "import sys; from wash_bench.plugins import options, registry as r;"
         "r.method_names(); r.find_method('wash');"
-        "r.parse_set(['wash.p=0.1']);"
+        "options.parse_set(['wash.p=0.1']);"
         "bad = {'torch', 'pydantic', 'wash_bench.methods', 'wash_bench.core.method'};"
         "assert not bad & set(sys.modules), bad & set(sys.modules)"
     )
@@ -382,6 +381,11 @@ def test_wrong_options(file, options, words):
     line = line_of(make_method, load_method_file(f"{file}:Mine"), options)
     for word in words:
         assert word in line
+
+
+def test_a_wrappers_options_are_a_table():
+    line = line_of(make_method, find_method("wash+ema"), {"ema": 3})
+    assert "wash+ema.ema=3: write ema.OPTION=VALUE" in line
 
 
 def test_a_constructor_that_refuses(file):

@@ -1,4 +1,4 @@
-"""The training tasks of a table's lines, in groups that are run one after another, and their cost."""
+"""A table's training tasks, in groups that are run one after another, and what they cost."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.paper.published import Published
+from wash_bench.report.caption import intervals
 from wash_bench.report.machines import machine, mixed
 from wash_bench.report.notes import BOLD, TIED, as_typed
 from wash_bench.settings.coupling import in_words
@@ -45,11 +46,8 @@ def above(table: PaperTable) -> list[str]:
     seeds = sorted({record["seed"] for record in table.records})
     if not seeds:
         return [*sentences, "No cell finished."]
-    text = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ± half-width of the 95 %"
-    text += " Student-t interval over seeds."
-    if len(seeds) == 1:
-        text = f"One seed ({seeds[0]}): no interval, small differences mean nothing."
-    sentences.append(f"Accuracies in per cent on test data. {text}")
+    text = intervals(seeds)
+    sentences.append(f"Accuracies in per cent on test data. {text[0].upper()}{text[1:]}")
     if len(steps) > 1:
         sentences.append(f"This table mixes training budgets: {several}.")
     if len(data) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     if several := mixed(environments):
         sentences.append(f"{several.partition(': ')[0]}; the notes below say which differ.")
     reading = "Accuracies in per cent on test data; [min, max] over all members and seeds; "
-    reading += intervals(cells)
+    reading += intervals(sorted(finished["seed"].unique()))
     evaluation = records.evaluations.get(experiment_id, {})
     if evaluation.get("barrier_points"):
         images = evaluation.get("barrier_images")
@@ -100,9 +101,8 @@ def _start(first: pd.Series) -> str:
     return text
 
 
-def intervals(cells: pd.DataFrame) -> str:
-    """Which seeds the numbers are over, and what stands after ±."""
-    seeds = sorted(cells.loc[cells["status"] == "finished", "seed"].unique())
+def intervals(seeds: Sequence[int]) -> str:
+    """Which seeds the numbers are over, in ascending order, and what stands after ±."""
     if not seeds:
         return "no cell finished."
     if len(seeds) == 1:

@@ -103,7 +103,7 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
         keys=["method", *keys],
         columns=["method", *(METRICS[key].heading + _ASIDE.get(key, "") for key in keys)],
         rows=[],
-        intervals=caption.intervals(cells),
+        intervals=caption.intervals(sorted(finished["seed"].unique())),
     )
     columns = [rows.column(key, papa) for key in keys]
     table.rows = [

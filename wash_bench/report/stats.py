@@ -32,13 +32,6 @@ class Estimate:
     n: int
 
     @property
-    def kind(self) -> str:
-        """What ``half_width`` is, in words."""
-        if self.half_width is None:
-            return "no interval (one seed)" if self.n == 1 else "no interval"
-        return f"95 % Student-t interval over {self.n} seeds"
-
-    @property
     def contains_zero(self) -> bool | None:
         """Whether the interval covers 0; None without an interval."""
         return None if self.half_width is None else abs(self.mean) <= self.half_width

@@ -195,6 +195,7 @@ class Trainer:
         add("lr", clock.lr)
         ledger = self.exchange.ledger
         add("sent_values", ledger.sent_values)
+        add("sent_bytes", ledger.sent_bytes)
         add("wire_bytes", ledger.wire_bytes)
         if self.method.active(self.n, clock) < self.n:
             return  # members that have not begun are no part of a consensus
