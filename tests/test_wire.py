@@ -95,8 +95,8 @@ def test_nothing_is_lost_between_the_interfaces(counted: list[list[dict]]) -> No
 
 @pytest.mark.slow
 def test_latencies_that_follow_one_another() -> None:
-    """On a link of 20 ms, tiny messages take the model's number of latencies and little more."""
-    delay, ranks = 0.02, 3
+    """On a link of 40 ms, tiny messages take the model's number of latencies and little more."""
+    delay, ranks = 0.04, 3
     with Namespaces(ranks, delay=delay) as namespaces:
         times = namespaces.run("tests.wire_work:seconds", [(k, 60, 0.5, 3) for k in KINDS])[0]
     for kind, taken in zip(KINDS, times, strict=True):
