@@ -37,7 +37,8 @@ def alone(store: Store) -> Iterator[None]:
 
 def refuse_plain_run(store: Store) -> None:
     """Workers announce themselves and then look at the lock, plain runs the other way round: at
-    least one of the two sees the other."""
+    least one of the two sees the other.
+    """
     for attempt in range(20):
         try:
             with store.locked():

@@ -144,7 +144,8 @@ class Loop:
 
     def _check(self, losses: Tensor, first_step: int) -> None:
         """Name the first member whose loss (steps, rows) was not finite: a method may have spread
-        it to the others since. All processes find the same."""
+        it to the others since. All processes find the same.
+        """
         bad = (~torch.isfinite(losses)).nonzero()
         found = []
         if len(bad):
@@ -160,7 +161,8 @@ class Loop:
 
     def _check_weights(self, epoch: int) -> None:
         """No loss tells of the last step, or of weights that only meet a convolution's padding
-        (on CPUs, torch's bfloat16 kernels leave the gradient of such weights unset)."""
+        (on CPUs, torch's bfloat16 kernels leave the gradient of such weights unset).
+        """
         bad = [
             member
             for member, row in zip(self.population.members, self.population.weights, strict=True)
