@@ -10,13 +10,13 @@ import pytest
 
 from tests.method_files import METHOD, line_of
 from wash_bench.errors import WashBenchError
+from wash_bench.plugins.options import parse_set, parse_value
 from wash_bench.plugins.registry import (
     MethodEntry,
     describe,
+    find_method,
     load_method_file,
     make_method,
-    parse_set,
-    parse_value,
 )
 
 # Files -------------------------------------------------------------------------------------------
@@ -131,6 +131,11 @@ def test_wrong_options(file, options, words):
     line = line_of(make_method, load_method_file(f"{file}:Mine"), options)
     for word in words:
         assert word in line
+
+
+def test_a_wrappers_options_are_a_table():
+    line = line_of(make_method, find_method("wash+ema"), {"ema": 3})
+    assert "wash+ema.ema=3: write ema.OPTION=VALUE" in line
 
 
 def test_a_constructor_that_refuses(file):

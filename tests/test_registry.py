@@ -15,7 +15,6 @@ from wash_bench.cli.main import run_command
 from wash_bench.config import DEFAULT_METHODS
 from wash_bench.core.method import KINDS
 from wash_bench.plugins import registry
-from wash_bench.plugins.options import parse_set, parse_value
 from wash_bench.plugins.registry import (
     describe,
     find_method,
