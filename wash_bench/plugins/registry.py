@@ -7,10 +7,12 @@ Nothing of a method is imported until :meth:`MethodEntry.load`.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
     from wash_bench.core.method import Method, MethodKind
 
 GROUP = "wash_bench.methods"
+
+
+@cache
+def entry_points(group: str) -> tuple[EntryPoint, ...]:
+    """What the installed distributions offer, read once a process."""
+    return tuple(importlib.metadata.entry_points(group=group))
 
 
 def method_names(kind: MethodKind | None = None) -> list[str]:
