@@ -120,8 +120,7 @@ class Gossip(Method):
 
 def _average_(rows: Tensor, received: Sequence[Tensor]) -> None:
     """Rows (M, D) become the mean of themselves and what was received; equal ones stay as they are
-    to the bit.
-    """
+    to the bit."""
     pull = received[0] - rows
     for other in received[1:]:
         pull += other - rows

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def ratio(deltas: Sequence[Tensor]) -> float:
-    """T of one layer, from the members' changes (K,) since the start."""
+    """t of one layer, from the members' changes (K,) since the start."""
     n = len(deltas)
     norms = [delta.norm().item() for delta in deltas]
     if n == 1 or not all(norms):

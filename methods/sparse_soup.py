@@ -162,8 +162,7 @@ class SparseSoup(Method):
 
     def _keep(self, population: Population, pruned: int) -> Tensor:
         """The mask (D,) that leaves out the ``pruned`` smallest of the prunable weights; what was
-        pruned before stays so.
-        """
+        pruned before stays so."""
         import torch
 
         magnitudes = population.weights[0].abs()

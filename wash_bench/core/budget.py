@@ -48,7 +48,7 @@ class Scaled:
 
 
 def scaled_probability(name: str, p: float, budget: Budget) -> Scaled:
-    """P x T kept: the probability grows as the training shrinks, up to 1."""
+    """p x T kept: the probability grows as the training shrinks, up to 1."""
     wanted = p * budget.factor
     if wanted > 1:
         return Scaled({name: 1.0}, f"{name} would have to be {wanted:.3g} and stays at 1")

@@ -25,8 +25,7 @@ Seeds = Mapping[int, float]
 
 def draw(table: PaperTable) -> Figure | None:
     """The curves; None unless methods have an averaged model at several budgets, and those alone
-    differ: neither data nor network, N or augmentation.
-    """
+    differ: neither data nor network, N or augmentation."""
     trainings = [line.resolved.config.training for line in table.lines]
     if len({(t.dataset, t.model, t.population, t.augment) for t in trainings}) > 1:
         return None

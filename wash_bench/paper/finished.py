@@ -6,7 +6,7 @@ network and length differ, and ours minus theirs would say nothing about the met
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ from wash_bench.paper.declared import Named
 from wash_bench.paper.published import Published
 from wash_bench.record.files import write_text
 from wash_bench.report.grid import MISSING, Cell, number, written
-from wash_bench.report.main_table import rank
 from wash_bench.report.markdown import escape, table
+from wash_bench.report.main_table import rank
 from wash_bench.report.stats import Estimate, paired
 
 if TYPE_CHECKING:
