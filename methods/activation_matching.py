@@ -31,8 +31,8 @@ from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge, Predictor
-    from wash_bench.core.population import Population
+    from wash_bench.core.judge import Judge
+    from wash_bench.core.population import ModelState, Population
 
 
 class ActivationMatchingOptions(MethodOptions):
@@ -49,14 +49,15 @@ class ActivationMatching(MergeRule):
     name = "activation-matching"
     rule = "theta = mean of members permuted for the largest correlation of activations; REPAIR"
     paper = "Ainsworth et al. 2023, arXiv 2209.04836"
-    sends = "nothing while training"
     Options = ActivationMatchingOptions
     options: ActivationMatchingOptions
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
-        from wash_bench.merge.matching import match_activations, placed_state, repaired
-        from wash_bench.merge.permutation import permutation_groups, permuted
+        from wash_bench.merge.activation_matching import match_activations
+        from wash_bench.merge.matched import placed_state, repaired
+        from wash_bench.merge.permutation import permuted
+        from wash_bench.merge.unit_graph import permutation_groups
 
         first, *others = judge.members
         network = judge.network(first)

@@ -30,7 +30,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 
@@ -89,11 +88,10 @@ class BoundWeights(MergeRule):
     name = "bound-weights"
     rule = "theta* = sum_n w_n theta_n, w_n ~ upper - lower bound of the shifted squared loss"
     paper = "after the abstract of arXiv 2311.05936"
-    sends = "nothing beyond what the training sends"
     Options = BoundWeightsOptions
     options: BoundWeightsOptions
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: Judge) -> ModelState:
         widths = []
         for member in judge.members:
             squared = self.losses(member, judge).square()
@@ -101,8 +99,7 @@ class BoundWeights(MergeRule):
             low, high = bounds(mean, variance, self.options.radius)
             widths.append(high - low)
         weights = shares(widths, self.options.proportion == "inverse")
-        merged = type(judge.members[0]).combine(judge.members, weights)
-        return Predictor([merged], tuple(range(len(weights))))
+        return type(judge.members[0]).combine(judge.members, weights)
 
     def losses(self, state: ModelState, judge: Judge) -> Tensor:
         """1 - p(label) of each image (B,), float64 on the CPU."""

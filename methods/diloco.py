@@ -64,7 +64,7 @@ class Diloco(LocalSgd):
     paper = "Douillard et al. 2023, arXiv 2311.08105"
     sends = "one copy of the common start, then all weights every H steps (d/H values a step)"
     Options = DilocoOptions
-    options: DilocoOptions
+    options: DilocoOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, options: MethodOptions | None = None) -> None:
         super().__init__(options)
@@ -76,11 +76,9 @@ class Diloco(LocalSgd):
         self._memory = {"global": weights_D, "momentum": weights_D.new_zeros(weights_D.shape)}
 
     def outer_step(self, mean_D: Tensor) -> tuple[Tensor, Tensor]:
-        """One outer step: the new global weights (D,) and momentum (D,); changes nothing.
-
-        theta - lr Delta is written as an interpolation from theta to the mean, which is exactly
-        the mean for lr = 1.
-        """
+        """One outer step: the new global weights (D,) and momentum (D,); changes nothing."""
+        # theta - lr Delta is written as an interpolation from theta to the mean, which is exactly
+        # the mean for lr = 1.
         options, old = self.options, self._memory
         momentum = options.outer_momentum * old["momentum"] + (old["global"] - mean_D)
         carried = options.outer_momentum * (momentum if options.nesterov else old["momentum"])

@@ -45,7 +45,6 @@ class Ema(Wrapper):
     name = "ema"
     rule = "ema_n <- beta ema_n + (1 - beta) theta_n every step; the averages are measured"
     paper = "Polyak and Juditsky 1992; the form common in deep learning codes"
-    sends = "nothing of its own"
     Options = EmaOptions
     options: EmaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"ema": "weights", "ema_buffers": "buffers"}
@@ -58,8 +57,7 @@ class Ema(Wrapper):
 
     def start(self, population: Population, exchange: Exchange) -> None:
         super().start(population, exchange)
-        population.member_state["ema"].copy_(population.weights)
-        population.member_state["ema_buffers"].copy_(population.buffers)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -69,9 +67,7 @@ class Ema(Wrapper):
         memory = population.member_state
         averages = [memory["ema"], memory["ema_buffers"]]
         update(averages, [population.weights, population.buffers], None)
-        idle = self.idle(population, exchange, clock)
-        averages[0][idle] = population.weights[idle]
-        averages[1][idle] = population.buffers[idle]
+        self.follow(population, self.idle(population, exchange, clock))
 
     def evaluated(self, population: Population) -> Population:
         memory = population.member_state

@@ -35,8 +35,8 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge, Predictor
-    from wash_bench.core.population import Population
+    from wash_bench.core.judge import Judge
+    from wash_bench.core.population import ModelState, Population
 
 
 class FisherOptions(MethodOptions):
@@ -68,12 +68,10 @@ class Fisher(MergeRule):
     name = "fisher"
     rule = "theta = sum_n F_n theta_n / sum_n F_n with the diagonal Fisher of training images"
     paper = "Matena and Raffel 2022, arXiv 2111.09832"
-    sends = "nothing while training"
     Options = FisherOptions
     options: FisherOptions
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import ModelState
         from wash_bench.merge.fisher import fisher_average
 
@@ -86,11 +84,10 @@ class Fisher(MergeRule):
         )
         average = judge.average().states[0]
         merged = ModelState(weights, average.buffers, average.counters)
-        everybody = tuple(range(len(members)))
-        result = {"fisher": Predictor([merged], everybody)}
+        models = {"fisher": merged}
         if judge.layout.buffer_size:
-            result["fisher-reestimated"] = Predictor([judge.reestimated(merged)], everybody)
-        return result
+            models["fisher-reestimated"] = judge.reestimated(merged)
+        return models
 
     def _fishers(self, population: Population, judge: Judge) -> Iterator[Tensor]:
         """Each member's Fisher as a row (D,), in the order of the row's coordinates."""

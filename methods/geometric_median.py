@@ -48,7 +48,6 @@ class GeometricMedian(RobustRule):
     name = "geometric-median"
     rule = "theta* = argmin_m sum_n ||theta_n - m||"
     paper = "Pillutla et al. 2019, arXiv 1912.13445"
-    sends = "nothing beyond what the training sends"
     Options = GeometricMedianOptions
     options: GeometricMedianOptions
 
@@ -73,10 +72,13 @@ class GeometricMedian(RobustRule):
         return mean
 
     def _median_(self, vectors: Sequence[Tensor], result: Tensor) -> None:
+        import torch
+
         from wash_bench.merge.columns import precise
 
         shares = self.coefficients(vectors)
-        result.copy_(sum(c * precise(v) for c, v in zip(shares, vectors, strict=True)))
+        parts = (c * precise(v) for c, v in zip(shares, vectors, strict=True))
+        result.copy_(sum(parts, torch.zeros(())))
 
 
 def _layers(layout: Layout) -> list[tuple[int, int]]:

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Literal
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, charge_fetch
 from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.together import partners
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,31 +79,24 @@ class Gossip(Method):
         """Whether neighbours are averaged after this step."""
         return (clock.step + 1) % self.options.every == 0 and not clock.last
 
-    def partners(self, order: Sequence[int]) -> list[list[int]]:
-        """For each exchange, the member that member 0, 1, ... receives from.
-
-        Args:
-            order: the N members as random pairs see them: neighbours in it are partners.
-        """
+    def sources(self, order: Sequence[int]) -> list[list[int]]:
+        """For each exchange, whom member 0, 1, ... receives from; neighbours in order are pairs."""
         n = len(order)
         if self.options.topology == "ring" and n > 2:
             return [[(member + shift) % n for member in range(n)] for shift in (1, -1)]
-        partner = list(range(n))
-        for a, b in zip(order[::2], order[1::2], strict=False):
-            partner[a], partner[b] = b, a
-        return [partner]
+        return [partners(order)]
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         order = exchange.stream("pairs", clock.step).permutation(exchange.n).tolist()
-        sources = self.partners(order)
+        sources = self.sources(order)
         weights = population.weights
         received = [exchange.fetch(weights, source) for source in sources]
-        if self.options.variance_correction:
-            targets = _variances([weights, *received], population.layout)
+        correct = self.options.variance_correction
+        targets = _variances([weights, *received], population.layout) if correct else None
         _average_(weights, received)
-        if self.options.variance_correction:
+        if targets is not None:
             _rescale_(weights, targets, population.layout)
         if population.layout.buffer_size:
             buffers = population.buffers
@@ -111,7 +105,7 @@ class Gossip(Method):
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         if site.n < 2 or not self.due(clock):
             return ()
-        layout, sources = site.layout, self.partners(range(site.n))
+        layout, sources = site.layout, self.sources(range(site.n))
         charges = [charge_fetch(source, layout.size) for source in sources]
         if layout.buffer_size:
             charges += [charge_fetch(s, layout.buffer_size, "buffers") for s in sources]
@@ -119,8 +113,8 @@ class Gossip(Method):
 
 
 def _average_(rows: Tensor, received: Sequence[Tensor]) -> None:
-    """Rows (M, D) become the mean of themselves and what was received; equal ones stay as they are
-    to the bit."""
+    """Make rows (M, D) the mean of themselves and of what was received."""
+    # The mean of the differences leaves equal rows as they are, to the bit.
     pull = received[0] - rows
     for other in received[1:]:
         pull += other - rows
@@ -138,8 +132,11 @@ def _corrected(layout: Layout) -> list[slice]:
 
 def _variances(inputs: Sequence[Tensor], layout: Layout) -> list[Tensor]:
     """For each corrected tensor the mean over the inputs (M, D) of its variance, (M,)."""
+    import torch
+
+    zero = torch.zeros(())
     return [
-        sum(rows[:, part].var(dim=1, correction=0) for rows in inputs) / len(inputs)
+        sum((rows[:, part].var(dim=1, correction=0) for rows in inputs), zero) / len(inputs)
         for part in _corrected(layout)
     ]
 

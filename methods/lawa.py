@@ -21,6 +21,8 @@ from wash_bench.core.method import MethodOptions, Rows, option
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wash_bench.core.exchange import Exchange
     from wash_bench.core.population import Population
 
@@ -41,15 +43,14 @@ class Lawa(Wrapper):
     name = "lawa"
     rule = "the mean of each member's k latest checkpoints is measured"
     paper = "Kaddour 2022, arXiv 2209.14981"
-    sends = "nothing of its own"
     Options = LawaOptions
     options: LawaOptions
 
-    def member_slots(self) -> Mapping[str, Rows]:
+    def own_slots(self) -> Mapping[str, Rows]:
         slots: dict[str, Rows] = {}
         for slot in range(self.options.k):
             slots |= {f"lawa-{slot}": "weights", f"lawa-buffers-{slot}": "buffers"}
-        return {**self.inner.member_slots(), **slots}
+        return slots
 
     def taken(self, clock: Clock) -> tuple[int, bool]:
         """Checkpoints taken so far, and whether one is taken after this step."""
@@ -61,13 +62,13 @@ class Lawa(Wrapper):
 
     def start(self, population: Population, exchange: Exchange) -> None:
         super().start(population, exchange)
-        self._fill(population)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         super().after_step(population, exchange, clock)
         count, due = self.taken(clock)
         if (due and count == 1) or (clock.last and count == 0):
-            self._fill(population)
+            self.follow(population)
         elif due:
             # Slots hold the latest checkpoints in a ring. Until k have been taken, the mean over
             # the first ``count`` slots is that over all, since the rest are filled with it.
@@ -75,22 +76,18 @@ class Lawa(Wrapper):
             memory = population.member_state
             memory[f"lawa-{slot}"].copy_(population.weights)
             memory[f"lawa-buffers-{slot}"].copy_(population.buffers)
-            self._spread(population, count)
+            for kind in ("lawa", "lawa-buffers"):
+                for rest in range(count, self.options.k):
+                    memory[f"{kind}-{rest}"].copy_(self._mean(population, kind, count))
 
-    def _fill(self, population: Population) -> None:
-        for slot in range(self.options.k):
-            population.member_state[f"lawa-{slot}"].copy_(population.weights)
-            population.member_state[f"lawa-buffers-{slot}"].copy_(population.buffers)
+    def _mean(self, population: Population, kind: str, count: int) -> Tensor:
+        """The mean over the first ``count`` slots."""
+        import torch
 
-    def _spread(self, population: Population, count: int) -> None:
-        memory = population.member_state
-        for kind in ("lawa", "lawa-buffers"):
-            taken = [memory[f"{kind}-{slot}"] for slot in range(min(count, self.options.k))]
-            for slot in range(len(taken), self.options.k):
-                memory[f"{kind}-{slot}"].copy_(sum(taken) / len(taken))
+        slots = (population.member_state[f"{kind}-{slot}"] for slot in range(count))
+        return sum(slots, torch.zeros(())) / count
 
     def evaluated(self, population: Population) -> Population:
-        memory, k = population.member_state, self.options.k
-        weights = sum(memory[f"lawa-{slot}"] for slot in range(k)) / k
-        buffers = sum(memory[f"lawa-buffers-{slot}"] for slot in range(k)) / k
+        weights = self._mean(population, "lawa", self.options.k)
+        buffers = self._mean(population, "lawa-buffers", self.options.k)
         return population.with_rows(weights, buffers, population.counters)

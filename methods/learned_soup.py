@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.seeds import torch_stream
@@ -61,11 +60,10 @@ class LearnedSoup(MergeRule):
     name = "learned-soup"
     rule = "theta* = sum_n softmax(a)_n theta_n, a by gradient descent on the validation loss"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
-    sends = "nothing beyond what the training sends"
     Options = LearnedSoupOptions
     options: LearnedSoupOptions
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: Judge) -> ModelState:
         import torch
         from torch.func import functional_call
         from torch.nn.functional import cross_entropy
@@ -82,7 +80,7 @@ class LearnedSoup(MergeRule):
             optimizer.zero_grad()
             cross_entropy(beta * logits, labels).backward()
             optimizer.step()
-        return Predictor([soup.state(final=True)], tuple(range(len(judge.members))))
+        return soup.state(final=True)
 
     def batches(self, judge: Judge) -> Iterator[tuple[Tensor, Tensor]]:
         """Validation images and labels, in a new order in each epoch."""
@@ -149,8 +147,8 @@ class Mixture:
         if final:
             shares = precise(shares.detach())
         rows = iter(shares.expand(self.tensors, -1))
-        vectors = [self._mix(values, pieces, rows) for values, pieces in self.parts]
-        return type(self.uniform)(*vectors, self.uniform.counters)
+        weights, buffers = (self._mix(values, pieces, rows) for values, pieces in self.parts)
+        return type(self.uniform)(weights, buffers, self.uniform.counters)
 
     def _mix(self, members: Tensor, pieces: Sequence[Slice], rows: Iterator[Tensor]) -> Tensor:
         import torch
@@ -163,10 +161,8 @@ class Mixture:
 
 
 def fold(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same function with BatchNorm's statistics inside its affine parameters.
-
-    (x - mean) / sqrt(var + eps) w + b is x w' + (b - mean w') with w' = w / sqrt(var + eps).
-    """
+    """Tensors of the same function with BatchNorm's statistics inside its affine parameters."""
+    # (x - mean) / sqrt(var + eps) w + b is x w' + (b - mean w') with w' = w / sqrt(var + eps).
     from torch.nn.modules.batchnorm import _BatchNorm
 
     result = dict(tensors)

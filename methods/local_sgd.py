@@ -26,8 +26,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_mean
+from wash_bench.core.ledger import Charge
 from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.together import mean_charges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,9 +76,4 @@ class LocalSgd(Method):
             population.buffers[:] = exchange.mean(population.buffers, "buffers")
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
-        if not self.due(clock):
-            return ()
-        charges = [charge_mean(site.n, site.layout.size)]
-        if self.options.buffers and site.layout.buffer_size:
-            charges.append(charge_mean(site.n, site.layout.buffer_size, "buffers"))
-        return charges
+        return mean_charges(site, self.options.buffers) if self.due(clock) else ()

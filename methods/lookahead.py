@@ -47,19 +47,17 @@ class Lookahead(Wrapper):
     name = "lookahead"
     rule = "every k steps phi_n <- phi_n + alpha (theta_n - phi_n), theta_n <- phi_n"
     paper = "Zhang et al. 2019, arXiv 1907.08610"
-    sends = "nothing of its own"
     Options = LookaheadOptions
     options: LookaheadOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"slow": "weights"}
 
     def start(self, population: Population, exchange: Exchange) -> None:
         super().start(population, exchange)
-        population.member_state["slow"].copy_(population.weights)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         super().after_step(population, exchange, clock)
-        idle = self.idle(population, exchange, clock)
-        population.member_state["slow"][idle] = population.weights[idle]
+        self.follow(population, self.idle(population, exchange, clock))
         if (clock.step + 1) % self.options.every == 0:
             slow = population.member_state["slow"]
             slow.lerp_(population.weights, self.options.alpha)

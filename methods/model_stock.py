@@ -29,7 +29,6 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.errors import CellFailure
 
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def ratio(deltas: Sequence[Tensor]) -> float:
-    """t of one layer, from the members' changes (K,) since the start."""
+    """The t of one layer, from the members' changes (K,) since the start."""
     n = len(deltas)
     norms = [delta.norm().item() for delta in deltas]
     if n == 1 or not all(norms):
@@ -71,17 +70,15 @@ class ModelStock(MergeRule):
     name = "model-stock"
     rule = "theta* = t mean + (1 - t) theta_0, t = N cos/(1 + (N - 1) cos), for each layer"
     paper = "Jang et al. 2024, arXiv 2403.19522"
-    sends = "nothing beyond what the training sends"
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         start = judge.initial()
         if start is None:
             raise CellFailure(
                 f"{self.own_name} needs members with a common start: run it with --init shared"
             )
-        members = tuple(range(len(judge.members)))
         merged = model_stock(judge.members, start, population.layout)
-        predictors = {self.own_name: Predictor([merged], members)}
+        models = {self.own_name: merged}
         if population.layout.buffer_size:
-            predictors["reestimated"] = Predictor([judge.reestimated(merged)], members)
-        return predictors
+            models["reestimated"] = judge.reestimated(merged)
+        return models

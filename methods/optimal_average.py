@@ -28,7 +28,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
@@ -40,12 +39,7 @@ if TYPE_CHECKING:
 
 
 def optimal_tensor(own: Tensor, others: Tensor) -> Tensor:
-    """(1 - alpha*) own + alpha* mean(others).
-
-    Args:
-        own: (K,), the values of the best member.
-        others: (N - 1, K), those of the others; at least one.
-    """
+    """(1 - alpha*) own (K,) + alpha* mean of the others (N - 1, K); there is at least one."""
     n = len(others)
     mean = others.mean(dim=0)
     squared = (own - mean).square().mean().item()
@@ -82,10 +76,8 @@ class OptimalAverage(MergeRule):
     name = "optimal-average"
     rule = "theta* = (1 - a) best + a mean of others, a = s2/(s2 + t2 + b2), for each tensor"
     paper = "an extension of Grimberg et al. 2021, arXiv 2110.12946"
-    sends = "nothing beyond what the training sends"
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: Judge) -> ModelState:
         members = judge.members
         accuracies = [judge.validation_accuracy(member) for member in members]
-        merged = optimal_average(members, accuracies.index(max(accuracies)), population.layout)
-        return Predictor([merged], tuple(range(len(members))))
+        return optimal_average(members, accuracies.index(max(accuracies)), population.layout)

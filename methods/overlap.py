@@ -53,7 +53,7 @@ class Overlapped(Wrapper):
             self._land(population)
 
     def _travels(self, population: Population, n: int, clock: Clock) -> bool:
-        """Whether the method inside sends something after this step; it may if it has no charges."""
+        """Whether the method inside sends something now; without charges it may."""
         try:
             site = Site(population.layout, n, len(population.optimizer_state))
             return bool(self.inner.charges(site, clock))

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Literal
 
 from wash_bench.core.budget import Budget, Scaled, scaled_pull
 from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_mean
+from wash_bench.core.ledger import Charge
 from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.together import mean_charges
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
@@ -86,12 +87,7 @@ class Papa(Method):
             population.buffers.lerp_(exchange.mean(population.buffers, "buffers"), pull)
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
-        if not self.due(clock):
-            return ()
-        charges = [charge_mean(site.n, site.layout.size)]
-        if self.options.buffers and site.layout.buffer_size:
-            charges.append(charge_mean(site.n, site.layout.buffer_size, "buffers"))
-        return charges
+        return mean_charges(site, self.options.buffers) if self.due(clock) else ()
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
         return {"average": judge.average(), "greedy": judge.greedy()}

@@ -31,6 +31,7 @@ import numpy as np
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, Content, charge
 from wash_bench.core.method import Site, option
+from wash_bench.core.together import partners
 from wash_bench.methods.papa_all import PapaAll, PapaAllOptions
 
 if TYPE_CHECKING:
@@ -65,11 +66,7 @@ def draw_parents(rng: np.random.Generator, n: int, pairing: Pairing) -> tuple[li
         and in the second only if it has no partner.
     """
     if pairing == "matching":
-        order = rng.permutation(n).tolist()
-        partner = list(range(n))
-        for a, b in zip(order[0::2], order[1::2], strict=False):  # the odd one out stays alone
-            partner[a], partner[b] = b, a
-        return list(range(n)), partner
+        return list(range(n)), partners(rng.permutation(n).tolist())
     pairs = list(combinations(range(n), 2))
     chosen = rng.choice(len(pairs), size=n, replace=False) if n > 2 else [0, 0]
     parents = [pairs[index] for index in chosen]
@@ -80,11 +77,8 @@ def draw_parents(rng: np.random.Generator, n: int, pairing: Pairing) -> tuple[li
 
 
 def own_parents(n: int) -> tuple[float, float]:
-    """Mean and variance of the number of members that are a parent of their own successor.
-
-    For sampled pairs: each is with probability 2/N, two at once as often as two different pairs
-    contain one each.
-    """
+    """Mean and variance, for sampled pairs, of the number of members that are their own parents."""
+    # Each is with probability 2/N, two at once as often as two different pairs contain one each.
     if n == 2:
         return 2.0, 0.0
     pairs = n * (n - 1) / 2
@@ -101,7 +95,7 @@ class Papa2(PapaAll):
     )
     sends = "2 - 2/N copies of all weights (matching: one) a member every K epochs"
     Options = Papa2Options
-    options: Papa2Options
+    options: Papa2Options  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         if exchange.n < 2 or not self.due(clock):

@@ -48,7 +48,6 @@ class PapaAll(LocalSgd):
     paper = "Jolicoeur-Martineau et al. 2024, arXiv 2304.03094"
     sends = "all weights every K epochs"
     Options = PapaAllOptions
-    options: PapaAllOptions
     coupling = ("every",)
 
     def scaled(self, budget: Budget) -> Scaled:

@@ -54,7 +54,7 @@ class PostLocalSgd(LocalSgd):
     paper = "Lin et al. 2020, arXiv 1808.07217"
     sends = "all weights at every step up to the switch, then every H steps"
     Options = PostLocalSgdOptions
-    options: PostLocalSgdOptions
+    options: PostLocalSgdOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def switch_steps(self, clock: Clock) -> int:
         """S, the length of the synchronous phase."""

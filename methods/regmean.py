@@ -39,8 +39,8 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge, Predictor
-    from wash_bench.core.population import Population
+    from wash_bench.core.judge import Judge
+    from wash_bench.core.population import ModelState, Population
 
 
 class RegMeanOptions(MethodOptions):
@@ -71,23 +71,20 @@ class RegMean(MergeRule):
     name = "regmean"
     rule = "W = (sum_n G_n)^-1 sum_n G_n W_n for each linear layer and unfolded convolution"
     paper = "Jin et al. 2023, arXiv 2212.09849"
-    sends = "nothing while training"
     Options = RegMeanOptions
     options: RegMeanOptions
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
 
         merged = judge.average().states[0].clone()
         views = dict(named_views(judge.layout, merged, population.channels_last))
         for name, weight in self._regressions(judge).items():
             views[f"{name}.weight"].copy_(weight.view(views[f"{name}.weight"].shape))
-        everybody = tuple(range(len(judge.members)))
-        result = {"regmean": Predictor([merged], everybody)}
+        models = {"regmean": merged}
         if judge.layout.buffer_size:
-            result["regmean-reestimated"] = Predictor([judge.reestimated(merged)], everybody)
-        return result
+            models["regmean-reestimated"] = judge.reestimated(merged)
+        return models
 
     def _regressions(self, judge: Judge) -> dict[str, Tensor]:
         """The merged weights (groups, outputs, inputs) by layer."""

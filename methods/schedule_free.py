@@ -55,7 +55,6 @@ class ScheduleFree(Wrapper):
     name = "schedule-free"
     rule = "z <- z - gamma grad f(y), x <- mean of z, y <- (1 - beta) z + beta x; x is measured"
     paper = "Defazio et al. 2024, arXiv 2405.15682"
-    sends = "nothing of its own"
     Options = ScheduleFreeOptions
     options: ScheduleFreeOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"x": "weights", "z": "weights"}
@@ -64,8 +63,7 @@ class ScheduleFree(Wrapper):
         super().start(population, exchange)
         if "exp_avg" in population.optimizer_state:
             raise CellFailure("schedule-free is made for SGD: give --optimizer sgd")
-        for rows in population.member_state.values():
-            rows.copy_(population.weights)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         beta, x, z = self.options.beta, population.member_state["x"], population.member_state["z"]

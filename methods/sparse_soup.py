@@ -82,11 +82,7 @@ class SparseSoup(Method):
     # When ------------------------------------------------------------------------------------
 
     def dense_epochs(self, clock: Clock) -> int:
-        """Epochs in which the parent trains alone.
-
-        Raises:
-            UsageError: the training has no epoch for a cycle.
-        """
+        """Epochs in which the parent trains alone; UsageError if none is left for a cycle."""
         if clock.epochs < 2:
             raise UsageError(
                 "sparse-soup trains a dense parent and then retrains it: give it --epochs 2 or more"
@@ -161,8 +157,7 @@ class SparseSoup(Method):
             population.buffers[:] = exchange.mean(population.buffers, "buffers")
 
     def _keep(self, population: Population, pruned: int) -> Tensor:
-        """The mask (D,) that leaves out the ``pruned`` smallest of the prunable weights; what was
-        pruned before stays so."""
+        """The mask (D,) without the ``pruned`` smallest weights; what was pruned stays so."""
         import torch
 
         magnitudes = population.weights[0].abs()

@@ -74,7 +74,7 @@ class Sparta(Method):
     coupling = ("p",)
 
     def scaled(self, budget: Budget) -> Scaled:
-        """p T / every, the averages of a coordinate, kept."""
+        """The averages of a coordinate, p T / every, kept."""
         return scaled_probability("p", self.options.p, budget)
 
     def __init__(self, options: MethodOptions | None = None) -> None:

@@ -51,7 +51,7 @@ class SpartaDiloco(Diloco):
     paper = "EXO Labs 2025, SPARTA, OpenReview stFPf3gzq1"
     sends = "one copy of the common start, p d values a step, and all weights every H steps"
     Options = SpartaDilocoOptions
-    options: SpartaDilocoOptions
+    options: SpartaDilocoOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, options: MethodOptions | None = None) -> None:
         super().__init__(options)

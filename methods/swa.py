@@ -48,7 +48,6 @@ class Swa(Wrapper):
     name = "swa"
     rule = "the mean of each member's weights at the ends of the late epochs is measured"
     paper = "Izmailov et al. 2018, arXiv 1803.05407"
-    sends = "nothing of its own"
     Options = SwaOptions
     options: SwaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"swa": "weights", "swa_buffers": "buffers"}
@@ -66,7 +65,7 @@ class Swa(Wrapper):
 
     def start(self, population: Population, exchange: Exchange) -> None:
         super().start(population, exchange)
-        self._follow(population)
+        self.follow(population)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         from torch.optim.swa_utils import get_swa_multi_avg_fn
@@ -75,20 +74,14 @@ class Swa(Wrapper):
         count = self.taken(clock)
         if not self.due(clock):
             if clock.last and count == 0:
-                self._follow(population)
+                self.follow(population)
         elif count == 1:
-            self._follow(population)
+            self.follow(population)
         else:
             memory = population.member_state
             averages = [memory["swa"], memory["swa_buffers"]]
             get_swa_multi_avg_fn()(averages, [population.weights, population.buffers], count - 1)
-            idle = self.idle(population, exchange, clock)
-            averages[0][idle] = population.weights[idle]
-            averages[1][idle] = population.buffers[idle]
-
-    def _follow(self, population: Population) -> None:
-        population.member_state["swa"].copy_(population.weights)
-        population.member_state["swa_buffers"].copy_(population.buffers)
+            self.follow(population, self.idle(population, exchange, clock))
 
     def evaluated(self, population: Population) -> Population:
         memory = population.member_state

@@ -149,7 +149,7 @@ class Wash(Method):
         for pieces, tensors in zip(self.pieces(layout, n), self.tensors(population), strict=True):
             if not pieces:
                 continue
-            # The i with b_i = 1, b_i ~ Bernoulli(p_l); for each of them pi ~ Uniform(S_N); the move.
+            # The i with b_i = 1, b_i ~ Bernoulli(p_l); a pi ~ Uniform(S_N) for each; the move.
             chosen = torch.from_numpy(draw_coordinates(rng, pieces))
             if self.options.operator == "average":
                 average_at_(exchange, tensors, chosen)

@@ -34,8 +34,8 @@ from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge, Predictor
-    from wash_bench.core.population import Population
+    from wash_bench.core.judge import Judge
+    from wash_bench.core.population import ModelState, Population
 
 
 class WeightMatchingOptions(MethodOptions):
@@ -56,14 +56,15 @@ class WeightMatching(MergeRule):
     name = "weight-matching"
     rule = "theta = mean of members permuted for the largest inner product of weights; REPAIR"
     paper = "Ainsworth et al. 2023, arXiv 2209.04836"
-    sends = "nothing while training"
     Options = WeightMatchingOptions
     options: WeightMatchingOptions
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
-        from wash_bench.merge.matching import match_many, match_weights, placed_state, repaired
-        from wash_bench.merge.permutation import permutation_groups, permuted
+        from wash_bench.merge.matched import placed_state, repaired
+        from wash_bench.merge.permutation import permuted
+        from wash_bench.merge.unit_graph import permutation_groups
+        from wash_bench.merge.weight_matching import match_many, match_weights
         from wash_bench.seeds import numpy_stream
 
         options, states = self.options, judge.members

@@ -10,9 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from tabulate import tabulate
-
 from wash_bench.config.field import PANELS, Setting
+from wash_bench.report.markdown import escape, table
 from wash_bench.settings.complaints import allowed
 from wash_bench.settings.table import SETTINGS
 
@@ -24,19 +23,19 @@ IDENTITY = {"always": "yes", "later": "if not the default", "cell": "its own", "
 def values(item: Setting) -> str:
     """What a setting may be, in words."""
     if item.switch:
-        return f"true or false (`--no-{item.flag[2:]}`)"
+        return f"true or false (--no-{item.flag[2:]})"
     if item.field.annotation in (int, float) or item.choices:
         text = allowed(item.field).removeprefix("one of ")
         return f"{text}; {item.of('unit')}" if item.of("unit") else text
-    return f"`{item.metavar}`"
+    return item.metavar
 
 
 def row(item: Setting) -> list[str]:
     identity = IDENTITY[item.of("identity")]
     if needed := item.of("needs"):
-        identity += f", with `{SETTINGS[needed].flag}`"
-    cells = [f"`{item.flag}`", item.default, values(item), identity, item.help]
-    return [cell.replace("|", "\\|") for cell in cells]
+        identity += f", with {SETTINGS[needed].flag}"
+    plain = map(escape, (item.default, values(item), identity, item.help))
+    return [f"`{item.flag}`", *plain]
 
 
 def tables() -> str:
@@ -44,8 +43,7 @@ def tables() -> str:
     text = ""
     for panel in PANELS:
         rows = [row(item) for item in SETTINGS.values() if item.of("panel") == panel]
-        table = tabulate(rows, headings, tablefmt="pipe", disable_numparse=True)
-        text += f"\n### {panel}\n\n{re.sub(' +', ' ', re.sub('-{4,}', '---', table))}\n"
+        text += f"\n### {panel}\n\n{table(headings, rows, 'lllll')}\n"
     return f"{text}\n"
 
 

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from tests import broken
+from tests.busy import BUSY, SILENT
 from wash_bench.cli.main import run_command
 from wash_bench.conformance import subject as subjects
 from wash_bench.conformance.processes import Answer, in_two_processes
@@ -15,24 +16,6 @@ from wash_bench.conformance.suite import AROUND, CHECKS, PROCESSES, run_check
 from wash_bench.conformance.witness import Witness
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.plugins.registry import find_method, method_names
-
-# Options under which a method acts within the suite's 40 steps.
-BUSY: dict[str, dict[str, object]] = {
-    "wash": {"p": 0.05},
-    "wash-opt": {"p": 0.05},
-    "dart": {"every": 1},
-    "local-sgd": {"every": 3},
-    "post-local-sgd": {"every": 4},
-    "papa-all": {"every": 1},
-    "papa-2": {"every": 1},
-    "diloco": {"every": 4},
-    "sparta": {"p": 0.05},
-    "sparta-diloco": {"every": 4, "p": 0.05},
-    "hwa": {"every": 4},
-    "gossip": {"every": 3},
-    "lawa": {"every": 1},
-    "swa": {"every": 1},
-}
 
 
 def _around_witness(cls: type) -> object:
@@ -45,7 +28,15 @@ INSTALLED = {
     if find_method(name).target.startswith("wash_bench.")
 }
 WRONG = {cls: Subject.of_class(cls) for cases in broken.BROKEN.values() for cls, _ in cases}
-CASES = [(check, cls, words) for check, cases in broken.BROKEN.items() for cls, words in cases]
+CASES = [
+    pytest.param(
+        *(check, cls, words),
+        id=f"{check}-{cls.__name__}",
+        marks=[pytest.mark.slow] if check == PROCESSES else [],
+    )
+    for check, cases in broken.BROKEN.items()
+    for cls, words in cases
+]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +61,7 @@ def test_an_installed_method_passes(name: str) -> None:
             assert finding.passed, (subject.name, finding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(INSTALLED))
 def test_an_installed_method_is_the_same_in_two_processes(name: str, answers) -> None:
     for subject in INSTALLED[name]:
@@ -78,7 +70,7 @@ def test_an_installed_method_is_the_same_in_two_processes(name: str, answers) ->
 
 
 def test_busy_methods_send_something() -> None:
-    for name in BUSY.keys() & INSTALLED.keys() - {"swa", "lawa"}:
+    for name in BUSY.keys() & INSTALLED.keys() - SILENT:
         assert "kB a member" in run_check("bytes", INSTALLED[name][0]).text, name
 
 
@@ -96,11 +88,10 @@ def test_a_method_without_charges_is_checked_but_for_them() -> None:
             assert "not predicted" in finding.text and "kB a member" in finding.text
 
 
-@pytest.mark.parametrize(
-    ("check", "cls", "words"), CASES, ids=[f"{check}-{cls.__name__}" for check, cls, _ in CASES]
-)
-def test_a_broken_method_fails_its_check(check: str, cls: type, words: str, answers) -> None:
-    finding = run_check(check, WRONG[cls], answers.get(cls.__name__))
+@pytest.mark.parametrize(("check", "cls", "words"), CASES)
+def test_a_broken_method_fails_its_check(check: str, cls: type, words: str, request) -> None:
+    answer = request.getfixturevalue("answers")[cls.__name__] if check == PROCESSES else None
+    finding = run_check(check, WRONG[cls], answer)
     assert not finding.passed
     assert words in finding.text
     assert finding.fix

@@ -58,6 +58,7 @@ def answers(request) -> list:
     return in_ranks(request.param, _in_rank)
 
 
+@pytest.mark.slow
 def test_same_values_as_in_one_process(answers: list) -> None:
     local = LocalExchange(N, seed=0)
     expected = _all_kinds(local, range(N))
@@ -69,6 +70,7 @@ def test_same_values_as_in_one_process(answers: list) -> None:
             assert torch.equal(together, tensor), name
 
 
+@pytest.mark.slow
 def test_the_ledger_does_not_depend_on_the_ranks(answers: list) -> None:
     local = LocalExchange(N, seed=0)
     _all_kinds(local, range(N))
@@ -76,6 +78,7 @@ def test_the_ledger_does_not_depend_on_the_ranks(answers: list) -> None:
         assert ledger == local.ledger.as_dict()
 
 
+@pytest.mark.slow
 def test_with_a_member_a_rank_the_links_carry_the_ledgers_wire_bytes(answers: list) -> None:
     total = sum(link for *_, link in answers)
     if len(answers) == 1:

@@ -17,6 +17,8 @@ from wash_bench.plugins.registry import find_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
 EXACT = ("wash", "wash-opt", "independent")  # no sums across members
 

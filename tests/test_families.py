@@ -28,6 +28,7 @@ FAMILIES = {
 OPTIONS = {"wash": {"p": 0.2}, "wash-opt": {"p": 0.2}, "dart": {"every": 1, "warmup": 0.0}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_trains_two_epochs_of_two_steps_under_every_method(
     tiny: RunConfig, family: str
@@ -39,8 +40,9 @@ def test_family_trains_two_epochs_of_two_steps_under_every_method(
             "stem": stem,
             "model_args": model_args,
             "image_size": 32,
-            "train_limit": 24,
-            "batch_size": 12,
+            "train_limit": 12,
+            "val_share": 0.01,
+            "batch_size": 6,
             "population": 2,
             "lr": 0.01,
             "init": "independent",
@@ -72,7 +74,7 @@ def test_family_trains_two_epochs_of_two_steps_under_every_method(
 
         evaluator = Evaluator(population, setting.data, "off", 0, recipes)
         average = ModelState.mean(population.states())
-        fresh = evaluator.reestimated(average, 24)
+        fresh = evaluator.reestimated(average, 12)
         assert torch.isfinite(evaluator.compute(fresh, "val")).all(), name
         assert (fresh is average) == (family in ("convnext", "vit"))  # no BatchNorm there
 

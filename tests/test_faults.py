@@ -14,10 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.ranks import in_ranks
+from tests.once import made_once
+from tests.ranks import exit_code_of, in_ranks
+from wash_bench.cli.main import run_command
 from wash_bench.distributed import group
 from wash_bench.distributed.world import DistributedWorld
 from wash_bench.errors import UsageError
+
+pytestmark = pytest.mark.slow
 
 TWO_NODES = Path(__file__).parent.parent / "docs" / "examples" / "torchrun_two_nodes.sh"
 EPOCHS = 20
@@ -83,13 +87,16 @@ def _members(out: Path) -> dict[str, torch.Tensor]:
     }
 
 
+def _run(arguments: list[str]) -> None:
+    sys.exit(run_command(["run", *arguments]))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
-    out = tmp_path_factory.mktemp("undisturbed")
-    run = _start([sys.executable, "-m", "wash_bench", "run", *TINY, f"--out={out}"])
-    _, stderr = run.communicate(timeout=400)
-    assert run.returncode == 0, stderr
-    return _members(out)
+    def make(out: Path) -> None:
+        assert exit_code_of(_run, [*TINY, f"--out={out}"]) == 0
+
+    return _members(made_once(tmp_path_factory, "undisturbed", make))
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
@@ -116,10 +123,12 @@ def test_a_killed_rank_is_named_and_the_run_resumes(
     marked = events.read_bytes().replace(b'"epoch": 1,', b'"epoch": 7,', 1)
     events.write_bytes(marked)  # stays, unless the training begins anew
     # The other way: --procs goes on in one process, torchrun's run with --procs.
-    start = [sys.executable, "-m", "wash_bench", "run"] if how == "procs" else PROCS
-    run = _start([*start, *arguments])
-    _, stderr = run.communicate(timeout=400)
-    assert run.returncode == 0, stderr
+    if how == "procs":
+        assert exit_code_of(_run, arguments) == 0
+    else:
+        run = _start([*PROCS, *arguments])
+        _, stderr = run.communicate(timeout=400)
+        assert run.returncode == 0, stderr
     assert b'"epoch": 7,' in events.read_bytes().splitlines()[0]
     found = _members(out)
     assert found.keys() == undisturbed.keys() and found

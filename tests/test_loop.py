@@ -96,6 +96,7 @@ def test_a_loss_that_is_not_finite_names_the_member(tiny: RunConfig) -> None:
         loop.epoch(0, lambda pulse: None)
 
 
+@pytest.mark.slow
 def test_bf16_autocast_trains_and_keeps_float32_weights(tiny: RunConfig) -> None:
     # On 16 pixels the last 3x3 convolution of stride 2 sees 1x1 maps, for which torch's CPU kernel
     # leaves parts of the bfloat16 weight gradient unset.

@@ -217,6 +217,7 @@ def test_errors_are_one_line_with_the_fix(machines, tmp_path):
         merge_records(machines, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
     """What one host trained is not trained again in the merged folder; what is new is."""
     from wash_bench.plugins.registry import find_method

@@ -35,6 +35,7 @@ def _pytest(folder: Path, log: Path) -> None:
     sys.exit(int(code))
 
 
+@pytest.mark.slow
 def test_the_tests_that_it_writes_pass(folder: Path, tmp_path: Path) -> None:
     code = exit_code_of(_pytest, folder, tmp_path / "log")
     shown = (tmp_path / "log").read_text()
@@ -42,6 +43,7 @@ def test_the_tests_that_it_writes_pass(folder: Path, tmp_path: Path) -> None:
     assert "6 passed" in shown
 
 
+@pytest.mark.slow
 def test_the_methods_that_it_writes_run(folder: Path, tmp_path: Path) -> None:
     methods = [f"{folder}/my_rule.py:MyRule", f"{folder}/my_soup.py:MySoup"]
     methods += [f"{folder}/my_average.py:MyAverage"]

@@ -47,6 +47,7 @@ def test_a_method_takes_under_thirty_lines() -> None:
     assert len(code.splitlines()) < 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_commands_run(command: str, folder: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(folder)

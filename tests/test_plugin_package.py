@@ -11,6 +11,8 @@ import pytest
 
 from tests.test_own_method_guide import blocks, files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:

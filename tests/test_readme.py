@@ -47,6 +47,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in _commands() if c.startswith("wash-bench ")])
 def test_wash_bench_commands_run(command: str, folder: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(folder)

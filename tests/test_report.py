@@ -19,6 +19,7 @@ from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report import frames, write
 
 
+@pytest.mark.slow
 def test_several_experiments_get_figures_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr("wash_bench.report.figures.FORMATS", ("svg",))
     out = tmp_path / "report"
@@ -102,6 +103,7 @@ def test_csv_files_parse_with_the_plainest_reader(reported):
         assert len(rows) > 1
 
 
+@pytest.mark.slow
 def test_reports_load_no_torch(tmp_path):
     write_cell(tmp_path / "run", "wash", 0)
     code = (

@@ -14,6 +14,7 @@ from wash_bench.report import frames, write
 from wash_bench.report.figures import figures
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_and_the_same_each_time(recorded, reported, tmp_path):
     from PIL import Image
 

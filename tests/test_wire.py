@@ -39,6 +39,7 @@ def counted(request) -> list[list[dict]]:
         return namespaces.run("tests.wire_work:count", JOBS)
 
 
+@pytest.mark.slow
 def test_ledger_is_the_sum_of_what_the_ranks_sent(counted: list[list[dict]]) -> None:
     for of_all in zip(*counted, strict=True):
         total = sum(found["link_bytes"] for found in of_all)
@@ -46,6 +47,7 @@ def test_ledger_is_the_sum_of_what_the_ranks_sent(counted: list[list[dict]]) -> 
         assert total == pytest.approx(of_all[0]["wire_bytes"]), of_all[0]["kind"]
 
 
+@pytest.mark.slow
 def test_tcp_carried_link_bytes_and_gloos_headers(counted: list[list[dict]]) -> None:
     ranks = len(counted)
     for job in range(len(JOBS)):
@@ -63,6 +65,7 @@ def test_tcp_carried_link_bytes_and_gloos_headers(counted: list[list[dict]]) -> 
             assert least <= extra <= most + again, (found, rank)
 
 
+@pytest.mark.slow
 def test_frames_cost_no_more_than_stated(counted: list[list[dict]]) -> None:
     """Documented in docs/distributed.md: 7 % of large messages, six frames of a small one."""
     ranks = len(counted)
@@ -81,6 +84,7 @@ def test_frames_cost_no_more_than_stated(counted: list[list[dict]]) -> None:
             assert overhead <= small + share + again, (kind, size, rank)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_between_the_interfaces(counted: list[list[dict]]) -> None:
     for of_all in zip(*counted, strict=True):
         sent = sum(found["tx_bytes"] for found in of_all)
@@ -89,6 +93,7 @@ def test_nothing_is_lost_between_the_interfaces(counted: list[list[dict]]) -> No
         assert sent == pytest.approx(received, rel=1e-3, abs=2_000)
 
 
+@pytest.mark.slow
 def test_latencies_that_follow_one_another() -> None:
     """On a link of 20 ms, tiny messages take the model's number of latencies and little more."""
     delay, ranks = 0.02, 3

@@ -30,13 +30,8 @@ def compare(
     Prints Markdown: first what differs in configuration and environment, then each method's
     metrics, paired over the seeds that both have.
     """
-    from wash_bench.errors import UsageError
-    from wash_bench.settings.checks import check_folder
-
     if out is not None:
-        if out.suffix not in FORMS:
-            raise UsageError(f"--out {out}: the name must end in {' or '.join(FORMS)}")
-        check_folder(out.parent, "--out")
+        _check_name(out)
     from wash_bench.record.files import write_text
     from wash_bench.report.side_by_side import compare as compare_reports
 
@@ -46,3 +41,13 @@ def compare(
         csv = out.suffix == ".csv"
         write_text(out, comparison.frame().to_csv(index=False) if csv else text)
     typer.echo(text, nl=False)
+
+
+def _check_name(out: Path) -> None:
+    """Refuse, with a UsageError, a file that cannot be written or has no form."""
+    from wash_bench.errors import UsageError
+    from wash_bench.settings.checks import check_folder
+
+    if out.suffix not in FORMS:
+        raise UsageError(f"--out {out}: the name must end in {' or '.join(FORMS)}")
+    check_folder(out.parent, "--out")

@@ -106,6 +106,7 @@ def paper_table(
     from wash_bench.cli.display import display_for
     from wash_bench.paper.collect import collect
     from wash_bench.paper.tasks import task_groups
+    from wash_bench.paper.write import markdown, write
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.experiment import run_tasks
 
@@ -121,8 +122,8 @@ def paper_table(
         )
     else:
         table = collect(named, scale, lines, out, of_papers)
-        written = table.write(tables)
-        typer.echo(table.markdown())
+        written = write(table, tables)
+        typer.echo(markdown(table))
         typer.echo(f"Written: {', '.join(map(str, written))}")
     end_if_failed(outcome.failed)
 

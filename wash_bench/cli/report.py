@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wash_bench.cli.options import DEBUG
+from wash_bench.report.figures import FIGURES, parse_names
 
 
 def report(
@@ -28,8 +29,8 @@ def report(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Figures to draw, separated by commas: barrier, simplex, training, consensus, "
-            "bytes, inference, ablation, settings; or all that the records allow, or none.",
+            help=f"Figures to draw, separated by commas: {', '.join(FIGURES)}; or all that the "
+            "records allow, or none.",
         ),
     ] = "all",
     debug: Annotated[bool, DEBUG] = False,
@@ -39,17 +40,22 @@ def report(
     The table can be pasted into Markdown as it stands. Only records are read, nothing
     is trained or evaluated.
     """
-    from wash_bench.errors import UsageError
     from wash_bench.settings.checks import check_folder
 
-    for folder in runs:
-        if not folder.is_dir():
-            raise UsageError(f"no run folder {folder}: check the path, or start a run with --out")
+    _check_runs(runs)
     check_folder(out, "--out")
     from wash_bench.cli.printing import console_for_stdout
-    from wash_bench.report.figures import parse_names
     from wash_bench.report.write import write_report
 
     drawn = parse_names(figures)
     written = write_report(runs, out, console=console_for_stdout(), parquet=parquet, figures=drawn)
     typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")
+
+
+def _check_runs(runs: list[Path]) -> None:
+    """Refuse, with a UsageError, what is no folder."""
+    from wash_bench.errors import UsageError
+
+    for folder in runs:
+        if not folder.is_dir():
+            raise UsageError(f"no run folder {folder}: check the path, or start a run with --out")

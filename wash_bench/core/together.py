@@ -1,10 +1,11 @@
-"""What several rules share: members that start as one, and members that restart from their mean.
+"""What several rules share: members in pairs, that start as one, that restart from their mean.
 
 Each exchange stands beside the function that charges it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.clock import Clock
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
     from wash_bench.core.exchange import Exchange
     from wash_bench.core.population import Population
+
+
+def partners(order: Sequence[int]) -> list[int]:
+    """Each member's partner, neighbours in ``order`` being partners; the odd one out is its own."""
+    partner = list(range(len(order)))
+    for a, b in zip(order[::2], order[1::2], strict=False):
+        partner[a], partner[b] = b, a
+    return partner
 
 
 def start_equal(population: Population, exchange: Exchange) -> None:
@@ -49,9 +58,9 @@ def restart_from_mean(population: Population, exchange: Exchange) -> tuple[Tenso
     return weights, buffers
 
 
-def mean_charges(site: Site) -> list[Charge]:
-    """What ``restart_from_mean`` sends."""
+def mean_charges(site: Site, buffers: bool = True) -> list[Charge]:
+    """What ``restart_from_mean`` sends: a mean of the weights and, with ``buffers``, of theirs."""
     charges = [charge_mean(site.n, site.layout.size)]
-    if site.layout.buffer_size:
+    if buffers and site.layout.buffer_size:
         charges.append(charge_mean(site.n, site.layout.buffer_size, "buffers"))
     return charges

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.core.budget import Budget, Scaled
 from wash_bench.core.clock import Clock
 from wash_bench.core.independent import Independent
+from wash_bench.core.judge import Predictor
 from wash_bench.core.ledger import Charge
 from wash_bench.core.method import TRAINING_HOOKS, Method, MethodOptions, Rows, Site
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
-    from wash_bench.core.population import Population
+    from wash_bench.core.judge import Judge
+    from wash_bench.core.population import ModelState, Population
     from wash_bench.data.recipe import Recipe
+
+    Merged = ModelState | Predictor
 
 
 class Wrapper(Method):
@@ -38,6 +41,7 @@ class Wrapper(Method):
     """
 
     kind = "trajectory"
+    sends = "nothing of its own"
 
     def __init__(self, options: MethodOptions | None = None, inner: Method | None = None) -> None:
         super().__init__(options)
@@ -89,8 +93,17 @@ class Wrapper(Method):
     def facts(self, site: Site) -> dict[str, Any]:
         return self.inner.facts(site)
 
+    def own_slots(self) -> Mapping[str, Rows]:
+        """What the wrapper itself remembers of each member under these options."""
+        return self.member_state
+
     def member_slots(self) -> Mapping[str, Rows]:
-        return {**self.inner.member_slots(), **self.member_state}
+        return {**self.inner.member_slots(), **self.own_slots()}
+
+    def follow(self, population: Population, members: slice = slice(None)) -> None:
+        """Set what the wrapper remembers of some of this process's members to what they are now."""
+        for name, rows in self.own_slots().items():
+            population.member_state[name][members] = getattr(population, rows)[members]
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.inner.state_dict()
@@ -119,19 +132,26 @@ class MergeRule(Wrapper):
     """
 
     kind = "merge"
+    sends = "nothing beyond what the training sends"
 
     def training_key(self) -> dict[str, Any]:
         return self.inner.training_key()
 
     @abstractmethod
-    def merge(self, population: Population, judge: Judge) -> Predictor | dict[str, Predictor]:
-        """The merged network, or several by name, the main one first.
+    def merge(self, population: Population, judge: Judge) -> Merged | Mapping[str, Merged]:
+        """The network merged of all members, or several by name, the main one first.
 
-        Training and validation data may be used, through ``judge``.
+        One that is made of some of the members, or predicts with several networks, is given as a
+        Predictor. Training and validation data may be used, through ``judge``.
         """
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
         merged = self.merge(population, judge)
-        if not isinstance(merged, dict):
+        if not isinstance(merged, Mapping):
             merged = {self.own_name: merged}
-        return {**merged, "average": judge.average()}
+        everybody = tuple(range(len(judge.members)))
+        predictors = {
+            name: model if isinstance(model, Predictor) else Predictor([model], everybody)
+            for name, model in merged.items()
+        }
+        return {**predictors, "average": judge.average()}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.seeds import numpy_stream
@@ -37,16 +36,15 @@ class RobustRule(MergeRule):
     """
 
     Options = RobustOptions
-    options: RobustOptions
+    options: Any  # RobustOptions, or more of a rule's own
 
     @abstractmethod
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
         """One state of the members' states."""
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         states, layout = judge.members, population.layout
-        everybody = tuple(range(len(states)))
-        clean = Predictor([self.combine(states, layout)], everybody)
+        clean = self.combine(states, layout)
         if self.options.corrupt == "none":
             return {self.own_name: clean}
         from wash_bench.merge.corrupt import corrupt
@@ -54,7 +52,4 @@ class RobustRule(MergeRule):
         rng = numpy_stream(judge.seed, "corrupt")
         member = int(rng.integers(len(states)))
         spoiled = corrupt(states, member, self.options.corrupt, rng)
-        return {
-            self.own_name: Predictor([self.combine(spoiled, layout)], everybody),
-            "clean": clean,
-        }
+        return {self.own_name: self.combine(spoiled, layout), "clean": clean}

@@ -1,5 +1,4 @@
-"""A table of several training budgets as curves: does a short training say what a long one
-does?
+"""A table of several training budgets as curves: does a short training say what a long one does?
 
 Left the averaged model of each method over the length of the training, beside the ensemble of
 independent members; right the difference of the two, paired by seed.
@@ -24,8 +23,15 @@ Seeds = Mapping[int, float]
 
 
 def draw(table: PaperTable) -> Figure | None:
-    """The curves; None unless methods have an averaged model at several budgets, and those alone
-    differ: neither data nor network, N or augmentation."""
+    """The curves of a table in which budgets alone differ: not data, network, N, augmentation.
+
+    Args:
+        table: the finished table.
+
+    Returns:
+        The figure; None where other things differ, or no method has an averaged model at several
+        budgets.
+    """
     trainings = [line.resolved.config.training for line in table.lines]
     if len({(t.dataset, t.model, t.population, t.augment) for t in trainings}) > 1:
         return None

@@ -42,6 +42,9 @@ def lines_of(
         seeds: seeds in place of the declared ones.
         further: settings laid over all of them (the machine's, the folder).
 
+    Returns:
+        By augmentation, then N, in the table's order.
+
     Raises:
         UsageError: the table does not have the scale, or a row has a method or a setting that is
             not known.

@@ -19,15 +19,7 @@ from wash_bench.runner.experiment import tasks_of
 def collect(
     named: Named, scale: str, lines: Sequence[Line], out: Path, published: Sequence[Published]
 ) -> PaperTable:
-    """The table from the records that are there.
-
-    Args:
-        named: the table.
-        scale: its scale.
-        lines: its lines.
-        out: the run folder.
-        published: the published numbers.
-    """
+    """The table, at a scale, from the records of its lines that the run folder holds."""
     store = Store(out)
     of_line: list[list[dict[str, Any]]] = []
     environments: list[dict[str, Any]] = []

@@ -80,11 +80,7 @@ def table_names() -> list[str]:
 
 
 def find_table(name: str) -> Named:
-    """A table of the package, or of a TOML file of the user's.
-
-    Raises:
-        UsageError: there is none, or its file is wrong.
-    """
+    """A table of the package, or of a TOML file of the user's; UsageError if there is none."""
     if name.endswith(".toml"):
         return read_table(Path(name))
     if name not in table_names():
@@ -93,11 +89,7 @@ def find_table(name: str) -> Named:
 
 
 def read_table(path: Path) -> Named:
-    """Read one table's file.
-
-    Raises:
-        UsageError: it cannot be read, or says something that a table does not have.
-    """
+    """Read one table's file; UsageError if it says something that a table does not have."""
     try:
         table = Declared.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:

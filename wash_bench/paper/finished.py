@@ -6,24 +6,17 @@ network and length differ, and ours minus theirs would say nothing about the met
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wash_bench.metrics import METRICS
-from wash_bench.paper import wording
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import Named
 from wash_bench.paper.published import Published
-from wash_bench.record.files import write_text
-from wash_bench.report.grid import MISSING, Cell, number, written
-from wash_bench.report.markdown import escape, table
+from wash_bench.report.grid import Cell
 from wash_bench.report.main_table import rank
 from wash_bench.report.stats import Estimate, paired
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class Entry:
 
 @dataclass
 class PaperTable:
-    """A table at one scale, ready to be written.
+    """A table at one scale.
 
     Attributes:
         named: the table as declared.
@@ -81,44 +74,6 @@ class PaperTable:
         """The metrics of which some line has a published number."""
         having = {metric for (_, metric), entry in self.entries.items() if entry.published}
         return [metric for metric in self.named.table.metrics if metric in having]
-
-    def frame(self) -> pd.DataFrame:
-        """A row a line and metric: what table.csv holds."""
-        import pandas as pd
-
-        papers, below = self.named.table.papers, self.below_best()
-        rows = []
-        for place, line in enumerate(self.lines):
-            training = line.resolved.config.training
-            for metric in self.named.table.metrics:
-                entry = self.entries[place, metric]
-                theirs, under = entry.published, below.get((place, metric))
-                rows.append(
-                    {
-                        "table": self.named.name,
-                        "scale": self.scale,
-                        "row": line.row.label,
-                        "method": line.row.method,
-                        "dataset": training.dataset,
-                        "model": training.model,
-                        "epochs": training.epochs,
-                        "N": line.population,
-                        "augment": line.augment,
-                        "metric": metric,
-                        "ours": None if entry.ours.n == 0 else entry.ours.mean,
-                        "ours_std": entry.ours.std,
-                        "ours_half_width": entry.ours.half_width,
-                        "seeds": entry.ours.n,
-                        "below_best": under.mean if under else None,
-                        "below_best_half_width": under.half_width if under else None,
-                        "paper": theirs.paper if theirs else papers[0] if papers else "",
-                        "published": theirs.value if theirs else None,
-                        "published_std": theirs.std if theirs else None,
-                        "published_source": theirs.source if theirs else wording.NOT_AVAILABLE,
-                        "difference": entry.difference,
-                    }
-                )
-        return pd.DataFrame(rows)
 
     def _ranked(self) -> list[str]:
         return [metric for metric in self.named.table.metrics if METRICS[metric].ranked]
@@ -156,61 +111,3 @@ class PaperTable:
                 for place in places:
                     marks[place, metric] = Cell("", str(place) in best, str(place) in tied)
         return marks
-
-    def markdown(self) -> str:
-        """The table as it can be pasted: GitHub Markdown with its caption and notes."""
-        differences = self.scale == "paper"
-        marks, published = self.marks(), self.published
-        headings = ["row", "N", "augmentation"]
-        for metric in self.named.table.metrics:
-            headings.append(METRICS[metric].heading)
-            if metric in published:
-                headings += ["published"] + ["difference"] * differences
-        lines = [f"## {escape(self.title)}", ""]
-        for sentence in wording.above(self):
-            lines += [escape(sentence), ""]
-        rows = []
-        for place, line in enumerate(self.lines):
-            cells = [escape(line.row.label), str(line.population), line.augment]
-            for metric in self.named.table.metrics:
-                found, mark = self.entries[place, metric], marks.get((place, metric), Cell(""))
-                ours = written(found.ours, METRICS[metric])
-                cells.append(Cell(ours, mark.best, mark.tied).markdown())
-                if metric in published:
-                    cells += self._theirs(found, differences)
-            rows.append(cells)
-        lines.append(table(headings, rows))
-        best = any(mark.best for mark in marks.values())
-        tied = any(mark.tied for mark in marks.values())
-        if notes := wording.below(self, best=best, tied=tied):
-            lines += ["", *(f"- {escape(note)}" for note in notes)]
-        return "\n".join(lines) + "\n"
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write NAME-SCALE.md, .csv, and the figure as .png and .svg into ``folder``."""
-        from wash_bench.paper import budget_plot, plot
-        from wash_bench.report import style
-        from wash_bench.report.figures import FORMATS
-
-        stem = f"{self.named.name}-{self.scale}"
-        text = {".md": self.markdown(), ".csv": self.frame().to_csv(index=False)}
-        paths = [folder / f"{stem}{ending}" for ending in text]
-        for path, content in zip(paths, text.values(), strict=True):
-            write_text(path, content)
-        if figure := budget_plot.draw(self) or plot.draw(self):
-            with style.styled():
-                for form in FORMATS:
-                    paths.append(folder / f"{stem}.{form}")
-                    style.save(figure, paths[-1])
-        return paths
-
-    def _theirs(self, entry: Entry, differences: bool) -> list[str]:
-        theirs = entry.published.text if entry.published else wording.NOT_AVAILABLE
-        if entry.published and entry.published.paper != self.named.table.papers[0]:
-            theirs += f" ({entry.published.paper})"
-        if not differences:
-            return [theirs]
-        if entry.difference is None:
-            return [theirs, MISSING]
-        sign = "+" if entry.difference > 0 else ""
-        return [theirs, sign + number(entry.difference, 2)]

@@ -1,8 +1,8 @@
-"""A table as a figure: each line's accuracies with their intervals, a panel for each N,
-augmentation and network.
+"""A table as a figure: each line's accuracies with their intervals.
 
-A population whose average failed stands many points below all others; on one axis it would press
-the rest into a corner. Such values stand at the left edge with their number.
+N, augmentation and network have panels of their own. A population whose average failed stands
+many points below all others; on one axis it would press the rest into a corner. Such values stand
+at the left edge with their number.
 """
 
 from __future__ import annotations

@@ -99,17 +99,18 @@ def _read(path: Path) -> list[Published]:
         raise UsageError(f"{path} is no CSV file in UTF-8: {error}") from None
 
 
-def _line(path: Path, number: int, row: dict[str, str | None]) -> Published:
+def _line(path: Path, place: int, row: dict[str, str | None]) -> Published:
     text = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    members, number, deviation = (text.pop(name) for name in ("N", "value", "std"))
     try:
-        n = int(text.pop("N") or 0) or None
-        value, std = float(text.pop("value")), float(text.pop("std") or "nan")
-        if not math.isfinite(value) or math.isinf(std):
+        n = int(members) if members else None
+        value, std = float(number), float(deviation) if deviation else None
+        if not math.isfinite(value) or not math.isfinite(std or 0):
             raise ValueError
     except ValueError:
         raise UsageError(
-            f"{path}, line {number}: N, value and std must be numbers or empty"
+            f"{path}, line {place}: N, value and std must be numbers or empty"
         ) from None
     if not text["source"]:
-        raise UsageError(f"{path}, line {number}: a value needs its source")
-    return Published(N=n, value=value, std=None if math.isnan(std) else std, **text)
+        raise UsageError(f"{path}, line {place}: a value needs its source")
+    return Published(N=n, value=value, std=std, **text)

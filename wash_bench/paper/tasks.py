@@ -1,4 +1,4 @@
-"""The training tasks of a table's lines, in groups that run one after another, and their cost."""
+"""A table's training tasks, in groups that are run one after another, and what they cost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from wash_bench.runner.task import TrainingTask
 def task_groups(lines: Sequence[Line]) -> Iterator[list[TrainingTask]]:
     """The trainings in groups that can be carried out side by side.
 
-    All of a group have one data set and network. Where two lines read one training (as greedy
-    soup and the naive ensemble do) the second is in a later group, which finds it trained.
+    Args:
+        lines: the table's.
+
+    Yields:
+        Trainings with one data set and network. Where two lines read one training (as greedy soup
+        and the naive ensemble do) the second is in a later group, which finds it trained.
     """
     settings: dict[str, list[TrainingTask]] = {}
     for line in lines:
@@ -50,7 +54,12 @@ class LinePlan:
 def plan_lines(lines: Sequence[Line], *, download: bool) -> tuple[list[LinePlan], list[str]]:
     """Count and time every line; nothing is trained.
 
-    Lines with one network and batch size share the timed steps. The notes are those of the plans.
+    Args:
+        lines: the table's; those with one network and batch size share the timed steps.
+        download: whether a data set may be fetched.
+
+    Returns:
+        A plan a line, and the notes of the plans.
     """
     trained: set[str] = set()
     times: dict[str, Times] = {}

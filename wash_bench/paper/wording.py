@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.paper.published import Published
-from wash_bench.report.notes import BOLD, TIED, as_typed, machine, mixed
+from wash_bench.report.caption import intervals
+from wash_bench.report.machines import machine, mixed
+from wash_bench.report.notes import BOLD, TIED, as_typed
 from wash_bench.settings.coupling import in_words
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from wash_bench.config import TrainingConfig
     from wash_bench.paper.finished import PaperTable
 
 NOT_AVAILABLE = "not available"
@@ -41,11 +46,8 @@ def above(table: PaperTable) -> list[str]:
     seeds = sorted({record["seed"] for record in table.records})
     if not seeds:
         return [*sentences, "No cell finished."]
-    text = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ± half-width of the 95 %"
-    text += " Student-t interval over seeds."
-    if len(seeds) == 1:
-        text = f"One seed ({seeds[0]}): no interval, small differences mean nothing."
-    sentences.append(f"Accuracies in per cent on test data. {text}")
+    text = intervals(seeds)
+    sentences.append(f"Accuracies in per cent on test data. {text[0].upper()}{text[1:]}")
     if len(steps) > 1:
         sentences.append(f"This table mixes training budgets: {several}.")
     if len(data) > 1:
@@ -56,7 +58,7 @@ def above(table: PaperTable) -> list[str]:
         " added up."
     )
     if several_machines := mixed(rows):
-        sentences.append(f"{several_machines[0].partition(': ')[0]} (see below).")
+        sentences.append(f"{several_machines.partition(': ')[0]} (see below).")
     if not table.published:
         return sentences
     if table.scale == "paper":
@@ -70,13 +72,7 @@ def above(table: PaperTable) -> list[str]:
 
 
 def below(table: PaperTable, *, best: bool, tied: bool) -> list[str]:
-    """The notes under the table.
-
-    Args:
-        table: the table.
-        best: whether a value is bold.
-        tied: whether a value has a dagger.
-    """
+    """The notes under the table, in which a value may be bold (best) or have a dagger (tied)."""
     notes = [BOLD] * best + [TIED] * tied
     several = {line.resolved.config.training.model_dump_json() for line in table.lines}
     if best and len(several) > 1:
@@ -98,9 +94,8 @@ def below(table: PaperTable, *, best: bool, tied: bool) -> list[str]:
             f"Published beside the table: {line.paper}, {line.method}, {line.metric}"
             f" {line.text}: {_source(line)}."
         )
-    notes += mixed(_environments(table))
-    notes += _not_available(table)
-    return list(dict.fromkeys(notes))
+    notes += [mixed(_environments(table)), *_not_available(table)]
+    return list(dict.fromkeys(filter(None, notes)))
 
 
 def _not_available(table: PaperTable) -> list[str]:
@@ -120,7 +115,7 @@ def _not_available(table: PaperTable) -> list[str]:
     ]
 
 
-def _data(training) -> str:
+def _data(training: TrainingConfig) -> str:
     text = f"data set {training.dataset}"
     text += f" ({training.train_limit:,} images)" if training.train_limit else ""
     text += f" at {training.image_size} px" if training.image_size else ""
@@ -131,7 +126,7 @@ def _listed(parts: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
-def _environments(table: PaperTable):
+def _environments(table: PaperTable) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(table.environments)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
 from wash_bench.report.stats import estimate
 
 if TYPE_CHECKING:
@@ -50,11 +49,7 @@ class Sweep:
 
 
 def option_sweeps(cells: pd.DataFrame) -> list[Sweep]:
-    """The sweeps over options of methods in one experiment.
-
-    Args:
-        cells: the finished cells of one experiment; ``options`` is JSON.
-    """
+    """The sweeps over options of methods, among the finished cells of one experiment."""
     sweeps = []
     for method, rows in cells.groupby("method", sort=False):
         options = [json.loads(text) for text in rows["options"]]
@@ -64,11 +59,10 @@ def option_sweeps(cells: pd.DataFrame) -> list[Sweep]:
 
 
 def setting_sweeps(summary: pd.DataFrame) -> list[Sweep]:
-    """The sweeps over settings across experiments: N, initial weights, epochs and the like.
+    """The sweeps over settings (N, initial weights, ...), among finished cells of experiments."""
+    # Not before: it imports pydantic, and the program's help has the figures' names.
+    from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
 
-    Args:
-        summary: finished cells of any experiments.
-    """
     later = [name for name in LATER_SETTINGS if name in summary]
     names = ["population", *(name for name in SETTINGS if name != "device"), *later]
     sweeps = []
@@ -106,9 +100,10 @@ def _sweeps(
             (r, g) for r, g in groups.items() if len({key(choices[i].get(name)) for i in g}) > 1
         ]
         for rest, group in several:
-            values = list({key(choices[i].get(name)): choices[i].get(name) for i in group}.values())
+            values: list[Any] = [choices[i].get(name) for i in group]
+            values = list({key(value): value for value in values}.values())
             numbers = all(isinstance(v, int | float) for v in values)
-            values.sort(key=None if numbers else key)
+            values = sorted(values) if numbers else sorted(values, key=key)
             keys = [key(value) for value in values]
             own = rows.iloc[group].assign(at=[keys.index(key(choices[i].get(name))) for i in group])
             told = json.loads(rest)
@@ -119,11 +114,7 @@ def _sweeps(
 
 
 def draw(sweeps: list[Sweep]) -> Figure | None:
-    """One panel a sweep; None without any.
-
-    Args:
-        sweeps: from ``option_sweeps`` or ``setting_sweeps``.
-    """
+    """A panel for each of ``option_sweeps`` or ``setting_sweeps``; None without any."""
     if not sweeps:
         return None
     columns = min(COLUMNS, len(sweeps))
@@ -143,10 +134,14 @@ def draw(sweeps: list[Sweep]) -> Figure | None:
 
 
 def positions(values: list[Any]) -> tuple[list[float], bool]:
-    """Where values stand on a linear axis, and whether by their logarithm.
+    """Where values stand on a linear axis.
 
-    Numbers that span a factor of 8 stand by their logarithm, zero one step before the least;
-    other numbers as they are; anything else side by side.
+    Args:
+        values: of an option or a setting.
+
+    Returns:
+        The places, and whether they are logarithms: of numbers that span a factor of 8, zero one
+        step before the least. Other numbers stand as they are, anything else side by side.
     """
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if not numbers or not all(map(math.isfinite, values)):

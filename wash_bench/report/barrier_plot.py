@@ -19,12 +19,7 @@ DASHED: LineStyleType = (0, (3, 1.5))
 
 
 def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
-    """The barrier figure; None if no segment between members was measured.
-
-    Args:
-        points: barrier rows of one experiment.
-        curves: from ``variants.curves``: which training belongs to which curve.
-    """
+    """The barrier figure of an experiment's rows; None if no pair of members was measured."""
     if points.empty or curves.empty:
         return None
     pairs = points[points["kind"] == "pair"].merge(

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.plugins.names import WRAP, parts
+from wash_bench.settings.table import SETTINGS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-# Where the data lies says nothing on another machine; the rest of the names is the options'.
-_LEFT_OUT = {"data_dir"}
-_RENAMED = {"model_args": "model_arg"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,9 @@ def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
     Args:
         config: the resolved configuration of one of the cells, as its record holds it.
         cells: the experiment's rows of the summary.
+
+    Returns:
+        The runs, in order.
     """
     settings: dict[str, dict[str, list[int]]] = {}  # method -> options -> seeds
     for method, options, seed in zip(cells["method"], cells["options"], cells["seed"], strict=True):
@@ -69,11 +70,11 @@ def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
 def _toml(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]]) -> str:
     seeds = sorted({seed for _, own in methods.values() for seed in own})
     settings: dict[str, Any] = {"methods": list(methods), "seeds": seeds}
-    for section in ("training", "evaluation"):
-        for key, value in config[section].items():
-            if key not in _LEFT_OUT and value is not None and value != {}:
-                settings[_RENAMED.get(key, key)] = value
-    settings["eval_every"] = config.get("eval_every", 1)
+    for key, item in SETTINGS.items():
+        if item.of("identity") in ("always", "later"):  # what the experiment depends on
+            value = (config[item.section] if item.section else config).get(item.name)
+            if value is not None and value != {}:
+                settings[key] = value
     lines = [f"{key} = {_value(value)}" for key, value in settings.items()]
     # A name's options hold for NAME+WRAPPER too, unless that has its own: each is written out.
     for method in sorted(methods, key=lambda name: len(parts(name))):

@@ -9,9 +9,11 @@ from wash_bench.metrics import METRICS
 from wash_bench.report import style, training_plot
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import GridSpecBase
 
 LAYER = "consensus_layer/"
 MOST_COLUMNS = 3
@@ -37,19 +39,14 @@ def layers(events: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     places = {name: place for place, name in enumerate(dict.fromkeys(rows["layer"]))}
     rows["place"] = rows["layer"].map(places)
     keys = ["curve", "place", "layer", "epoch"]
-    table = rows.groupby(keys, as_index=False, sort=True)["value"].mean()
+    table = rows.groupby(keys)["value"].mean().reset_index()
     largest = table["value"].where(table["value"] < math.inf).groupby(table["place"])
     table["share"] = table["value"] / largest.transform("max")
     return table
 
 
 def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
-    """The consensus figure; None if no distance was recorded.
-
-    Args:
-        events: rows of the experiment's trainings.
-        curves: from ``variants.curves``: which training belongs to which curve.
-    """
+    """The consensus figure of an experiment's events; None if no distance was recorded."""
     if events.empty or curves.empty:
         return None
     total = events[events["metric"] == "consensus_distance"].merge(
@@ -114,11 +111,19 @@ def _profile(axes: Axes, parts: pd.DataFrame, looks: dict[str, style.Look]) -> N
     axes.locator_params(axis="x", integer=True)
 
 
-def _maps(figure: Figure, grid, parts: pd.DataFrame, shown: list[str], looks) -> None:
+def _maps(
+    figure: Figure,
+    grid: GridSpecBase,
+    parts: pd.DataFrame,
+    shown: list[str],
+    looks: dict[str, style.Look],
+) -> None:
     """Tensors over epochs, one map a curve and one scale for all."""
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
 
-    norm = LogNorm(*_limits(parts["share"]))
+    low, high = _limits(parts["share"])
+    norm = LogNorm(low, high)
     panels: list[Axes] = []
     for place, name in enumerate(shown):
         row, column = divmod(place, grid.ncols)
@@ -128,10 +133,10 @@ def _maps(figure: Figure, grid, parts: pd.DataFrame, shown: list[str], looks) ->
         )  # fmt: skip
         table = parts[parts["curve"] == name].pivot(index="place", columns="epoch", values="share")
         epochs = table.columns.to_numpy(float)
-        mesh = axes.pcolormesh(
+        axes.pcolormesh(
             _edges(epochs),
             _edges(table.index.to_numpy(float) + 1),
-            table.to_numpy(float).clip(min=norm.vmin),
+            table.to_numpy(float).clip(min=low),
             norm=norm,
             cmap="cividis",
             rasterized=True,
@@ -149,8 +154,9 @@ def _maps(figure: Figure, grid, parts: pd.DataFrame, shown: list[str], looks) ->
     panels[0].set_ylim(float(parts["place"].max()) + 1.5, 0.5)  # the input above
     rows = math.ceil(len(shown) / grid.ncols)
     bar = figure.colorbar(
-        mesh, ax=panels, pad=0.02, aspect=14 * rows, extend="min", extendfrac=0.02
-    )
+        ScalarMappable(norm, "cividis"), ax=panels, pad=0.02, aspect=14 * rows, extend="min",
+        extendfrac=0.02,
+    )  # fmt: skip
     bar.set_label("distance, as a share of the\ntensor's largest in any map")
     bar.outline.set_linewidth(0.5)
 
@@ -165,7 +171,7 @@ def _limits(values: pd.Series) -> tuple[float, float]:
     return (low, high) if low < high else (high / 2, high)
 
 
-def _edges(centres):
+def _edges(centres: np.ndarray) -> np.ndarray:
     """The borders of cells around ascending centres."""
     import numpy as np
 

@@ -46,11 +46,25 @@ class Records:
 
     def experiments(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Each experiment's id and its rows of the summary, in the summary's order."""
-        yield from self.summary.groupby("experiment_id", sort=False)
+        for name, cells in self.summary.groupby("experiment_id", sort=False):
+            yield str(name), cells
+
+    def environments_of(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """The environments of the trainings of these rows of the summary."""
+        rows = self.environments
+        if "training_id" not in rows:
+            return rows
+        return rows[rows["training_id"].isin(cells["training_id"])]
 
 
 def load(roots: Sequence[Path]) -> Records:
-    """Read every record under ``roots``: run folders, or folders that hold run folders.
+    """Read every record.
+
+    Args:
+        roots: run folders, or folders that hold run folders.
+
+    Returns:
+        All that is whole; what is not is in the warnings.
 
     Raises:
         UsageError: a root is not a folder.

@@ -36,27 +36,27 @@ class Cell:
 
 @dataclass
 class Table:
-    """A table of one experiment: its title, what was run, the rows, and the notes under it.
+    """A table: its title, what was run, the rows, and the notes under it.
 
     Attributes:
-        experiment_id: of the experiment.
-        title: data set, model, N and the experiment.
+        title: what stands above all.
         caption: sentences above the table.
-        keys: what the columns hold: ``method``, then keys of ``metrics.METRICS``.
-        columns: their headings.
+        columns: the headings.
         rows: the entries.
-        intervals: which seeds the numbers are over.
         notes: sentences below the table.
+        keys: of the main table, what a column holds: ``method``, then keys of ``metrics.METRICS``.
+        experiment_id: of the main table's experiment.
+        intervals: which seeds the main table's numbers are over.
     """
 
-    experiment_id: str
     title: str
     caption: list[str]
-    keys: list[str]
     columns: list[str]
     rows: list[list[Cell]]
-    intervals: str
     notes: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    experiment_id: str = ""
+    intervals: str = ""
 
     def frame(self) -> pd.DataFrame:
         """The entries as strings."""
@@ -102,6 +102,9 @@ def written(value: Estimate, metric: Metric, digits: int | None = None) -> str:
         value: over seeds, as the summary has it.
         metric: what it is of.
         digits: decimals in place of the metric's own.
+
+    Returns:
+        The text; a dash where there is no value.
     """
     if value.n == 0:
         return MISSING

@@ -1,4 +1,4 @@
-"""``table.tex``: the main tables as LaTeX, to be read into a paper with ``\\input``."""
+"""``table.tex``: the main tables as LaTeX, to be read into a paper."""
 
 from __future__ import annotations
 
@@ -46,12 +46,9 @@ _TABLE = str.maketrans(_SPECIAL)
 
 
 def latex(records: Records) -> str:
-    """The text of table.tex: a ``table*`` for each experiment, with its caption and notes.
-
-    It needs the packages booktabs and graphicx. Bold and daggers are those of table.md. Letters
-    outside the tables' own signs stay as they are; for some of them pdfLaTeX has no font and
-    LuaLaTeX or XeLaTeX has.
-    """
+    """The text of table.tex: a ``table*`` for each experiment, with its caption and notes."""
+    # It needs the packages booktabs and graphicx. Letters outside the tables' own signs stay as
+    # they are; for some of them pdfLaTeX has no font and LuaLaTeX or XeLaTeX has.
     template = environment().get_template("table.tex.j2")
     tables = [
         {

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import MAIN_TABLE, METRICS
-from wash_bench.report import notes
+from wash_bench.report import caption, notes
 from wash_bench.report.grid import Cell, Table, number, with_interval, written
 from wash_bench.report.stats import Estimate, estimate, paired
 
@@ -28,12 +28,7 @@ _OF_OWN_NETWORKS = ("method_network_acc", "method_bn_acc", "merge_seconds")
 
 
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
-    """One table for each experiment in ``records``.
-
-    Args:
-        records: what ``frames.load`` read.
-        digits: decimals of the accuracies.
-    """
+    """A table for each experiment, with so many decimals of the accuracies."""
     return [
         _table(records, experiment_id, cells, digits)
         for experiment_id, cells in records.experiments()
@@ -103,12 +98,12 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
     ]
     table = Table(
         experiment_id=experiment_id,
-        title=notes.title(cells),
-        caption=notes.caption(records, experiment_id, cells),
+        title=caption.title(cells),
+        caption=caption.caption(records, experiment_id, cells),
         keys=["method", *keys],
         columns=["method", *(METRICS[key].heading + _ASIDE.get(key, "") for key in keys)],
         rows=[],
-        intervals=notes.intervals(cells),
+        intervals=caption.intervals(sorted(finished["seed"].unique())),
     )
     columns = [rows.column(key, papa) for key in keys]
     table.rows = [
@@ -117,7 +112,6 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
     shown = [cell for row in table.rows for cell in row]
     table.notes = notes.below(
         records,
-        experiment_id,
         cells,
         bold=any(cell.best for cell in shown),
         dagger=any(cell.tied for cell in shown),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.metrics import SUMMARY
 from wash_bench.report.columns import PROVENANCE
 from wash_bench.report.command import commands
+from wash_bench.report.figures import FIGURES
 from wash_bench.report.grid import DAGGER, MISSING
 from wash_bench.report.main_table import main_tables
 from wash_bench.report.template import environment
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
     from wash_bench.report.grid import Table
 
 MOST_SVG = 1_500_000  # bytes; a larger drawing is shown as its PNG
-FIGURES = {
-    "barrier": "Loss and accuracy on the way from one member to another, by method",
-    "simplex": "Accuracy and loss over the triangle that three members span, by method",
-    "training": "Validation accuracy, training loss, distance to consensus and bytes sent over"
-    " the training, by method",
-    "consensus": "Distance to consensus over the training, in all and by layer",
-    "bytes": "Accuracy against the bytes that a member sends",
-    "inference": "Accuracy against the cost of a prediction",
-    "ablation": "Accuracy against the settings of a method",
-    "settings": "Accuracy against the settings of the training",
-}
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -58,6 +48,9 @@ def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
         figures: the report's figures; each is put into the page, as SVG where there is one of
             moderate size and else as PNG.
         path: where to.
+
+    Returns:
+        The path.
     """
     templates = environment()
     style = templates.get_template("report.css").render()
@@ -95,9 +88,6 @@ def sort_value(text: str) -> str:
 
 def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, Any]:
     config = records.configs[table.experiment_id]
-    rows = records.environments
-    if "training_id" in rows:
-        rows = rows[rows["training_id"].isin(cells["training_id"])]
     return {
         "id": table.experiment_id,
         "title": table.title,
@@ -111,13 +101,13 @@ def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, A
             for row in table.rows
         ],
         "notes": table.notes,
-        "seeds": [_of_seeds(name, own) for name, own in cells.groupby("variant", sort=False)],
+        "seeds": [_of_seeds(str(name), own) for name, own in cells.groupby("variant", sort=False)],
         "commands": commands(config, cells),
         "configuration": [
             (heading, [(name.replace("_", "-"), _told(value)) for name, value in part.items()])
             for heading, part in _configuration(config, cells)
         ],
-        "environment": _environment(rows),
+        "environment": _environment(records.environments_of(cells)),
     }
 
 
@@ -176,7 +166,7 @@ def _environment(rows: pd.DataFrame) -> list[tuple[str, str]]:
         if name in ("training_id", "methods", "dataset", "model", "seed", "population"):
             continue
         counts = rows[name].dropna().astype(str).value_counts(sort=False)
-        values = [(value, count) for value, count in counts.items() if value]
+        values = [(str(value), count) for value, count in counts.items() if value]
         if name == "date" and len(values) > 1:
             dates = sorted(value for value, _ in values)
             facts.append((name, f"{dates[0]} to {dates[-1]}"))
@@ -208,7 +198,7 @@ def _figures(drawn: dict[str, str], names: Sequence[str]) -> list[dict[str, str]
     return [
         {
             "name": name,
-            "text": FIGURES.get(name.split("-")[0], name.replace("-", " ").replace("_", " ")),
+            "text": FIGURES[name.split("-")[0]].text,
             "data": drawn.pop(name),
         }
         for name in names

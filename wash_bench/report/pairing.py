@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from wash_bench.errors import UsageError
-from wash_bench.report import notes
 from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
+from wash_bench.report.machines import COMPARED
 
 if TYPE_CHECKING:
     from wash_bench.report.frames import Records
@@ -31,11 +31,7 @@ class Side:
 
 
 def read_side(path: Path) -> Side:
-    """A report's tables, or the records of a run folder.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """A report's tables, or the records of a run folder; UsageError if it is neither."""
     if not path.is_dir():
         raise UsageError(f"no folder {path}: give a report or a run folder")
     if not (path / "summary.csv").is_file():
@@ -56,10 +52,8 @@ def read_side(path: Path) -> Side:
 
 
 def experiments(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Experiments that belong together: the same one, else the only ones of a data set and model.
-
-    Records of two versions may have different identities though they ask the same question.
-    """
+    """Experiments that belong together: the same, else the only ones of a data set and model."""
+    # Records of two versions may have different identities though they ask the same question.
     left = dict(list(a.groupby("experiment_id", sort=False)))
     right = dict(list(b.groupby("experiment_id", sort=False)))
     for name in [name for name in left if name in right]:
@@ -106,7 +100,7 @@ def _plain(value: Any) -> str:
 
 
 def _environments(a: Side, cells_a: pd.DataFrame, b: Side, cells_b: pd.DataFrame) -> Iterator[str]:
-    for key, name in notes.COMPARED.items():
+    for key, name in COMPARED.items():
         one, other = (_facts(a, cells_a, key), _facts(b, cells_b, key))
         if one and other and one != other:
             yield f"{name}: {' and '.join(sorted(one))} in A, {' and '.join(sorted(other))} in B"

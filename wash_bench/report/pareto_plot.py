@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
-from wash_bench.report.stats import Estimate, estimate
+from wash_bench.report.pareto import Offer, front, inference, sent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,96 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW = 8  # methods; more need the text's width for their legend
-FRONT = {"color": "#999999", "linewidth": 1.0, "linestyle": (0, (1, 1)), "zorder": 1}
-ERROR = {"elinewidth": 0.8, "capsize": 1.5, "capthick": 0.8}
-
-
-@dataclass(frozen=True)
-class Offer:
-    """One model that a method delivers: what it costs and how good it is.
-
-    Attributes:
-        variant, method: whose it is.
-        model: ``one network`` (what the method merges to; its average where that is several
-            networks), ``re-estimated`` (the same with BatchNorm statistics re-estimated),
-            ``ensemble`` or ``members`` (the mean of single members).
-        cost: megabytes sent per member, or forward passes an image.
-        accuracy: per cent on the test set, over seeds.
-    """
-
-    variant: str
-    method: str
-    model: str
-    cost: float
-    accuracy: Estimate
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The Pareto front of (cost, value): places of the points that no other one beats.
-
-    A point is beaten by one that costs no more and is worth no less, if it is better in one of
-    the two. Points with a value that is not a number are beaten.
-
-    Returns:
-        The places, by ascending cost.
-    """
-    order = sorted(
-        (place for place, point in enumerate(points) if not any(map(math.isnan, point))),
-        key=lambda place: (points[place][0], -points[place][1]),
-    )
-    kept: list[int] = []
-    for place in order:
-        if not kept or points[place][1] > points[kept[-1]][1] or points[place] == points[kept[-1]]:
-            kept.append(place)
-    return kept
-
-
-def sent(cells: pd.DataFrame) -> list[Offer]:
-    """Each variant's single network, and the same re-estimated, by megabytes sent per member."""
-    offers = []
-    for variant, rows in cells.groupby("variant", sort=False):
-        cost = float(rows["sent_bytes_total"].mean()) / 1e6
-        for model, values in (
-            ("one network", _single(rows, "method_acc", "average_acc")),
-            ("re-estimated", _single(rows, "method_bn_acc", "average_bn_acc")),
-        ):
-            accuracy = estimate(values)
-            if accuracy.n and math.isfinite(cost):
-                offers.append(Offer(variant, rows["method"].iloc[0], model, cost, accuracy))
-    return offers
-
-
-def inference(cells: pd.DataFrame) -> list[Offer]:
-    """Each variant's models by the forward passes that one image takes."""
-    offers = []
-    for variant, rows in cells.groupby("variant", sort=False):
-        n = float(rows["population"].iloc[0])
-        models = [
-            ("members", 1.0, rows["member_acc_mean"]),
-            ("one network", 1.0, _single(rows, "method_acc", "average_acc")),
-            ("ensemble", n, rows["ensemble_acc"]),
-        ]
-        networks = rows["method_networks"].iloc[0]
-        if 1 < networks < n:
-            models.append(("ensemble", float(networks), rows["method_acc"]))
-        for model, cost, values in models:
-            accuracy = estimate(values)
-            if accuracy.n:
-                offers.append(Offer(variant, rows["method"].iloc[0], model, cost, accuracy))
-    return offers
-
-
-def _single(rows: pd.DataFrame, own: str, average: str) -> pd.Series:
-    """What the method merges to, where that is one network; else the members' average."""
-    return rows[own].where(rows["method_networks"] == 1, rows[average]).fillna(rows[average])
+FRONT: dict[str, Any] = {
+    "color": "#999999",
+    "linewidth": 1.0,
+    "linestyle": (0, (1, 1)),
+    "zorder": 1,
+}
 
 
 def draw_bytes(cells: pd.DataFrame) -> Figure | None:
-    """Accuracy against megabytes sent; None if no cell finished.
-
-    Args:
-        cells: the finished cells of one experiment.
-    """
+    """Accuracy against megabytes sent, of an experiment's finished cells; None without any."""
     offers = sent(cells)
     if not offers:
         return None
@@ -149,11 +67,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
 
 
 def draw_inference(cells: pd.DataFrame) -> Figure | None:
-    """Accuracy against forward passes an image; None if no cell finished.
-
-    Args:
-        cells: the finished cells of one experiment.
-    """
+    """Accuracy against forward passes an image, of finished cells; None without any."""
     offers = inference(cells)
     if not offers:
         return None
@@ -247,6 +161,8 @@ def _floor(axes: Axes, offers: list[Offer]) -> float:
 def _point(
     axes: Axes, x: float, offer: Offer, look: style.Look, floor: float, *, open_: bool
 ) -> None:
+    from matplotlib.text import Annotation
+
     mean, half = offer.accuracy.mean, offer.accuracy.half_width
     if not math.isfinite(mean):
         return
@@ -265,12 +181,16 @@ def _point(
         alpha=0.75 if open_ else 1,
         zorder=2 if open_ else 3,
         clip_on=not below,
-        **ERROR,
+        capthick=0.8,
+        **style.BARS,
     )
     if below:
         # Above other labels at nearly the same place.
         at = axes.transData.transform((x, floor))[0]
-        near = sum(abs(axes.transData.transform(text.xy)[0] - at) < 9 for text in axes.texts)
+        near = sum(
+            isinstance(text, Annotation) and abs(axes.transData.transform(text.xy)[0] - at) < 9
+            for text in axes.texts
+        )
         axes.annotate(
             f"↓{mean:.1f}",
             (x, floor),

@@ -20,11 +20,7 @@ class BrokenRecord(ValueError):
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
-
-    Raises:
-        BrokenRecord: unreadable, not JSON (as after a full disk) or not an object.
-    """
+    """The object that a JSON file holds; BrokenRecord if it holds none, as after a full disk."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -37,11 +33,7 @@ def json_object(path: Path) -> dict[str, Any]:
 
 
 def cell(path: Path) -> dict[str, Any]:
-    """A cell's record, with the parts that a report cannot do without checked.
-
-    Raises:
-        BrokenRecord: a part is missing, has the wrong type, or another version wrote it.
-    """
+    """A cell's record; BrokenRecord if it lacks a part that a report cannot do without."""
     data = json_object(path)
     try:
         data = current("cell", data)
@@ -75,11 +67,7 @@ def cell(path: Path) -> dict[str, Any]:
 
 
 def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The events of one training, and what was wrong with the file.
-
-    A training that was killed may have been resumed from an earlier checkpoint; of two events
-    with the same step, member and metric the later line counts.
-    """
+    """The events of one training, and what was wrong with the file."""
     rows, warnings, broken = [], [], []
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -112,6 +100,8 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
         warnings.append(f"{path}: broken at line {shown}, left out")
     frame = _frame(rows, EVENT_FIELDS)
     frame["member"] = pd.to_numeric(frame["member"], errors="coerce").astype("Int64")
+    # A training that was killed may have been resumed from an earlier checkpoint: of two events
+    # with the same step, member and metric the later line counts.
     frame = frame.drop_duplicates(["step", "member", "metric"], keep="last")
     return frame.sort_values("step", kind="stable", ignore_index=True), warnings
 

@@ -136,8 +136,10 @@ def compare(a: Path, b: Path) -> Comparison:
         a: a folder that ``wash-bench report`` or ``wash-bench run`` wrote, or one of run folders.
         b: the same.
 
+    Returns:
+        What differs in how they were made, and the metrics of both.
+
     Raises:
-        UsageError: one of them is no folder or holds neither.
         WashBenchError: nothing in them can be compared.
     """
     left, right = pairing.read_side(a), pairing.read_side(b)

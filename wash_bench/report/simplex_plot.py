@@ -3,98 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
+from wash_bench.report.simplex_map import CORNERS, HEIGHT, STATISTICS, Map, maps, on_grid
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.patches import Polygon
+    from matplotlib.tri import Triangulation
 
 MOST_COLUMNS = 5
-HEIGHT = math.sqrt(3) / 2  # of a triangle with edges of length 1
-CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, HEIGHT))
 # Bright is good in both; "cividis" reads the same for colour-blind eyes.
 QUANTITIES = {"loss": ("loss (nats)", "cividis_r"), "accuracy": ("accuracy (%)", "cividis")}
-STATISTICS = {"averaged": "BN averaged", "reestimated": "BN re-estimated"}
-CLOSE = 1e-9
 
-
-@dataclass(frozen=True)
-class Map:
-    """One population's triangle under one kind of BatchNorm statistics.
-
-    Attributes:
-        curve: whose it is.
-        seed: of the population.
-        bn: ``averaged`` or ``reestimated``.
-        points: a row a network: x and y in the triangle, loss (nats), accuracy (%).
-        members: the rows of the three members.
-        average: the row of their average.
-    """
-
-    curve: str
-    seed: int
-    bn: str
-    points: pd.DataFrame
-    members: pd.DataFrame
-    average: pd.Series
-
-    def told(self, quantity: str) -> str:
-        """The members' mean and the average, as the panel says it."""
-        digits = 2 if quantity == "loss" else 1
-        mean = self.members[quantity].mean()
-        return f"{mean:.{digits}f} → {self.average[quantity]:.{digits}f}"
-
-
-def maps(points: pd.DataFrame, curves: pd.DataFrame) -> list[Map]:
-    """The maps of an experiment: of each curve the population with the lowest seed.
-
-    Args:
-        points: rows as ``simplex-*.csv`` has them, with their training_id.
-        curves: from ``variants.curves``.
-    """
-    if points.empty or curves.empty:
-        return []
-    rows = points.drop(columns="seed", errors="ignore").merge(
-        curves[["training_id", "curve", "seed"]], on="training_id"
-    )
-    found = []
-    for name in dict.fromkeys(curves["curve"]):
-        own = rows[rows["curve"] == name]
-        own = own[own["seed"] == own["seed"].min()]
-        for bn in STATISTICS:
-            found += _map(name, bn, own[own["bn"] == bn])
-    return found
-
-
-def _map(name: str, bn: str, rows: pd.DataFrame) -> list[Map]:
-    import numpy as np
-
-    weights = rows[["weight_a", "weight_b", "weight_c"]].to_numpy(float)
-    ones, zeros = np.isclose(weights, 1, atol=CLOSE), np.isclose(weights, 0, atol=CLOSE)
-    corners = (ones.sum(axis=1) == 1) & (zeros.sum(axis=1) == 2)
-    centre = np.isclose(weights, 1 / 3, atol=CLOSE).all(axis=1)
-    if corners.sum() != 3 or centre.sum() != 1:
-        return []  # a broken file: its rows were told when it was read
-    placed = rows.assign(x=weights[:, 1] + weights[:, 2] / 2, y=weights[:, 2] * HEIGHT).reset_index(
-        drop=True
-    )
-    members = placed[corners].sort_values(["y", "x"])
-    return [Map(name, int(rows["seed"].iloc[0]), bn, placed, members, placed[centre].iloc[0])]
+MARK: dict[str, Any] = {"markeredgecolor": "black", "markerfacecolor": "white"}
 
 
 def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
-    """The simplex figure; None if no triangle was measured.
-
-    Args:
-        points: simplex rows of one experiment.
-        curves: from ``variants.curves``: which training belongs to which curve.
-    """
+    """The simplex figure of an experiment's rows; None if no triangle was measured."""
     found = maps(points, curves)
     if not found:
         return None
@@ -174,18 +106,19 @@ def _panel(axes: Axes, one: Map | None, quantity: str, norm: Normalize, colours:
         return
     points = one.points
     # The average between the grid's points would add triangles that are nearly flat.
-    grid = points[_on_grid(points)]
+    grid = points[on_grid(points)]
     values = grid[quantity].to_numpy(float)
     mesh = Triangulation(grid["x"], grid["y"])
     broken = ~np.isfinite(grid["loss"].to_numpy(float))  # its accuracy means nothing
-    mesh.set_mask(broken[mesh.triangles].any(axis=1) | _outside(mesh))
+    mask = broken[mesh.triangles].any(axis=1) | _outside(mesh)
+    mesh.set_mask(mask)
     axes.add_patch(_outline(grid))
-    if not mesh.mask.all():
+    if not mask.all():
         shown = np.where(broken, norm.vmax, values)
         filled = axes.tricontourf(mesh, shown, levels=_levels(norm), norm=norm, cmap=colours)
         filled.set_edgecolor("face")  # no hairlines between the bands
     axes.plot(*zip(*CORNERS, CORNERS[0], strict=True), color="black", linewidth=0.5)
-    mark = {"markeredgecolor": "black", "markerfacecolor": "white", "markeredgewidth": 0.7}
+    mark = {**MARK, "markeredgewidth": 0.7}
     for name, (x, y) in zip(("a", "b", "c"), CORNERS, strict=True):
         axes.plot(x, y, marker="o", markersize=4, clip_on=False, **mark)
         axes.annotate(
@@ -202,19 +135,7 @@ def _panel(axes: Axes, one: Map | None, quantity: str, norm: Normalize, colours:
     axes.margins(0.08)
 
 
-def _on_grid(points: pd.DataFrame) -> np.ndarray:
-    """All points, without the average where it lies between those of the grid."""
-    import numpy as np
-
-    steps = np.unique(np.round(points["y"].to_numpy(float) / HEIGHT, 6))
-    gaps = np.diff(steps)
-    centre = np.isclose(points["y"], HEIGHT / 3) & np.isclose(points["x"], 0.5)
-    if len(gaps) and np.allclose(gaps, gaps[0], atol=1e-4):
-        return np.ones(len(points), bool)  # the average is one of the grid
-    return ~centre
-
-
-def _outside(mesh) -> np.ndarray:
+def _outside(mesh: Triangulation) -> np.ndarray:
     """Flat triangles along the hull, which rounding makes."""
     import numpy as np
 
@@ -225,13 +146,13 @@ def _outside(mesh) -> np.ndarray:
     return area < 1e-3 * np.median(area)
 
 
-def _outline(grid: pd.DataFrame):
+def _outline(grid: pd.DataFrame) -> Polygon:
     """The measured area, hatched: what stays visible of it has no finite value."""
     from matplotlib.patches import Polygon
 
-    low = grid.loc[grid["y"].idxmin(), "y"]
+    low = grid["y"].min()
     base = grid[(grid["y"] - low).abs() < 1e-6]
-    top = grid.loc[grid["y"].idxmax()]
+    top = grid.iloc[int(grid["y"].to_numpy().argmax())]
     corners = [(base["x"].min(), low), (base["x"].max(), low), (top["x"], top["y"])]
     return Polygon(corners, facecolor="#f0f0f0", edgecolor="#999999", hatch="////", linewidth=0)
 
@@ -245,7 +166,7 @@ def _bar(figure: Figure, lines: list[Axes], norm: Normalize, colours: str, label
         ScalarMappable(norm, colours), ax=lines, shrink=0.85, aspect=18, pad=0.02, label=label
     )
     bar.outline.set_linewidth(0.5)
-    if isinstance(norm, LogNorm):
+    if isinstance(norm, LogNorm) and norm.vmin and norm.vmax:
         bar.ax.yaxis.set_minor_locator(NullLocator())
         ticks = style.nice_ticks(norm.vmin, norm.vmax)
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
@@ -255,11 +176,11 @@ def _legend(figure: Figure, found: list[Map]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    mark = {"linestyle": "none", "markeredgecolor": "black", "markerfacecolor": "white"}
-    handles = [
-        Line2D([], [], marker="o", markersize=4, label="member", **mark),
-        Line2D([], [], marker="*", markersize=8, label="average of the three", **mark),
-    ]
+    handles: list[Artist] = [
+        Line2D([], [], linestyle="none", marker="o", markersize=4, label="member", **MARK),
+        Line2D([], [], linestyle="none", marker="*", markersize=8, label="average of the three",
+               **MARK),
+    ]  # fmt: skip
     values = [one.points[["loss", "accuracy"]].abs().max().max() for one in found]
     whole = all(math.isfinite(v) for v in values) and not any(
         one.points[["loss", "accuracy"]].isna().any().any() for one in found

@@ -32,13 +32,6 @@ class Estimate:
     n: int
 
     @property
-    def kind(self) -> str:
-        """What ``half_width`` is, in words."""
-        if self.half_width is None:
-            return "no interval (one seed)" if self.n == 1 else "no interval"
-        return f"95 % Student-t interval over {self.n} seeds"
-
-    @property
     def contains_zero(self) -> bool | None:
         """Whether the interval covers 0; None without an interval."""
         return None if self.half_width is None else abs(self.mean) <= self.half_width
@@ -61,10 +54,5 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
-    """The difference a - b over the seeds that both have, with its own t interval.
-
-    Args:
-        a: values by seed.
-        b: values by seed.
-    """
+    """The difference a - b over the seeds that both have, with its own t interval."""
     return estimate(a[seed] - b[seed] for seed in sorted(set(a) & set(b)))

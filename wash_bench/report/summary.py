@@ -69,7 +69,7 @@ def summary_frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
             frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
     name_variants(frame, cells)
     order = {name: place for place, name in enumerate(DEFAULT_METHODS)}
-    frame["_place"] = frame["method"].map(lambda name: order.get(name, len(order)))
+    frame["_place"] = frame["method"].map(order).fillna(len(order))
     keys = ["preset", "dataset", "model", "population", "experiment_id", "_place", "variant"]
     return (frame.sort_values([*keys, "seed", "cell_id"], kind="stable", ignore_index=True)).drop(
         columns="_place"

@@ -24,12 +24,7 @@ FLOAT32 = 4  # bytes of a value, in records of values alone
 
 
 def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
-    """The training figure; None if none of its metrics was recorded.
-
-    Args:
-        events: rows of the experiment's trainings.
-        curves: from ``variants.curves``: which training belongs to which curve.
-    """
+    """The training figure of an experiment's events; None if none of its metrics was recorded."""
     import pandas as pd
 
     if events.empty or curves.empty:
@@ -61,7 +56,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
                 panel.set_xlabel("epoch")
                 panel.locator_params(axis="x", integer=True)
         if means["epoch"].nunique() == 1:  # or the axis would show hundredths around one point
-            panel.set_xlim(0, 2 * float(means["epoch"].max()))
+            axes[-1][-1].set_xlim(0, 2 * float(means["epoch"].max()))
         draw_legend(figure, looks, curves)
     return figure
 

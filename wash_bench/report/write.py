@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-__all__ = ["print_table", "write_report"]
-
 TABLES = {
     "summary": "summary",
     "events": "events",

@@ -19,12 +19,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def checked(
     model: type[_Model], data: Mapping[str, Any], label: Callable[[str, Any], str]
 ) -> _Model:
-    """A model of settings, made of values as they were given.
-
-    Args:
-        model: the model.
-        data: its values, by field.
-        label: how an error line names a field with its value.
+    """A model made of values by field, as they were given; ``label`` names a field with its value.
 
     Returns:
         The model, with its values in their own types.

@@ -21,18 +21,7 @@ from wash_bench.settings.layers import Layer
 
 
 def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry]:
-    """The methods of a run.
-
-    Args:
-        names: installed methods, or ``path.py:Class``.
-        files: methods of files, ``path.py:Class`` each.
-
-    Returns:
-        The methods in that order.
-
-    Raises:
-        UsageError: there is no such method, or two have one name.
-    """
+    """The methods of a run: installed ones and files, as ``path.py:Class``; no two of one name."""
     entries = [load_method_file(n) if ".py:" in n else find_method(n) for n in names]
     entries += map(load_method_file, files)
     found = [entry.name for entry in entries]

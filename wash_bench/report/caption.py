@@ -1,0 +1,117 @@
+"""The words above a table: what was run, on what machine, and over which seeds the numbers are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wash_bench.config import CHECKPOINT_PREFIX
+from wash_bench.metrics import METRICS
+from wash_bench.report.machines import machine, mixed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wash_bench.report.frames import Records
+
+
+def title(cells: pd.DataFrame) -> str:
+    """Data set, model, N and the experiment's id, which tells apart what the rest does not."""
+    first = cells.iloc[0]
+    return (
+        f"{first['dataset']}, {first['model']}, N = {first['population']}"
+        f" (experiment {first['experiment_id']})"
+    )
+
+
+def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[str]:
+    """Sentences above the table: data, model, schedule, seeds, machine, intervals."""
+    first = cells.iloc[0]
+    finished = cells[cells["status"] == "finished"]
+    data = f"data set {first['dataset']}"
+    counted = finished["train_images"].max() if "train_images" in finished else math.nan
+    if not math.isnan(counted):
+        data += f" ({counted:,.0f} training images)"
+    elif first["train_limit"]:
+        data += f" (at most {first['train_limit']:,} training images)"
+    else:
+        data += " (all training images)"
+    if first.get("classes", "all") != "all":
+        data += f", classes {first['classes']} of it"
+    if first["image_size"]:
+        data += f" at {first['image_size']} px"
+    model = f"model {first['model']}"
+    if not math.isnan(parameters := finished["parameters"].max()):
+        model += f" ({parameters:,.0f} parameters)"
+    schedule = f"{_count(first['epochs'], 'epoch')}"
+    if not math.isnan(steps := finished["steps"].max()):
+        schedule += f" = {steps:,.0f} steps"
+    warmup = f", {first['warmup']:g} epochs of warm-up" if first.get("warmup") else ""
+    amp = "" if first["amp"] in (None, "off") else f", {first['amp']} autocast"
+    sentences = [
+        f"Preset {first['preset']}: {data}; {model}; N = {first['population']} members,"
+        f" {_start(first)}, {first['augment']} augmentation; {schedule} of"
+        f" {first['batch_size']} images a member; {first['optimizer']}, learning rate"
+        f" {first['lr']:g} ({first['schedule']}{warmup}){amp}."
+    ]
+    if vary := first.get("vary"):
+        sentences.append(
+            f"Hyperparameters of the members: each has its own combination of {vary}, drawn with"
+            " the seed (environment.csv lists them)."
+        )
+    if finished.empty:
+        return [*sentences, "No cell finished."]
+    environments = records.environments_of(cells)
+    if told := machine(environments, f" ({METRICS['train_seconds'].heading} is their wall time)"):
+        sentences.append(told)
+    if several := mixed(environments):
+        sentences.append(f"{several.partition(': ')[0]}; the notes below say which differ.")
+    reading = "Accuracies in per cent on test data; [min, max] over all members and seeds; "
+    reading += intervals(sorted(finished["seed"].unique()))
+    evaluation = records.evaluations.get(experiment_id, {})
+    if evaluation.get("barrier_points"):
+        images = evaluation.get("barrier_images")
+        split = evaluation.get("barrier_split")
+        counted = f"{images:,} {split} images" if images else f"all {split} images"
+        reading += (
+            f" Loss barrier: nats above the straight line between two members, the greatest over"
+            f" {evaluation['barrier_points']} points and all pairs, {counted}, BN statistics"
+            " averaged."
+        )
+    sentences.append(reading)
+    sentences.append(
+        "Per member: values sent (the papers' convention: scalars of weights and optimizer state"
+        " that leave a member), MB sent (the same in 10^6 bytes), MB on the wire (what the"
+        " collectives really send, BN statistics included)."
+        " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
+    )
+    return sentences
+
+
+def _start(first: pd.Series) -> str:
+    """What members start from; of a checkpoint the file's name, and how long the head is probed."""
+    kind, _, path = str(first["init"]).partition(CHECKPOINT_PREFIX)
+    if not path:
+        return f"{kind} initial weights"
+    text = f"initial weights of checkpoint {Path(path).name}"
+    if epochs := first.get("linear_probe"):
+        text += f", its classifier alone trained for {_count(int(epochs), 'epoch')} first"
+    return text
+
+
+def intervals(seeds: Sequence[int]) -> str:
+    """Which seeds the numbers are over, in ascending order, and what stands after ±."""
+    if not seeds:
+        return "no cell finished."
+    if len(seeds) == 1:
+        return f"one seed ({seeds[0]}): no interval, small differences mean nothing."
+    return (
+        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ± half-width of the 95 %"
+        " Student-t interval over seeds."
+    )
+
+
+def _count(n: int, unit: str) -> str:
+    return f"{n:,} {unit}{'' if n == 1 else 's'}"

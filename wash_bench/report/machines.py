@@ -1,0 +1,71 @@
+"""The machines of a table: on what its trainings ran, and whether all ran on the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What should be the same in all environments of one table, and the name in the sentence.
+COMPARED = {
+    "wash_bench": "wash-bench",
+    "python": "Python",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "numpy": "NumPy",
+    "platform": "platform",
+    "cpu": "CPU",
+    "cpu_cores": "CPU cores",
+    "threads": "threads",
+    "jobs": "jobs side by side",
+    "device": "device",
+    "commit": "commit",
+}
+
+
+def mixed(rows: pd.DataFrame) -> str:
+    """A sentence if trainings ran on different machines or library versions, else nothing.
+
+    Args:
+        rows: their environments, one a training.
+
+    Returns:
+        The sentence, which names what differs after its colon.
+    """
+    parts = []
+    for key, name in COMPARED.items():
+        if key in rows and len(values := sorted(rows[key].dropna().astype(str).unique())) > 1:
+            parts.append(f"{name} {' and '.join(values)}")
+    if not parts:
+        return ""
+    return f"Mixed environments in this table, so the numbers may not compare: {'; '.join(parts)}."
+
+
+def machine(rows: pd.DataFrame, aside: str = "") -> str:
+    """The machine, device and versions of trainings, in a sentence.
+
+    Args:
+        rows: their environments, one a training.
+        aside: what to add where trainings ran side by side.
+
+    Returns:
+        The sentence; empty without environments.
+    """
+    if rows.empty:
+        return ""
+
+    def of(key: str) -> str:
+        return " and ".join(sorted(rows[key].dropna().astype(str).unique())) if key in rows else ""
+
+    text = of("cpu") + (f", {of('cpu_cores')} cores" if of("cpu_cores") else "")
+    if of("threads"):
+        text += f", {of('threads')} thread{'' if of('threads') == '1' else 's'} a process"
+    if of("jobs") not in ("", "1"):
+        text += f", {of('jobs')} trainings side by side{aside}"
+    if of("device") not in ("", "cpu"):
+        text += f", {of('device')}"
+    versions = [f"{COMPARED[key]} {of(key)}" for key in ("torch", "timm", "wash_bench") if of(key)]
+    text = "; ".join(part for part in (text.strip(", "), ", ".join(versions)) if part)
+    return f"Machine: {text}." if text else ""
