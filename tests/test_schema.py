@@ -15,7 +15,7 @@ from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
 from wash_bench.plugins.registry import find_method
 from wash_bench.record.files import read_json, write_json
-from wash_bench.record.join import merge_records
+from wash_bench.record.join import join_folders
 from wash_bench.record.schema import SCHEMA, UnknownSchema, current
 from wash_bench.record.store import Store
 from wash_bench.report import frames
@@ -109,7 +109,7 @@ def test_a_training_of_version_1_goes_on_to_the_same_bits(tiny: RunConfig, tmp_p
     before = frames.load([whole]).summary.drop(columns=list(TIMES))
     assert frames.load([old]).summary.drop(columns=list(TIMES)).equals(before)
     assert run_experiment(tiny, entries, RunContext(old, threads=1)).cached
-    assert merge_records([old], whole).conflicts == []
+    assert join_folders([old], whole).conflicts == []
     # A merge rule that reads it finds the bytes in its evaluation.
     (cell,) = run_experiment(tiny, [find_method("wash-opt+median")], RunContext(old)).finished
     exchanges = read_json(old / "cells" / f"{cell}.json")["summary"]["exchanges"]
@@ -131,7 +131,7 @@ def test_a_newer_folder_is_refused_with_the_file_and_the_version(
     before = cell.read_bytes()
     with pytest.raises(WashBenchError, match=f"{cell}: schema {SCHEMA + 1}, this version"):
         run_experiment(tiny, entries, context)
-    (line,) = merge_records([context.out], tmp_path / "all").conflicts
+    (line,) = join_folders([context.out], tmp_path / "all").conflicts
     assert str(cell) in line and f"schema {SCHEMA + 1}" in line
     assert cell.read_bytes() == before
     cell.unlink()
@@ -139,7 +139,7 @@ def test_a_newer_folder_is_refused_with_the_file_and_the_version(
     with pytest.raises(WashBenchError, match=f"{state}: schema {SCHEMA + 1}, this version"):
         run_experiment(tiny, entries, context)
     assert Store(context.out).cell(cell.stem) is None
-    (line,) = merge_records([context.out], tmp_path / "other").conflicts
+    (line,) = join_folders([context.out], tmp_path / "other").conflicts
     assert str(state) in line
     assert not list((tmp_path / "other" / "trainings").iterdir())
 
