@@ -52,7 +52,7 @@ def _members(out: Path) -> dict[str, dict[str, torch.Tensor]]:
 def _told(events: Path) -> list[dict]:
     """The events, but for those that sum over members in the collective's order."""
     rows = [json.loads(line) for line in events.read_text().splitlines()]
-    return [row for row in rows if not row["metric"].startswith("consensus")]
+    return [row for row in rows if not row.get("metric", "").startswith("consensus")]
 
 
 def _summaries(out: Path) -> dict[str, dict]:

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from tests.records import write_cell
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.record import join as merge
-from wash_bench.record.join import merge_records
+from wash_bench.record import join
+from wash_bench.record.join import join_folders
 from wash_bench.record.store import Store
 from wash_bench.report import frames
 
@@ -59,10 +59,10 @@ def machines(tmp_path) -> tuple[Path, Path]:
 def test_everything_is_there_once_and_sources_are_untouched(machines, tmp_path):
     before = [contents(folder) for folder in machines]
     out = tmp_path / "all"
-    merged = merge_records(machines, out)
+    joined = join_folders(machines, out)
     # Greedy soup and naive ensemble share a training; papa-extra is one that has just begun.
-    assert (merged.cells, merged.trainings, merged.equal) == (5, 5, 2)
-    assert merged.conflicts == []
+    assert (joined.cells, joined.trainings, joined.equal) == (5, 5, 2)
+    assert joined.conflicts == []
     assert [contents(folder) for folder in machines] == before
     records = frames.load([out])
     cells = set(zip(records.summary["method"], records.summary["seed"], strict=True))
@@ -72,14 +72,14 @@ def test_everything_is_there_once_and_sources_are_untouched(machines, tmp_path):
     # Each training came with its events and barrier; nothing is left of the copying.
     assert records.events["training_id"].nunique() == 4
     assert not list(out.glob(".merge-*"))
-    again = merge_records(machines, out)
+    again = join_folders(machines, out)
     assert (again.cells, again.trainings, again.conflicts) == (0, 0, [])
 
 
 def test_what_the_target_writes_later_does_not_reach_the_sources(machines, tmp_path):
     before = [contents(folder) for folder in machines]
     out = tmp_path / "all"
-    merge_records(machines, out)
+    join_folders(machines, out)
     for training in (out / "trainings").iterdir():
         if (training / "events.jsonl").exists():
             with (training / "events.jsonl").open("ab") as log:  # as a resumed training does
@@ -93,7 +93,7 @@ def test_what_the_target_writes_later_does_not_reach_the_sources(machines, tmp_p
 def test_weights_are_shared_on_the_disk_and_copied_where_they_cannot(
     machines, tmp_path, monkeypatch
 ):
-    merge_records(machines, tmp_path / "linked")
+    join_folders(machines, tmp_path / "linked")
     (weights,) = (tmp_path / "linked").glob("trainings/papa-s0*/state-8/member-0.safetensors")
     assert weights.stat().st_nlink == 2
     (log,) = (tmp_path / "linked").glob("trainings/papa-s0*/events.jsonl")
@@ -103,7 +103,7 @@ def test_weights_are_shared_on_the_disk_and_copied_where_they_cannot(
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", other_disk)
-    merge_records(machines, tmp_path / "copied")
+    join_folders(machines, tmp_path / "copied")
     assert {name: data for name, (data, _) in contents(tmp_path / "copied").items()} == {
         name: data for name, (data, _) in contents(tmp_path / "linked").items()
     }
@@ -112,8 +112,8 @@ def test_weights_are_shared_on_the_disk_and_copied_where_they_cannot(
 def test_times_alone_are_no_conflict(tmp_path):
     trained(tmp_path / "a", "wash", 0, summary={"train_seconds": 10.0})
     trained(tmp_path / "b", "wash", 0, summary={"train_seconds": 99.0})
-    merged = merge_records([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
-    assert merged.conflicts == [] and merged.equal == 2
+    joined = join_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert joined.conflicts == [] and joined.equal == 2
 
 
 def test_a_conflict_is_one_line_and_the_targets_stays(tmp_path, capsys):
@@ -134,10 +134,10 @@ def test_a_cell_of_other_weights_is_left_out(tmp_path):
     """Greedy soup was read off one training here and off another there: not the same population."""
     kept = trained(tmp_path / "out", "naive-ensemble", 0, weights=1)
     trained(tmp_path / "b", "greedy-soup", 0, weights=2)
-    merged = merge_records([tmp_path / "b"], tmp_path / "out")
-    assert len(merged.conflicts) == 2
-    assert "has other weights" in merged.conflicts[0]
-    assert "greedy-soup" in merged.conflicts[1] and "left out" in merged.conflicts[1]
+    joined = join_folders([tmp_path / "b"], tmp_path / "out")
+    assert len(joined.conflicts) == 2
+    assert "has other weights" in joined.conflicts[0]
+    assert "greedy-soup" in joined.conflicts[1] and "left out" in joined.conflicts[1]
     assert frames.load([tmp_path / "out"]).summary["method"].tolist() == ["naive-ensemble"]
     assert (kept / "state-8" / "member-0.safetensors").exists()
 
@@ -145,13 +145,13 @@ def test_a_cell_of_other_weights_is_left_out(tmp_path):
 def test_a_finished_training_takes_the_place_of_an_unfinished_one(tmp_path):
     half = trained(tmp_path / "out", "wash", 0, weights=1, finished=False)
     trained(tmp_path / "b", "wash", 0, weights=2)
-    merged = merge_records([tmp_path / "b"], tmp_path / "out")
-    assert (merged.cells, merged.trainings, merged.conflicts) == (1, 1, [])
+    joined = join_folders([tmp_path / "b"], tmp_path / "out")
+    assert (joined.cells, joined.trainings, joined.conflicts) == (1, 1, [])
     assert json.loads((half / "state.json").read_text())["finished"]
     # And not the other way round.
     trained(tmp_path / "c", "wash", 0, weights=3, finished=False)
-    merged = merge_records([tmp_path / "c"], tmp_path / "out")
-    assert (merged.cells, merged.trainings) == (0, 0)
+    joined = join_folders([tmp_path / "c"], tmp_path / "out")
+    assert (joined.cells, joined.trainings) == (0, 0)
     assert json.loads((half / "state.json").read_text())["finished"]
 
 
@@ -160,7 +160,7 @@ def test_measurements_of_another_evaluation_are_added(tmp_path):
     source = trained(tmp_path / "b", "wash", 0)
     (source / "barrier-abc.csv").write_text("x")
     (source / "evaluation-abc.json").write_text("{}")
-    merge_records([tmp_path / "b"], tmp_path / "out")
+    join_folders([tmp_path / "b"], tmp_path / "out")
     (training,) = (tmp_path / "out" / "trainings").iterdir()
     assert (training / "barrier-abc.csv").read_text() == "x"
     assert (training / "evaluation-abc.json").exists()
@@ -175,9 +175,9 @@ def test_a_training_that_is_being_written_is_left_out(tmp_path, monkeypatch):
         (source / "state-9").mkdir(exist_ok=True)
         return result
 
-    monkeypatch.setattr(merge.shutil, "copytree", meanwhile)
-    merged = merge_records([tmp_path / "b"], tmp_path / "out")
-    assert "is being written" in merged.conflicts[0] and merged.cells == 0
+    monkeypatch.setattr(join.shutil, "copytree", meanwhile)
+    joined = join_folders([tmp_path / "b"], tmp_path / "out")
+    assert "is being written" in joined.conflicts[0] and joined.cells == 0
     assert not list((tmp_path / "out" / "trainings").iterdir())
     assert not list((tmp_path / "out").glob(".merge-*"))
 
@@ -192,34 +192,34 @@ def test_a_full_disk_leaves_nothing_half_copied(machines, tmp_path, monkeypatch)
         return original(source, target, **keywords)
 
     original = shutil.copy2
-    monkeypatch.setattr(merge.shutil, "copy2", full)
+    monkeypatch.setattr(join.shutil, "copy2", full)
     with pytest.raises(WashBenchError, match="goes on from what is there") as caught:
-        merge_records(machines, tmp_path / "out")
+        join_folders(machines, tmp_path / "out")
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     assert not list((tmp_path / "out").rglob(".merge-*"))
-    assert merge_records(machines, tmp_path / "out").conflicts == []
+    assert join_folders(machines, tmp_path / "out").conflicts == []
     assert len(frames.load([tmp_path / "out"]).summary) == 5
 
 
 def test_errors_are_one_line_with_the_fix(machines, tmp_path):
     with pytest.raises(UsageError, match="is one of the sources"):
-        merge_records(machines, machines[0])
+        join_folders(machines, machines[0])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no run folder in"):
-        merge_records([tmp_path / "empty"], tmp_path / "out")
+        join_folders([tmp_path / "empty"], tmp_path / "out")
     with pytest.raises(UsageError, match="no folder"):
-        merge_records([tmp_path / "absent"], tmp_path / "out")
+        join_folders([tmp_path / "absent"], tmp_path / "out")
     with (
         Store(tmp_path / "out").locked(),
         pytest.raises(WashBenchError, match="another run is using"),
     ):
-        merge_records(machines, tmp_path / "out")
+        join_folders(machines, tmp_path / "out")
 
 
 @pytest.mark.slow
 def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
-    """What one host trained is not trained again in the merged folder; what is new is."""
+    """What one host trained is not trained again in the joined folder; what is new is."""
     from wash_bench.plugins.registry import find_method
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.experiment import run_experiment
@@ -234,7 +234,7 @@ def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
     for seed, host in ((0, "a"), (1, "b")):
         config = small.model_copy(update={"seeds": (seed,)})
         run_experiment(config, entries, RunContext(tmp_path / host))
-    merge_records([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
+    join_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
     both = small.model_copy(update={"seeds": (0, 1), "methods": ("naive-ensemble", "greedy-soup")})
     outcome = run_experiment(
         both, [*entries, find_method("greedy-soup")], RunContext(tmp_path / "all")

@@ -29,12 +29,12 @@ def merge_records(
     from wash_bench.settings.checks import check_folder
 
     check_folder(out, "--out")
-    from wash_bench.record.join import merge_records as merge
+    from wash_bench.record.join import join_folders
 
-    merged = merge(sources, out)
-    for line in merged.conflicts:
+    joined = join_folders(sources, out)
+    for line in joined.conflicts:
         typer.echo(f"wash-bench: {line}", err=True)
     typer.echo(
-        f"{out}: {merged.cells} cells and {merged.trainings} trainings added, {merged.equal} there"
-        f" already, {len(merged.conflicts)} conflicts"
+        f"{out}: {joined.cells} cells and {joined.trainings} trainings added, {joined.equal} there"
+        f" already, {len(joined.conflicts)} conflicts"
     )

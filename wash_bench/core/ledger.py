@@ -54,19 +54,8 @@ def charge(
     itemsize: int = 4,
     variance: float = 0.0,
 ) -> Charge:
-    """The charge of an exchange, from the numbers of its scalars.
-
-    Args:
-        kind: the collective.
-        content: what is sent; the papers' convention counts no buffers.
-        values: scalars that leave a member.
-        wire_values: scalars on the wire.
-        itemsize: bytes of a scalar.
-        variance: variance of ``values`` where they are an expectation.
-
-    Returns:
-        The charge.
-    """
+    """The charge of ``values`` that leave a member and ``wire_values`` on the wire."""
+    # The papers' convention counts no buffers.
     if content == "buffers":
         values, variance = 0, 0.0
     return Charge(kind, content, values, values * itemsize, wire_values * itemsize, variance)

@@ -177,16 +177,7 @@ class Population:
         return result
 
     def with_rows(self, weights: Tensor, buffers: Tensor, counters: Tensor) -> Population:
-        """The same architecture around other rows: a whole population made of gathered members.
-
-        Args:
-            weights: (N, D).
-            buffers: (N, F).
-            counters: (N, I).
-
-        Returns:
-            A population for evaluation: its modules stay bound to this process's own members.
-        """
+        """A population of gathered rows, for evaluation; its modules stay bound to those here."""
         other = copy.copy(self)
         other.weights, other.buffers, other.counters = weights, buffers, counters
         other.members = range(len(weights))

@@ -78,19 +78,7 @@ def read_fashion_mnist(folder: Path | None, download: bool) -> Arrays:
 
 
 def read_cifar(name: str, folder: Path | None, download: bool) -> Arrays:
-    """CIFAR-10 or CIFAR-100 as torchvision reads (and checksums) it.
-
-    Args:
-        name: of torchvision's class, ``CIFAR10`` or ``CIFAR100``.
-        folder: where the files lie; by default where downloads go.
-        download: whether torchvision may fetch them.
-
-    Raises:
-        WashBenchError: the files are missing or damaged, or the download failed.
-
-    Returns:
-        All images and their labels.
-    """
+    """A CIFAR class of torchvision, which checks it; a WashBenchError says how to get it."""
     import numpy as np
     from torchvision import datasets
 

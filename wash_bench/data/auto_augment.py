@@ -62,22 +62,9 @@ def auto_augment(images: Tensor, generator: torch.Generator, policy: tuple | Non
 
 @cache
 def magnitude(name: str, level: int | None, side: int) -> float:
-    """What level 0 to 9 of an operation means on images of ``side`` pixels.
-
-    In torchvision's single precision: Brightness and its kind cut off fractions of grey values, so
-    that the last bit of a factor shows.
-
-    Args:
-        name: torchvision's name of the operation.
-        level: 0 to 9; None for an operation without levels.
-        side: of the images, in pixels.
-
-    Returns:
-        The magnitude in the operation's own unit.
-
-    Raises:
-        ValueError: the operation has no levels.
-    """
+    """What level 0 to 9 of an operation means on images of ``side`` pixels."""
+    # In torchvision's single precision: Brightness and its kind cut off fractions of grey values,
+    # so that the last bit of a factor shows.
     if level is None:
         return 0.0
     match name:

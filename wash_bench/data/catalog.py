@@ -180,17 +180,7 @@ def all_specs() -> tuple[DatasetSpec, ...]:
 
 
 def spec_of(name: str) -> DatasetSpec:
-    """The data set called ``name``, or a folder's for ``folder:PATH``.
-
-    Args:
-        name: as the user gave it.
-
-    Returns:
-        The data set.
-
-    Raises:
-        UsageError: no data set has this name; the line gives the nearest ones.
-    """
+    """The data set of a name, or of ``folder:PATH``; a UsageError gives the nearest names."""
     if name.startswith(FOLDER_PREFIX):
         if not name.removeprefix(FOLDER_PREFIX).strip():
             raise UsageError("data set 'folder:' lacks its path; write folder:PATH")
@@ -202,11 +192,7 @@ def spec_of(name: str) -> DatasetSpec:
 
 
 def check_classes(chosen: Sequence[int], total: int | None, dataset: str) -> None:
-    """Refuse a class that a data set of ``total`` classes does not have.
-
-    Raises:
-        UsageError: there is one.
-    """
+    """Refuse, as a UsageError, a class that a data set of ``total`` classes does not have."""
     if chosen and total and max(chosen) >= total:
         raise UsageError(
             f"--classes: {dataset} has no class {max(chosen)}; its {total} are 0 to {total - 1}"

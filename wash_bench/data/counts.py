@@ -9,15 +9,8 @@ from wash_bench.data.catalog import spec_of
 
 
 def steps_per_epoch(config: TrainingConfig) -> int:
-    """Optimizer steps an epoch, as ``DataSource.steps_per_epoch`` has them.
-
-    Args:
-        config: where only the images themselves tell their number (image folders, a part of the
-            classes) they are loaded.
-
-    Returns:
-        The number of steps.
-    """
+    """Optimizer steps an epoch, as ``DataSource.steps_per_epoch`` has them."""
+    # Where only the images themselves tell their number, they are loaded.
     total = spec_of(config.dataset).train_images
     if total is None or config.chosen_classes:
         import torch

@@ -20,19 +20,9 @@ _STEMS = {
 
 
 def find_fashion(data_dir: Path | None, cache_dir: Path, download: bool) -> Path:
-    """The folder with the four idx files.
-
-    Args:
-        data_dir: looked at first: the files themselves, or torchvision's layout below it.
-        cache_dir: looked at after the Debian package's folder: torchvision's earlier downloads.
-        download: whether torchvision's mirror is asked at last.
-
-    Returns:
-        The folder.
-
-    Raises:
-        WashBenchError: the files are nowhere, or the download failed.
-    """
+    """The folder with the four idx files; a WashBenchError says how to get them."""
+    # First those of the user, in torchvision's layouts too; then the Debian package's; then what
+    # torchvision downloaded earlier, or downloads now.
     roots = [data_dir] if data_dir else []
     candidates = [folder for root in [*roots, cache_dir] for folder in _below(root)]
     candidates.insert(len(_below(data_dir)) if data_dir else 0, DEBIAN_FOLDER)
@@ -66,17 +56,7 @@ def read_fashion(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read an array of unsigned bytes in the idx format.
-
-    Args:
-        path: the file, gzipped if the name ends in .gz.
-
-    Returns:
-        The array.
-
-    Raises:
-        WashBenchError: the file cannot be read, or is not what its header says.
-    """
+    """An array of bytes in the idx format, gzipped or not; a WashBenchError if it is not."""
     import numpy as np
 
     try:

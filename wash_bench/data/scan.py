@@ -33,18 +33,7 @@ class Folders:
 
 
 def scan(root: Path) -> Folders:
-    """List ROOT/train/CLASS/* and ROOT/val/CLASS/*.
-
-    Args:
-        root: the data set's folder.
-
-    Returns:
-        The files.
-
-    Raises:
-        WashBenchError: a folder is missing or empty, the two sets of classes differ, there are
-            fewer than two, or a file is no image.
-    """
+    """List ROOT/train/CLASS/* and ROOT/val/CLASS/*; what is wrong is told in a WashBenchError."""
     if not root.is_dir():
         raise WashBenchError(f"there is no folder {root}; give the one that holds train/ and val/")
     parts = {part: _image_folder(root / part) for part in ("train", "val")}

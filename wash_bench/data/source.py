@@ -73,16 +73,7 @@ class DataSource(ABC):
         return len(self.split_labels["test"])
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Steps of one epoch; the last batch may be smaller, as in PAPA (``drop_last=False``).
-
-        A last batch of a single image is left out: BatchNorm cannot train on one value a channel.
-
-        Args:
-            batch_size: images a step; more than there are is refused.
-
-        Returns:
-            The number of steps.
-        """
+        """Steps of one epoch; the last batch may be smaller, as in PAPA (``drop_last=False``)."""
         return len(batch_bounds(self.train_size, batch_size))
 
     @abstractmethod

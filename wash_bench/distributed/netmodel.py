@@ -104,17 +104,7 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 def parse_bandwidth(text: str) -> float:
-    """A bandwidth as it is written.
-
-    Args:
-        text: as ``100Mbit`` or ``1GB`` (a second).
-
-    Returns:
-        Bytes a second.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """``100Mbit`` or ``1GB`` (a second) in bytes a second; a UsageError if it is neither."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(bit|b|B)(?:/s|ps)?", text.strip())
     if not match or float(match[1]) == 0:
         raise UsageError(f"--bandwidth {text}: write it as 100Mbit, 1Gbit or 2GB (a second)")
@@ -123,18 +113,7 @@ def parse_bandwidth(text: str) -> float:
 
 
 def parse_duration(flag: str, text: str) -> float:
-    """A duration as it is written.
-
-    Args:
-        flag: the option, for the error line.
-        text: as ``0.5ms``, ``300ms`` or ``2s``.
-
-    Returns:
-        Seconds.
-
-    Raises:
-        UsageError: it is none of these.
-    """
+    """``0.5ms``, ``300ms`` or ``2s`` in seconds; a UsageError that names ``flag`` if it is none."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|ms|us)", text.strip())
     if not match:
         raise UsageError(f"{flag} {text}: write it as 0.5ms, 300ms or 2s")

@@ -99,15 +99,7 @@ class Evaluator:
         return self._labels[split, limit]
 
     def reestimated(self, state: ModelState, images: int) -> ModelState:
-        """The state with BatchNorm statistics re-estimated on augmented training images.
-
-        Args:
-            state: left as it is.
-            images: how many images; 0 for the training set once.
-
-        Returns:
-            The state with new buffers; itself if the network has no BatchNorm.
-        """
+        """The state, its BatchNorm statistics re-estimated on so many training images (0: all)."""
         if not self.has_batchnorm:
             return state
         fresh = ModelState(state.weights, state.buffers.clone(), state.counters.clone())

@@ -9,14 +9,7 @@ if TYPE_CHECKING:
 
 
 def head_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules with parameters that turn features into class scores.
-
-    Args:
-        model: the network.
-
-    Returns:
-        Usually one linear layer; distilled transformers have two.
-    """
+    """The modules with parameters that turn features into scores: one, or two if distilled."""
     from torch import nn
 
     get = getattr(model, "get_classifier", None)

@@ -22,11 +22,7 @@ _NAMED = 3  # tensors that an error line names of each kind
 
 
 def check_checkpoint(path: Path) -> None:
-    """Refuse early a file that is not there.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Refuse early, as a UsageError, a file that is not there."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there"
         raise UsageError(
@@ -36,17 +32,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def content_of_checkpoint(path: Path) -> str:
-    """The digest of a checkpoint file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Its SHA-256, hexadecimal.
-
-    Raises:
-        UsageError: it is not there or cannot be read.
-    """
+    """A file's SHA-256, hexadecimal; a UsageError if it cannot be read."""
     check_checkpoint(path)
     try:
         with path.open("rb") as file:
@@ -71,17 +57,7 @@ class InitCheckpoint:
 
     @classmethod
     def read(cls, path: Path) -> InitCheckpoint:
-        """Read a file.
-
-        Args:
-            path: the file.
-
-        Returns:
-            The checkpoint.
-
-        Raises:
-            UsageError: it is not there, or holds no tensors by name.
-        """
+        """Read a file; a UsageError if it holds no tensors by name."""
         import torch
         from timm.models import load_state_dict
 

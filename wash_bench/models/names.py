@@ -55,21 +55,10 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def check_architecture(name: str) -> str:
-    """The name under which timm knows an architecture today.
-
-    A tag of pretrained weights (``resnet18.a1_in1k``) may follow; networks are trained from
-    scratch, hence the tag decides at most such defaults as the pooling. Tags that timm makes by
-    code, not written in its sources, are left to :func:`wash_bench.models.build.build_model`.
-
-    Args:
-        name: as the user gave it.
-
-    Returns:
-        The architecture, with its tag.
-
-    Raises:
-        UsageError: timm has no such architecture, or the architecture no such tag.
-    """
+    """The name under which timm knows an architecture today; a UsageError if it has none."""
+    # A tag of pretrained weights (resnet18.a1_in1k) may follow; networks are trained from scratch,
+    # hence the tag decides at most such defaults as the pooling. Tags that timm makes by code, not
+    # written in its sources, are left to build_model.
     renamed = _renamed().get(name)
     architecture, dot, tag = (renamed or name).partition(".")
     if architecture not in _names():

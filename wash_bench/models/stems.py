@@ -26,20 +26,9 @@ _VGG = re.compile(r"vgg\d+(_bn)?$")
 
 
 def resolve_stem(stem: str, name: str, size: int) -> str:
-    """What ``auto`` means for an architecture and an image side in pixels.
-
-    ``auto`` takes the small-image form of the plain ResNets (resnet18, resnet50, ...) and the
-    VGGs for images of at most 64 pixels. Variants that are defined by their stem (resnet18d,
-    resnet26t, ...), and all other architectures, stay as timm has them.
-
-    Args:
-        stem: as configured.
-        name: the architecture.
-        size: side of the images in pixels.
-
-    Returns:
-        The stem, ``auto`` resolved.
-    """
+    """What ``auto`` means for an architecture and an image side in pixels."""
+    # It takes the small-image form of the plain ResNets (resnet18, resnet50, ...) and the VGGs.
+    # Variants that are defined by their stem (resnet18d, ...) and all others stay as timm has them.
     if stem != "auto":
         return stem
     architecture = name.partition(".")[0]
@@ -137,11 +126,7 @@ def _open_resnet(model: ResNet, channels: int) -> None:
 
 
 def reset_to_defaults(model: nn.Module) -> None:
-    """Initialize every layer by its own ``reset_parameters``, in registration order.
-
-    Raises:
-        UsageError: a layer has parameters but no default initialization.
-    """
+    """Initialize every layer by its own ``reset_parameters``; a UsageError if one has none."""
     for path, layer in model.named_modules():
         reset = getattr(layer, "reset_parameters", None)
         if callable(reset):

@@ -68,11 +68,7 @@ class Claim:
                 pass  # the file server is away for a moment: writes would fail too
 
     def check(self) -> None:
-        """Raise if the claim does not count any more.
-
-        Raises:
-            ClaimLost: somebody has succeeded it.
-        """
+        """Raise ClaimLost if somebody has succeeded the claim."""
         if time.monotonic() - self._renewed > 2 * BEAT:  # this process stood still
             self.renew()
         if self._lost:
@@ -142,16 +138,7 @@ class Claims:
         return self._presence.stat().st_mtime
 
     def take(self, name: str) -> Claim | None:
-        """Claim ``name``.
-
-        The folder of the training called ``name`` is then reached by the claim's link.
-
-        Args:
-            name: a training's id, or ``REPORT``.
-
-        Returns:
-            The claim; None if another worker has it.
-        """
+        """Claim a training, whose folder the claim's link then reaches; None if another has it."""
         folder = self.root / "claims" / name
         folder.mkdir(parents=True, exist_ok=True)
         newest = _newest(folder)

@@ -14,9 +14,17 @@ from wash_bench.record.schema import SCHEMA
 
 
 class EventLog:
-    """Append-only; a resumed training cuts it back to where its checkpoint was taken."""
+    """Append-only; a resumed training cuts it back to where its checkpoint was taken.
 
-    def __init__(self, path: Path, keep_bytes: int) -> None:
+    Args:
+        path: the file; None in a process that writes no records.
+        keep_bytes: how much of it stands.
+    """
+
+    def __init__(self, path: Path | None, keep_bytes: int) -> None:
+        self._file = None
+        if path is None:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab")
         self._file.truncate(keep_bytes)
@@ -34,29 +42,18 @@ class EventLog:
         self._write(row)
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
+        if self._file:
+            self._file.write(json.dumps(line).encode() + b"\n")
 
     def flush(self) -> int:
         """Bring everything to the disk; the number of bytes that the log has now."""
+        if self._file is None:
+            return 0
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
         """End the log."""
-        self._file.close()
-
-
-class NoLog:
-    """The log of a process that writes no records."""
-
-    def add(
-        self, step: int, epoch: float, metric: str, value: float, member: int | None = None
-    ) -> None:
-        """Nothing."""
-
-    def flush(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """Nothing."""
+        if self._file:
+            self._file.close()

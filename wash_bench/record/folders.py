@@ -8,17 +8,7 @@ from wash_bench.errors import UsageError
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The run folders that a user means.
-
-    Args:
-        root: a run folder, or a folder that holds some.
-
-    Returns:
-        ``root`` if it is a run folder, else those that lie in it.
-
-    Raises:
-        UsageError: it is not a folder.
-    """
+    """The run folders at ``root``: itself, or those that lie in it; a UsageError if it is none."""
     if not root.is_dir():
         raise UsageError(f"no folder {root}: give a folder that 'wash-bench run --out' wrote")
     if (root / "cells").is_dir():

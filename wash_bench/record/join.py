@@ -1,7 +1,7 @@
 """Join run folders that several machines wrote, without touching them.
 
 A cell or a training that only a source has is copied: into a hidden folder first, which is then
-renamed, so a merge that is killed leaves nothing half-copied and can be started again. What the
+renamed, so a join that is killed leaves nothing half-copied and can be started again. What the
 target has already it keeps.
 """
 
@@ -32,8 +32,8 @@ _MEASURED = ("evaluation-*.json", "barrier-*.csv", "simplex-*.csv")
 
 
 @dataclass
-class Merged:
-    """What a merge did: counts, and a line for each conflict or thing left out."""
+class Joined:
+    """What a join did: counts, and a line for each conflict or thing left out."""
 
     cells: int = 0
     trainings: int = 0
@@ -41,7 +41,7 @@ class Merged:
     conflicts: list[str] = field(default_factory=list)
 
 
-def merge_records(sources: Sequence[Path], out: Path) -> Merged:
+def join_folders(sources: Sequence[Path], out: Path) -> Joined:
     """Copy the cells and trainings of ``sources`` into the run folder ``out``.
 
     Equal things are no conflict; of different ones the target's, or else the first source's, is
@@ -71,62 +71,62 @@ def merge_records(sources: Sequence[Path], out: Path) -> Merged:
         if out.exists() and folder.samefile(out):
             raise UsageError(f"--out {out} is one of the sources: choose another folder")
     store = Store(out)
-    merged = Merged()
+    joined = Joined()
     try:
         with alone(store):
             for folder in folders:
-                _merge(folder, store, merged)
+                _join(folder, store, joined)
     except OSError as error:
         raise WashBenchError(
             f"cannot copy {error.filename or ''} to {out}: {error.strerror}; the same command goes"
             " on from what is there"
         ) from error
-    return merged
+    return joined
 
 
-def _merge(source: Path, store: Store, merged: Merged) -> None:
+def _join(source: Path, store: Store, joined: Joined) -> None:
     refused = set()
     for training in sorted(path for path in (source / "trainings").glob("*") if path.is_dir()):
         if training.name.startswith("."):
             continue
         try:
-            problem = _merge_training(training, store.root / "trainings" / training.name, merged)
+            problem = _join_training(training, store.root / "trainings" / training.name, joined)
         except UnknownSchema as unknown:
             problem = f"training {training.name}: left out: {unknown}"
         if problem:
             refused.add(training.name)
-            merged.conflicts.append(problem)
+            joined.conflicts.append(problem)
     for path in sorted((source / "cells").glob("*.json")):
         target = store.root / "cells" / path.name
         try:
             cell, own = (_read("cell", side) for side in (path, target))
         except UnknownSchema as unknown:
-            merged.conflicts.append(f"cell {path.stem}: left out: {unknown}")
+            joined.conflicts.append(f"cell {path.stem}: left out: {unknown}")
             continue
         if cell is None:
-            merged.conflicts.append(f"{path}: cannot be read, left out")
+            joined.conflicts.append(f"{path}: cannot be read, left out")
         elif target.exists():
             if own is not None and _facts(own) == _facts(cell):
-                merged.equal += 1
+                joined.equal += 1
             elif own is None:
                 _copy_file(path, target, store.root)
-                merged.cells += 1
+                joined.cells += 1
             else:
-                merged.conflicts.append(
+                joined.conflicts.append(
                     f"cell {path.stem}: {source} has other values, those of {store.root} are kept"
                 )
         elif cell.get("training_id") in refused:
-            merged.conflicts.append(f"cell {path.stem}: left out with its training")
+            joined.conflicts.append(f"cell {path.stem}: left out with its training")
         else:
             _copy_file(path, target, store.root)
-            merged.cells += 1
+            joined.cells += 1
 
 
-def _merge_training(source: Path, target: Path, merged: Merged) -> str | None:
+def _join_training(source: Path, target: Path, joined: Joined) -> str | None:
     """Bring one training over; a line if it is a conflict."""
     state, own = _state(source), _state(target)
     if not target.exists():
-        return _copy_training(source, target, merged)
+        return _copy_training(source, target, joined)
     if not state.get("finished"):
         if not own.get("finished") and not _same(source, target):
             return (
@@ -134,13 +134,13 @@ def _merge_training(source: Path, target: Path, merged: Merged) -> str | None:
             )
         return None  # a finished training stands above an unfinished one
     if not own.get("finished"):
-        return _copy_training(source, target, merged)
+        return _copy_training(source, target, joined)
     if not _same(source / state["folder"], target / own["folder"]):
         return (
             f"training {source.name}: {source.parents[1]} has other weights, those of"
             f" {target.parents[1]} are kept"
         )
-    merged.equal += 1
+    joined.equal += 1
     for pattern in _MEASURED:
         for path in sorted(source.glob(pattern)):
             if not (target / path.name).exists():
@@ -148,7 +148,7 @@ def _merge_training(source: Path, target: Path, merged: Merged) -> str | None:
     return None
 
 
-def _copy_training(source: Path, target: Path, merged: Merged) -> str | None:
+def _copy_training(source: Path, target: Path, joined: Joined) -> str | None:
     """Copy a training's folder as a whole, over an unfinished one if there is one."""
     before = _listing(source)
     with _hidden(target.parents[1]) as stage:
@@ -162,7 +162,7 @@ def _copy_training(source: Path, target: Path, merged: Merged) -> str | None:
         if target.exists():
             target.rename(stage / "old")
         (stage / "new").rename(target)
-    merged.trainings += 1
+    joined.trainings += 1
     return None
 
 

@@ -14,17 +14,7 @@ from wash_bench.record.store import Store
 
 @contextlib.contextmanager
 def alone(store: Store) -> Iterator[None]:
-    """Keep the folder to one plain run.
-
-    Args:
-        store: the folder.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        WashBenchError: another run, or a worker, is using it.
-    """
+    """Keep the folder to one plain run; a WashBenchError if a run or a worker is using it."""
     with store.locked():
         for path in workers(store.root).glob("*.json"):
             with contextlib.suppress(OSError, ValueError):
@@ -42,14 +32,9 @@ def alone(store: Store) -> Iterator[None]:
 
 
 def refuse_plain_run(store: Store) -> None:
-    """Refuse a folder that a plain run is using.
-
-    Workers announce themselves and then look at the lock, plain runs the other way round: at least
-    one of the two sees the other.
-
-    Raises:
-        WashBenchError: a plain run holds the lock.
-    """
+    """Raise a WashBenchError if a plain run is using the folder."""
+    # Workers announce themselves and then look at the lock, plain runs the other way round: one of
+    # the two, at least, sees the other.
     for attempt in range(20):
         try:
             with store.locked():

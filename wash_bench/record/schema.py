@@ -27,18 +27,7 @@ class UnknownSchema(WashBenchError):
 
 
 def current(kind: Kind, data: Record) -> Record:
-    """What a file holds, as today's version would have written it.
-
-    Args:
-        kind: which file it is.
-        data: what it holds, or the first line of an event log.
-
-    Returns:
-        The same under today's keys.
-
-    Raises:
-        UnknownSchema: no migration leads here from the file's version.
-    """
+    """What a file holds under today's keys; UnknownSchema if nothing leads there."""
     version = data.get("schema", 1)
     if version not in range(1, SCHEMA + 1):
         raise UnknownSchema(
@@ -51,18 +40,7 @@ def current(kind: Kind, data: Record) -> Record:
 
 
 def read_record(kind: Kind, path: Path) -> Record | None:
-    """The object that a JSON file holds, as today's version would have written it.
-
-    Args:
-        kind: which file it is.
-        path: the file.
-
-    Returns:
-        The object; None if the file is not there, or broken.
-
-    Raises:
-        UnknownSchema: the file is of another version.
-    """
+    """What a JSON file holds under today's keys; None if it is not there, or broken."""
     try:
         data = read_json(path)
     except (FileNotFoundError, ValueError):

@@ -75,18 +75,7 @@ def _measure(
 
 @contextlib.contextmanager
 def machine_failures(root: Path) -> Iterator[None]:
-    """Turn what the machine refuses into one line that says what to do.
-
-    Args:
-        root: the run folder.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        WashBenchError: the disk is full, a file cannot be written, or memory is short.
-        BrokenPipeError: the reader of the output went away.
-    """
+    """Turn what the machine refuses into a WashBenchError that says what to do."""
     try:
         yield
     except BrokenPipeError:

@@ -35,17 +35,7 @@ def in_process(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[R
 
 
 def in_pool(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[Results]:
-    """Carry out the tasks in ``context.jobs`` processes.
-
-    Where the machine fails in one of them, the others are stopped and its WashBenchError is raised.
-
-    Args:
-        tasks: what to carry out; each goes to the first process that is free.
-        context: how.
-
-    Yields:
-        What became of each task's cells, as the tasks end.
-    """
+    """Carry out the tasks in ``context.jobs`` processes; a failure of the machine stops all."""
     checked(tasks[0], context)  # refuse here what cannot work
     _tell_waiting(tasks, context)
     spawn = multiprocessing.get_context("spawn")

@@ -70,15 +70,7 @@ def open_part(
 def sharded(
     groups: Iterable[list[TrainingTask]], shard: tuple[int, int]
 ) -> Iterator[list[TrainingTask]]:
-    """The i-th of k shares of the trainings; a training that several groups read stays in one.
-
-    Args:
-        groups: the tasks, group by group.
-        shard: (i, k), from 1.
-
-    Yields:
-        What of each group is in the share.
-    """
+    """The i-th of k shares; a training that several groups read stays in one."""
     place: dict[str, int] = {}
     for tasks in groups:
         for task in tasks:

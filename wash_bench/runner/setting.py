@@ -29,17 +29,7 @@ from wash_bench.train.vary import member_hyperparameters
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name.
-
-    Args:
-        name: as torch names it; ``auto`` is the first accelerator that is there, else the CPU.
-
-    Returns:
-        The device.
-
-    Raises:
-        UsageError: the device is unknown or not there.
-    """
+    """The device of a name, ``auto`` the first accelerator; a UsageError if it is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -122,16 +112,8 @@ class Setting:
         return network, checkpoint.load_into(network, config.model) if checkpoint else ""
 
     def check(self) -> Layout:
-        """Refuse before training what cannot work.
-
-        A head that the checkpoint does not give is told of on the standard error stream.
-
-        Returns:
-            The layout of a member.
-
-        Raises:
-            UsageError: the network cannot be trained on such images or batches.
-        """
+        """Refuse before training what cannot work, as a UsageError; the layout of a member."""
+        # A head that the checkpoint does not give is told of on the standard error stream.
         config, data = self.config, self.data
         data.steps_per_epoch(config.batch_size)
         network, note = self._started(0, 0)

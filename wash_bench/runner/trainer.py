@@ -12,7 +12,7 @@ from wash_bench.data.recipe import Recipe
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.scores import accuracy, nll
-from wash_bench.record.events import EventLog, NoLog
+from wash_bench.record.events import EventLog
 from wash_bench.record.store import TrainingFolder
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.setting import Setting
@@ -56,17 +56,9 @@ class Trainer:
         self._first_step = 0
 
     def evaluator(self, population: Population | None = None) -> Evaluator:
-        """An evaluator of the training's populations.
-
-        Its re-estimation stream uses the members' base recipes, so that it is the same for every
-        method, whatever augmentation a method trains with.
-
-        Args:
-            population: whose states it runs; this process's own by default.
-
-        Returns:
-            The evaluator.
-        """
+        """An evaluator of a population's states, by default of this process's own."""
+        # Its re-estimation stream uses the members' base recipes, so that it is the same for every
+        # method, whatever augmentation a method trains with.
         return Evaluator(
             population or self.population,
             self.setting.data,
@@ -111,7 +103,7 @@ class Trainer:
         epoch, keep_bytes = self._resume(loop)
         self._first_step = epoch * self.schedule.steps_per_epoch
         self.tell(self.progress)
-        events = NoLog() if self.world.rank else EventLog(self.folder.events, keep_bytes)
+        events = EventLog(None if self.world.rank else self.folder.events, keep_bytes)
         evaluator = self.evaluator()
         epochs = self.setting.config.epochs
         notes: dict[str, Any] = {}
@@ -182,7 +174,7 @@ class Trainer:
     def _clock(self, epoch: int) -> Clock:
         return self.schedule.clock(epoch * self.schedule.steps_per_epoch - 1)
 
-    def _log_epoch(self, events: EventLog | NoLog, epoch: int, losses: list[float]) -> None:
+    def _log_epoch(self, events: EventLog, epoch: int, losses: list[float]) -> None:
         clock = self._clock(epoch)
         step = clock.step + 1
 
@@ -204,7 +196,7 @@ class Trainer:
         for name, value in consensus(distances, mean.norm().item()).items():
             add(f"consensus_{name}", value)
 
-    def _validate(self, events: EventLog | NoLog, epoch: int, evaluator: Evaluator) -> None:
+    def _validate(self, events: EventLog, epoch: int, evaluator: Evaluator) -> None:
         clock = self._clock(epoch)
         step = clock.step + 1
         active = self.method.active(self.n, clock)
