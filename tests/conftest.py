@@ -75,3 +75,9 @@ def reported(recorded, tmp_path_factory) -> Path:
     from wash_bench.report.write import write_report
 
     return made_once(tmp_path_factory, "reported", lambda out: write_report([recorded], out))
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """Random images for networks whose units are matched."""
+    return torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))

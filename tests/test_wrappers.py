@@ -1,4 +1,4 @@
-"""Methods around methods: averages along a trajectory, merge rules, names and options."""
+"""Methods around methods: names, options, memory, and merge rules around a training."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from tests.populations import small_population
 from tests.ranks import in_ranks
+from tests.wrapping import PLAN, walk
 from wash_bench.config import RunConfig
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import MergeRule
@@ -24,129 +24,6 @@ from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.settings.resolve import resolve
-
-PLAN = Schedule("constant", 0.1, 0.0, steps=18, steps_per_epoch=3)
-
-
-def _walk(name: str, options: dict, plan: Schedule = PLAN):
-    """A training in which weights and buffers move at random.
-
-    Returns:
-        The weights after every step as the method left them, what is measured, and the starts.
-    """
-    population = small_population(2)
-    method = make_method(find_method(name), options)
-    population.remember(method.member_slots())
-    exchange = LocalExchange(2, 0)
-    method.start(population, exchange)
-    first = population.weights.double().numpy().copy()
-    generator = torch.Generator().manual_seed(1)
-    steps, trained = [], []
-    for clock in plan.clocks():
-        for rows in (population.weights, population.buffers):
-            rows.add_(torch.randn(rows.shape, generator=generator))
-        steps.append(population.weights.double().numpy().copy())
-        method.after_step(population, exchange, clock)
-        trained.append(population.weights.double().numpy().copy())
-    return steps, trained, method.evaluated(population), first
-
-
-def _close(rows: torch.Tensor, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(rows.double().numpy(), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("warmup", [True, False])
-def test_ema_is_the_geometric_mean_of_the_trajectory(warmup: bool) -> None:
-    steps, _, measured, average = _walk("ema", {"decay": 0.7, "warmup": warmup})
-    for t, weights in enumerate(steps):
-        beta = min(0.7, (1 + t) / (10 + t)) if warmup else 0.7
-        average = beta * average + (1 - beta) * weights
-    _close(measured.weights, average)
-    assert not np.allclose(average, steps[-1], atol=1e-2)
-
-
-@pytest.mark.parametrize(
-    ("options", "taken"),
-    [
-        ({"start": 0.5}, [11, 14, 17]),
-        ({"start": 0.34, "every": 2}, [11, 17]),
-        ({"start": 0.9, "every": 3}, [17]),  # none in time: the weights themselves
-    ],
-)
-def test_swa_is_the_mean_at_the_ends_of_late_epochs(options: dict, taken: list[int]) -> None:
-    steps, _, measured, _ = _walk("swa", options)
-    _close(measured.weights, np.mean([steps[t] for t in taken], axis=0))
-
-
-@pytest.mark.parametrize(
-    ("options", "taken"),
-    [
-        ({"k": 3}, [11, 14, 17]),
-        ({"k": 2, "every": 2}, [11, 17]),
-        ({"k": 9}, [2, 5, 8, 11, 14, 17]),  # fewer than k
-        ({"k": 3, "steps": 4}, [7, 11, 15]),
-        ({"k": 2, "steps": 100}, [17]),
-    ],
-)
-def test_lawa_is_the_mean_of_the_latest_checkpoints(options: dict, taken: list[int]) -> None:
-    steps, _, measured, _ = _walk("lawa", options)
-    _close(measured.weights, np.mean([steps[t] for t in taken], axis=0))
-
-
-def test_lookahead_steps_back() -> None:
-    steps, trained, measured, slow = _walk("lookahead", {"every": 4, "alpha": 0.25})
-    before = None
-    for t, (fast, after) in enumerate(zip(steps, trained, strict=True)):
-        if (t + 1) % 4 == 0:
-            slow = slow + 0.25 * (fast - slow)
-            np.testing.assert_allclose(after, slow, rtol=1e-4, atol=1e-4)
-        else:
-            np.testing.assert_array_equal(after, fast)
-        before = after
-    assert before is not None
-    _close(measured.weights, slow)
-
-
-def _sgd(population, clock, pull: np.ndarray) -> None:
-    """The loop's SGD with momentum 0.9 on the squared distance to ``pull``."""
-    momentum = population.optimizer_state["momentum_buffer"]
-    gradient = population.weights - torch.from_numpy(pull).float()
-    momentum.mul_(0.9).add_(gradient)
-    population.weights.add_(momentum, alpha=-clock.lr)
-
-
-def test_schedule_free_is_the_papers_recursion() -> None:
-    plan = Schedule("cosine", 0.02, 0.001, steps=12, steps_per_epoch=4)
-    population = small_population(2, slots=("momentum_buffer",))
-    population.optimizer_state["momentum_buffer"].zero_()
-    method = make_method(find_method("schedule-free"), {"beta": 0.8, "scale": 10.0})
-    population.remember(method.member_slots())
-    exchange = LocalExchange(2, 0)
-    method.start(population, exchange)
-    pull = np.random.default_rng(0).standard_normal(tuple(population.weights.shape))
-    x = y = z = population.weights.double().numpy().copy()
-    for t, clock in enumerate(plan.clocks()):
-        _sgd(population, clock, pull)
-        method.after_step(population, exchange, clock)
-        z = z - 0.2 * (y - pull)
-        x = (1 - 1 / (t + 1)) * x + z / (t + 1)
-        y = 0.2 * z + 0.8 * x
-        _close(population.weights, y)
-    _close(method.evaluated(population).weights, x)
-    assert not np.allclose(x, y, atol=1e-2)
-
-
-def test_what_couples_inside_moves_all_three_sequences() -> None:
-    population = small_population(2, slots=("momentum_buffer",))
-    method = make_method(find_method("papa+schedule-free"), {"alpha": 0.0, "every": 1})
-    population.remember(method.member_slots())
-    exchange = LocalExchange(2, 0)
-    method.start(population, exchange)
-    apart = population.weights[0] - population.weights[1]
-    method.after_step(population, exchange, PLAN.clock(0))
-    measured = method.evaluated(population).weights
-    assert apart.norm() > 1
-    torch.testing.assert_close(measured[0], measured[1], atol=1e-5, rtol=1e-5)
 
 
 def test_schedule_free_refuses_adam() -> None:
@@ -159,7 +36,7 @@ def test_schedule_free_refuses_adam() -> None:
 
 @pytest.mark.parametrize("name", ["ema", "swa", "lawa"])
 def test_averages_leave_the_training_alone(name: str) -> None:
-    steps, trained, measured, _ = _walk(name, {})
+    steps, trained, measured, _ = walk(name, {})
     for before, after in zip(steps, trained, strict=True):
         np.testing.assert_array_equal(before, after)
     assert not torch.equal(measured.buffers, small_population(2).buffers)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wash_bench.cli.options import DEBUG
+from wash_bench.report.figures import FIGURES, parse_names
 
 
 def report(
@@ -28,8 +29,8 @@ def report(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Figures to draw, separated by commas: barrier, simplex, training, consensus, "
-            "bytes, inference, ablation, settings; or all that the records allow, or none.",
+            help=f"Figures to draw, separated by commas: {', '.join(FIGURES)}; or all that the "
+            "records allow, or none.",
         ),
     ] = "all",
     debug: Annotated[bool, DEBUG] = False,
@@ -44,7 +45,6 @@ def report(
     _check_runs(runs)
     check_folder(out, "--out")
     from wash_bench.cli.printing import console_for_stdout
-    from wash_bench.report.figures import parse_names
     from wash_bench.report.write import write_report
 
     drawn = parse_names(figures)

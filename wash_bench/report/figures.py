@@ -1,8 +1,12 @@
-"""The figures of a report: which there are, and what each of them is drawn from."""
+"""The figures of a report: a row each, what it shows and what it is drawn from.
+
+Another figure is a module that draws it, and its row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +20,99 @@ from wash_bench.report import (
     style,
     training_plot,
 )
-from wash_bench.report.frames import Records
-from wash_bench.report.variants import curves as curves_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from wash_bench.report.frames import Records
+
 FORMATS = ("png", "svg")
-# Those of one experiment, and the one that sets experiments side by side.
-NAMES = ("barrier", "simplex", "training", "consensus", "bytes", "inference", "ablation")
-ACROSS = "settings"
-ALL = (*NAMES, ACROSS)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a figure can be drawn from: finished cells, and what their trainings recorded.
+
+    Attributes:
+        cells: rows of the summary, those of one experiment unless the figure sets several side
+            by side.
+        records: all that was read.
+    """
+
+    cells: pd.DataFrame
+    records: Records
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Which trainings are one curve (``variants.curves``)."""
+        from wash_bench.report.variants import curves
+
+        return curves(self.cells)
+
+    def of_experiment(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table that belong to the cells' experiment."""
+        return table[table["experiment_id"].isin(self.cells["experiment_id"])]
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """The events of the cells' trainings."""
+        events = self.records.events
+        return events[events["training_id"].isin(self.cells["training_id"])]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure.
+
+    Attributes:
+        text: what it shows, as report.html says.
+        draw: gives the figure, or None where its data was not recorded.
+        across: whether it sets experiments side by side; else there is one an experiment.
+    """
+
+    text: str
+    draw: Callable[[Source], Figure | None]
+    across: bool = False
+
+
+FIGURES: dict[str, Drawing] = {
+    "barrier": Drawing(
+        "Loss and accuracy on the way from one member to another, by method",
+        lambda of: barrier_plot.draw(of.of_experiment(of.records.barrier), of.curves),
+    ),
+    "simplex": Drawing(
+        "Accuracy and loss over the triangle that three members span, by method",
+        lambda of: simplex_plot.draw(of.of_experiment(of.records.simplex), of.curves),
+    ),
+    "training": Drawing(
+        "Validation accuracy, training loss, distance to consensus and bytes sent over"
+        " the training, by method",
+        lambda of: training_plot.draw(of.events, of.curves),
+    ),
+    "consensus": Drawing(
+        "Distance to consensus over the training, in all and by layer",
+        lambda of: consensus_plot.draw(of.events, of.curves),
+    ),
+    "bytes": Drawing(
+        "Accuracy against the bytes that a member sends",
+        lambda of: pareto_plot.draw_bytes(of.cells),
+    ),
+    "inference": Drawing(
+        "Accuracy against the cost of a prediction",
+        lambda of: pareto_plot.draw_inference(of.cells),
+    ),
+    "ablation": Drawing(
+        "Accuracy against the settings of a method",
+        lambda of: ablation_plot.draw(ablation_plot.option_sweeps(of.cells)),
+    ),
+    "settings": Drawing(
+        "Accuracy against the settings of the training",
+        lambda of: ablation_plot.draw(ablation_plot.setting_sweeps(of.cells)),
+        across=True,
+    ),
+}
+ALL = tuple(FIGURES)
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -67,35 +152,18 @@ def write_figures(records: Records, out: Path, names: Collection[str] = ALL) -> 
 
 def figures(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Figure]]:
     """The name (without ending) and the figure, experiment by experiment."""
-    experiments = list(records.experiments())
-    for experiment_id, cells in experiments:
+    finished = records.summary[records.summary["status"] == "finished"]  # others broke off
+    experiments = [experiment_id for experiment_id, _ in records.experiments()]
+    for experiment_id in experiments:
         tail = f"-{experiment_id}" if len(experiments) > 1 else ""
-        cells = cells[cells["status"] == "finished"]  # the others broke off somewhere
-        for name in NAMES:
-            if name in names and (figure := _draw(name, records, experiment_id, cells)):
-                yield name + tail, figure
-    if ACROSS in names:
-        finished = records.summary[records.summary["status"] == "finished"]
-        if figure := ablation_plot.draw(ablation_plot.setting_sweeps(finished)):
-            yield ACROSS, figure
+        cells = finished[finished["experiment_id"] == experiment_id]
+        yield from _drawn(Source(cells, records), names, False, tail)
+    yield from _drawn(Source(finished, records), names, True, "")
 
 
-def _draw(name: str, records: Records, experiment_id: str, cells: pd.DataFrame) -> Figure | None:
-    curves = curves_of(cells)
-    match name:
-        case "barrier":
-            points = records.barrier
-            return barrier_plot.draw(points[points["experiment_id"] == experiment_id], curves)
-        case "simplex":
-            points = records.simplex
-            return simplex_plot.draw(points[points["experiment_id"] == experiment_id], curves)
-        case "bytes":
-            return pareto_plot.draw_bytes(cells)
-        case "inference":
-            return pareto_plot.draw_inference(cells)
-        case "ablation":
-            return ablation_plot.draw(ablation_plot.option_sweeps(cells))
-    events = records.events[records.events["training_id"].isin(cells["training_id"])]
-    if name == "consensus":
-        return consensus_plot.draw(events, curves)
-    return training_plot.draw(events, curves)
+def _drawn(
+    source: Source, names: Collection[str], across: bool, tail: str
+) -> Iterator[tuple[str, Figure]]:
+    for name, drawing in FIGURES.items():
+        if name in names and drawing.across == across and (figure := drawing.draw(source)):
+            yield name + tail, figure

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.metrics import SUMMARY
 from wash_bench.report.columns import PROVENANCE
 from wash_bench.report.command import commands
+from wash_bench.report.figures import FIGURES
 from wash_bench.report.grid import DAGGER, MISSING
 from wash_bench.report.main_table import main_tables
 from wash_bench.report.template import environment
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
     from wash_bench.report.grid import Table
 
 MOST_SVG = 1_500_000  # bytes; a larger drawing is shown as its PNG
-FIGURES = {
-    "barrier": "Loss and accuracy on the way from one member to another, by method",
-    "simplex": "Accuracy and loss over the triangle that three members span, by method",
-    "training": "Validation accuracy, training loss, distance to consensus and bytes sent over"
-    " the training, by method",
-    "consensus": "Distance to consensus over the training, in all and by layer",
-    "bytes": "Accuracy against the bytes that a member sends",
-    "inference": "Accuracy against the cost of a prediction",
-    "ablation": "Accuracy against the settings of a method",
-    "settings": "Accuracy against the settings of the training",
-}
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -208,7 +198,7 @@ def _figures(drawn: dict[str, str], names: Sequence[str]) -> list[dict[str, str]
     return [
         {
             "name": name,
-            "text": FIGURES.get(name.split("-")[0], name.replace("-", " ").replace("_", " ")),
+            "text": FIGURES[name.split("-")[0]].text,
             "data": drawn.pop(name),
         }
         for name in names
