@@ -49,7 +49,6 @@ class ActivationMatching(MergeRule):
     name = "activation-matching"
     rule = "theta = mean of members permuted for the largest correlation of activations; REPAIR"
     paper = "Ainsworth et al. 2023, arXiv 2209.04836"
-    sends = "nothing while training"
     Options = ActivationMatchingOptions
     options: ActivationMatchingOptions
 

@@ -88,7 +88,6 @@ class BoundWeights(MergeRule):
     name = "bound-weights"
     rule = "theta* = sum_n w_n theta_n, w_n ~ upper - lower bound of the shifted squared loss"
     paper = "after the abstract of arXiv 2311.05936"
-    sends = "nothing beyond what the training sends"
     Options = BoundWeightsOptions
     options: BoundWeightsOptions
 

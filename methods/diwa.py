@@ -62,7 +62,6 @@ class Diwa(MergeRule):
     name = "diwa"
     rule = "members added to the average while validation accuracy does not fall"
     paper = "Rame et al. 2022, arXiv 2205.09739"
-    sends = "nothing beyond what the training sends"
     Options = DiwaOptions
     options: DiwaOptions
 

@@ -45,7 +45,6 @@ class Ema(Wrapper):
     name = "ema"
     rule = "ema_n <- beta ema_n + (1 - beta) theta_n every step; the averages are measured"
     paper = "Polyak and Juditsky 1992; the form common in deep learning codes"
-    sends = "nothing of its own"
     Options = EmaOptions
     options: EmaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"ema": "weights", "ema_buffers": "buffers"}

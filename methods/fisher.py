@@ -68,7 +68,6 @@ class Fisher(MergeRule):
     name = "fisher"
     rule = "theta = sum_n F_n theta_n / sum_n F_n with the diagonal Fisher of training images"
     paper = "Matena and Raffel 2022, arXiv 2111.09832"
-    sends = "nothing while training"
     Options = FisherOptions
     options: FisherOptions
 

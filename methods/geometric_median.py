@@ -48,7 +48,6 @@ class GeometricMedian(RobustRule):
     name = "geometric-median"
     rule = "theta* = argmin_m sum_n ||theta_n - m||"
     paper = "Pillutla et al. 2019, arXiv 1912.13445"
-    sends = "nothing beyond what the training sends"
     Options = GeometricMedianOptions
     options: GeometricMedianOptions
 

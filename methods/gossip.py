@@ -80,14 +80,7 @@ class Gossip(Method):
         return (clock.step + 1) % self.options.every == 0 and not clock.last
 
     def sources(self, order: Sequence[int]) -> list[list[int]]:
-        """For each exchange, the member that member 0, 1, ... receives from.
-
-        Args:
-            order: the N members as random pairs see them: neighbours in it are partners.
-
-        Returns:
-            The members' sources, N of them for each exchange.
-        """
+        """For each exchange, whom member 0, 1, ... receives from; neighbours in order are pairs."""
         n = len(order)
         if self.options.topology == "ring" and n > 2:
             return [[(member + shift) % n for member in range(n)] for shift in (1, -1)]

@@ -28,7 +28,6 @@ class GreedySoup(MergeRule):
     name = "greedy-soup"
     rule = "members added to the average while held-out accuracy strictly grows"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
-    sends = "nothing while training"
 
     def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
         return {"greedy": judge.greedy()}

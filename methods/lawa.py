@@ -43,7 +43,6 @@ class Lawa(Wrapper):
     name = "lawa"
     rule = "the mean of each member's k latest checkpoints is measured"
     paper = "Kaddour 2022, arXiv 2209.14981"
-    sends = "nothing of its own"
     Options = LawaOptions
     options: LawaOptions
 

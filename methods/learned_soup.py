@@ -60,7 +60,6 @@ class LearnedSoup(MergeRule):
     name = "learned-soup"
     rule = "theta* = sum_n softmax(a)_n theta_n, a by gradient descent on the validation loss"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
-    sends = "nothing beyond what the training sends"
     Options = LearnedSoupOptions
     options: LearnedSoupOptions
 

@@ -47,7 +47,6 @@ class Lookahead(Wrapper):
     name = "lookahead"
     rule = "every k steps phi_n <- phi_n + alpha (theta_n - phi_n), theta_n <- phi_n"
     paper = "Zhang et al. 2019, arXiv 1907.08610"
-    sends = "nothing of its own"
     Options = LookaheadOptions
     options: LookaheadOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"slow": "weights"}

@@ -37,7 +37,6 @@ class Median(RobustRule):
     name = "median"
     rule = "theta* = median of theta_1..theta_N, for each coordinate"
     paper = "a baseline of Vlaski et al. 2022, arXiv 2204.00586"
-    sends = "nothing beyond what the training sends"
 
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
         from wash_bench.merge.columns import columnwise

@@ -70,7 +70,6 @@ class ModelStock(MergeRule):
     name = "model-stock"
     rule = "theta* = t mean + (1 - t) theta_0, t = N cos/(1 + (N - 1) cos), for each layer"
     paper = "Jang et al. 2024, arXiv 2403.19522"
-    sends = "nothing beyond what the training sends"
 
     def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         start = judge.initial()

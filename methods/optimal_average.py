@@ -39,15 +39,7 @@ if TYPE_CHECKING:
 
 
 def optimal_tensor(own: Tensor, others: Tensor) -> Tensor:
-    """(1 - alpha*) own + alpha* mean(others).
-
-    Args:
-        own: (K,), the values of the best member.
-        others: (N - 1, K), those of the others; at least one.
-
-    Returns:
-        (K,), the average.
-    """
+    """(1 - alpha*) own (K,) + alpha* mean of the others (N - 1, K); there is at least one."""
     n = len(others)
     mean = others.mean(dim=0)
     squared = (own - mean).square().mean().item()
@@ -84,7 +76,6 @@ class OptimalAverage(MergeRule):
     name = "optimal-average"
     rule = "theta* = (1 - a) best + a mean of others, a = s2/(s2 + t2 + b2), for each tensor"
     paper = "an extension of Grimberg et al. 2021, arXiv 2110.12946"
-    sends = "nothing beyond what the training sends"
 
     def merge(self, population: Population, judge: Judge) -> ModelState:
         members = judge.members

@@ -71,7 +71,6 @@ class RegMean(MergeRule):
     name = "regmean"
     rule = "W = (sum_n G_n)^-1 sum_n G_n W_n for each linear layer and unfolded convolution"
     paper = "Jin et al. 2023, arXiv 2212.09849"
-    sends = "nothing while training"
     Options = RegMeanOptions
     options: RegMeanOptions
 

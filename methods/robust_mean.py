@@ -73,7 +73,6 @@ class RobustMean(RobustRule):
     name = "robust-mean"
     rule = "theta* = sum_n w_n theta_n / sum_n w_n with Tukey's weights about the median"
     paper = "Vlaski et al. 2022, arXiv 2204.00586"
-    sends = "nothing beyond what the training sends"
     Options = RobustMeanOptions
     options: RobustMeanOptions
 

@@ -55,7 +55,6 @@ class ScheduleFree(Wrapper):
     name = "schedule-free"
     rule = "z <- z - gamma grad f(y), x <- mean of z, y <- (1 - beta) z + beta x; x is measured"
     paper = "Defazio et al. 2024, arXiv 2405.15682"
-    sends = "nothing of its own"
     Options = ScheduleFreeOptions
     options: ScheduleFreeOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"x": "weights", "z": "weights"}

@@ -82,14 +82,7 @@ class SparseSoup(Method):
     # When ------------------------------------------------------------------------------------
 
     def dense_epochs(self, clock: Clock) -> int:
-        """Epochs in which the parent trains alone.
-
-        Returns:
-            The share ``dense`` of the training in whole epochs, so that one is left for a cycle.
-
-        Raises:
-            UsageError: the training has no epoch for a cycle.
-        """
+        """Epochs in which the parent trains alone; UsageError if none is left for a cycle."""
         if clock.epochs < 2:
             raise UsageError(
                 "sparse-soup trains a dense parent and then retrains it: give it --epochs 2 or more"

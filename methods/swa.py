@@ -48,7 +48,6 @@ class Swa(Wrapper):
     name = "swa"
     rule = "the mean of each member's weights at the ends of the late epochs is measured"
     paper = "Izmailov et al. 2018, arXiv 1803.05407"
-    sends = "nothing of its own"
     Options = SwaOptions
     options: SwaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"swa": "weights", "swa_buffers": "buffers"}

@@ -54,7 +54,6 @@ class TrimmedMean(RobustRule):
     name = "trimmed-mean"
     rule = "theta* = mean without the beta N smallest and largest values, for each coordinate"
     paper = "a baseline of Vlaski et al. 2022, arXiv 2204.00586"
-    sends = "nothing beyond what the training sends"
     Options = TrimmedMeanOptions
     options: TrimmedMeanOptions
 

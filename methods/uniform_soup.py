@@ -28,7 +28,6 @@ class UniformSoup(RobustRule):
     name = "uniform-soup"
     rule = "theta* = (1/N) sum_n theta_n"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
-    sends = "nothing beyond what the training sends"
 
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
         return type(states[0]).mean(states)

@@ -56,7 +56,6 @@ class WeightMatching(MergeRule):
     name = "weight-matching"
     rule = "theta = mean of members permuted for the largest inner product of weights; REPAIR"
     paper = "Ainsworth et al. 2023, arXiv 2209.04836"
-    sends = "nothing while training"
     Options = WeightMatchingOptions
     options: WeightMatchingOptions
 

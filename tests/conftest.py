@@ -9,7 +9,9 @@ import hypothesis
 import pytest
 import torch
 
+from tests.method_files import METHOD
 from tests.once import made_once
+from tests.paper_files import OWN, TINY
 from tests.records import FACTS, write_cell
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
 
@@ -81,3 +83,18 @@ def reported(recorded, tmp_path_factory) -> Path:
 def images() -> torch.Tensor:
     """Random images for networks whose units are matched."""
     return torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(METHOD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "tiny.toml"
+    path.write_text(TINY)
+    path.with_name("own.csv").write_text(OWN)
+    return path

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.transforms import AutoAugmentPolicy, v2
 
-from wash_bench.data import auto_augment as aa
+from tests.pixels import pixels, stream
 from wash_bench.data.augment import (
     augment,
     crop_and_flip,
@@ -23,16 +21,6 @@ from wash_bench.data.mix import mix, smooth_targets
 from wash_bench.data.recipe import Recipe
 
 quick = settings(max_examples=25, deadline=None)
-
-
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def pixels(batch: int, side: int, channels: int, seed: int = 0) -> torch.Tensor:
-    """(B, H, W, C) uint8 without zeros, so that padding can be told from content."""
-    shape = (batch, side, side, channels)
-    return torch.randint(1, 256, shape, generator=stream(seed), dtype=torch.uint8)
 
 
 @quick
@@ -217,50 +205,6 @@ def test_lambda_is_beta_distributed():
         )
     assert abs(np.mean(shares) - 0.5) < 0.05
     assert abs(np.var(shares) - 1 / (4 * (2 * 0.5 + 1))) < 0.012  # Var of Beta(a, a)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_auto_augment_keeps_form_and_does_not_touch_its_input(channels):
-    images = pixels(64, 28, channels).permute(0, 3, 1, 2).contiguous()
-    before = images.clone()
-    result = aa.auto_augment(images, stream())
-    assert result.shape == images.shape and result.dtype == torch.uint8
-    assert torch.equal(images, before)
-    changed = (result != images).flatten(1).any(1).float().mean()
-    assert changed > 0.5
-    assert torch.equal(result, aa.auto_augment(images, stream()))
-
-
-def test_operations_of_probability_zero_are_the_identity():
-    images = pixels(32, 16, 3).permute(0, 3, 1, 2).contiguous()
-    policy = tuple(
-        tuple((name, 0.0, level) for name, _, level in pair) for pair in aa.cifar10_policy()
-    )
-    assert torch.equal(aa.auto_augment(images, stream(), policy), images)
-
-
-def test_each_image_gets_what_torchvisions_single_image_transform_gives():
-    """One certain operation at a time: the result is one of torchvision's for its two signs."""
-    images = pixels(8, 32, 3).permute(0, 3, 1, 2).contiguous()
-    oracle = v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
-    assert len(aa.cifar10_policy()) == 25
-    for name, level in sorted({(n, k) for p in aa.cifar10_policy() for n, _, k in p}, key=str):
-        one = ((name, 1.0, level), ("Invert", 0.0, None))
-        oracle._policies = [one]
-        result = aa.auto_augment(images, stream(3), (one,))
-        signs = set()
-        for image, got in zip(images, result, strict=True):
-            possible = []
-            for seed in range(8):
-                torch.manual_seed(seed)
-                wanted = oracle(image)
-                if not any(torch.equal(wanted, other) for other in possible):
-                    possible.append(wanted)
-            match = [k for k, wanted in enumerate(possible) if torch.equal(got, wanted)]
-            assert match, (name, level)
-            signs.add(match[0])
-            assert len(possible) <= 2
-        assert signs == set(range(len(possible))), (name, level)
 
 
 def test_unchosen_knobs_do_not_move_the_crop():

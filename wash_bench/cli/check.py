@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wash_bench.cli.options import DEBUG
-from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from wash_bench.conformance.finding import Finding
@@ -37,29 +36,14 @@ def check(
     A training of 40 steps on a tiny network: resumed, seeded, billed, with 1, 2 and 5 members, in
     one process and in two, merged. Exit code 1 if a check fails.
     """
-    from wash_bench.plugins.registry import find_method, load_method_file
+    from wash_bench.settings.layers import Layer
+    from wash_bench.settings.methods import find_methods, merge_options
 
-    entry = load_method_file(method) if ".py:" in method else find_method(method)
-    findings = _findings(entry, _options(entry, set_ or []), processes)
+    (entry,) = find_methods([method], [])
+    options = merge_options([entry], [Layer("", {"set": set_ or []})])
+    findings = _findings(entry, options.get(entry.name, {}), processes)
     _show(findings)
     _conclude(entry.name, findings)
-
-
-def _options(entry: MethodEntry, given: list[str]) -> dict[str, object]:
-    from wash_bench.plugins.names import parts
-    from wash_bench.plugins.registry import make_method, parse_set, place_options
-
-    options: dict[str, object] = {}
-    for name, values in parse_set(given).items():
-        if name not in (entry.name, *parts(entry.name)):
-            raise UsageError(f"--set {name}.{next(iter(values))}: the method is {entry.name!r}")
-        values = {key.replace("-", "_"): value for key, value in values.items()}
-        for key, value in place_options(entry, name, values).items():
-            held = options.get(key)
-            both = isinstance(value, dict) and isinstance(held, dict)
-            options[key] = held | value if both else value  # type: ignore[operator]
-    make_method(entry, options)  # a mistake is told before torch is loaded
-    return options
 
 
 def _findings(entry: MethodEntry, options: dict[str, object], processes: bool) -> list[Finding]:

@@ -17,14 +17,11 @@ from wash_bench.config.values import CHECKPOINT_PREFIX
 __all__ = [
     "CHECKPOINT_PREFIX",
     "DEFAULT_METHODS",
-    "SCHEMA_VERSION",
     "EvaluationConfig",
     "RunConfig",
     "TrainingConfig",
     "fingerprint",
 ]
-
-SCHEMA_VERSION = 1
 
 
 def fingerprint(data: Any) -> str:

@@ -121,10 +121,14 @@ def train(
         alike: whether all members take the same steps.
         noise: the state that the global random generators are in before each call of the method.
         after: called after every step.
+
+    Returns:
+        What the training leaves.
     """
     population = members if isinstance(members, Population) else population_of(members)
     exchange = exchange or LocalExchange(population.n, seed)
     run = Trained(method, population, exchange)
+    active = 0
     with global_generators():
         if first == 0:
             population.remember(method.member_slots())
@@ -164,6 +168,7 @@ def global_generators() -> Iterator[None]:
 
 
 def clones(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, which a training that goes on does not change."""
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 

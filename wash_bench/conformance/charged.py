@@ -17,14 +17,7 @@ FIX_DRAWN = "make charges give the expected number, and its variance (see method
 
 
 def charged(subject: Subject) -> str:
-    """What ``charges`` says, if it is there, is what the exchange booked.
-
-    Returns:
-        What is sent. Charges equal it exactly, or within 5 standard deviations where it is drawn.
-
-    Raises:
-        WashBenchError: the method refuses this training.
-    """
+    """What ``charges`` says is booked: exactly, or within 5 standard deviations if it is drawn."""
     sent, predicted = 0.0, True
     for n, slots in ((2, SGD), (5, ADAM), (3, ())):
         try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,7 @@ Answer = list[Share] | str  # each process's share, or why there is none
 
 
 def in_two_processes(subjects: Sequence[Subject], patience: float = PATIENCE) -> list[Answer]:
-    """Train 5 members of every subject in two processes; one pair of processes for all of them.
-
-    Args:
-        subjects: what to train.
-        patience: seconds to wait for a subject; processes that wait for each other never end.
-    """
+    """Train 5 members of every subject in two processes, each in at most ``patience`` seconds."""
     answers: list[Answer] = []
     while len(answers) < len(subjects):  # a failure ends the pair; the rest gets another one
         answers += _one_pair(list(subjects[len(answers) :]), patience)
@@ -66,11 +62,15 @@ def _one_pair(subjects: list[Subject], patience: float) -> list[Answer]:
             process.start()
         answers: list[Answer] = []
         shares: list[dict[int, Share]] = [{} for _ in subjects]
+        failures: dict[int, str] = {}
         try:
             while len(answers) < len(subjects):
-                rank, index, failure, share = _next(told, pair, patience)
-                if failure:
+                if failure := failures.get(len(answers)):
                     return [*answers, failure]
+                rank, index, failure, share = _next(told, pair, patience)
+                if failure:  # the other process may still have to tell of an earlier subject
+                    failures.setdefault(max(index, len(answers)), failure)
+                    continue
                 shares[index][rank] = torch.load(io.BytesIO(share), weights_only=False)
                 if len(shares[index]) == RANKS:
                     answers.append([shares[index][rank] for rank in range(RANKS)])
@@ -83,7 +83,7 @@ def _one_pair(subjects: list[Subject], patience: float) -> list[Answer]:
         return answers
 
 
-def _next(told, pair: list, patience: float) -> tuple[int, int, str, bytes]:
+def _next(told: Queue, pair: list, patience: float) -> tuple[int, int, str, bytes]:
     """What a process tells next; a failure if it cannot tell any more."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -96,7 +96,7 @@ def _next(told, pair: list, patience: float) -> tuple[int, int, str, bytes]:
     return 0, 0, f"no answer within {patience:.0f} s: the processes wait for each other", b""
 
 
-def _rank(rank: int, store: str, subjects: list[Subject], told) -> None:
+def _rank(rank: int, store: str, subjects: list[Subject], told: Queue) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",

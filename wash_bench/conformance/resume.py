@@ -33,10 +33,7 @@ FIX = (
 
 
 def resume(subject: Subject) -> str:
-    """Killed after any epoch and resumed from its checkpoint, a training ends as if it were not.
-
-    The merge from the finished checkpoint is the merge at the end of the training, too.
-    """
+    """Killed after any epoch and resumed from its checkpoint, a training ends as if it were not."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
 

@@ -31,21 +31,13 @@ class Subject:
     around: bool = field(default=False)
 
     @staticmethod
-    def of_class(cls: type[Method], **options: Any) -> Subject:
+    def of_class(method: type[Method], **options: Any) -> Subject:
         """The subject of a class that can be imported."""
-        return Subject(cls.name, partial(_of_class, cls, options))
+        return Subject(method.name, partial(_of_class, method, options))
 
 
 def subjects_of(entry: MethodEntry, options: Mapping[str, Any] | None = None) -> list[Subject]:
-    """A method as it is and, for a wrapper or merge rule, around a method with memory.
-
-    Args:
-        entry: the method.
-        options: its options, as ``registry.make_method`` takes them.
-
-    Raises:
-        UsageError: an option that the method does not allow.
-    """
+    """A method as it is and, for a wrapper or merge rule, around a method with memory."""
     given = dict(options or {})
     make_method(entry, given)
     subjects = [Subject(entry.name, partial(make_method, entry, given))]

@@ -63,13 +63,7 @@ def check(
 
 
 def run_check(name: str, subject: Subject, answer: Answer | None = None) -> Finding:
-    """One check by its name on one subject.
-
-    Args:
-        name: a name in ``CHECKS`` or ``AROUND``, or ``two processes``.
-        subject: what is checked.
-        answer: what ``in_two_processes`` gave, where many subjects shared it.
-    """
+    """One check by its name on one subject; ``in_two_processes`` may have given the answer."""
     all_checks = {**CHECKS, **AROUND, PROCESSES: partial(two_processes, answer=answer)}
     return _both(name, [subject], [all_checks[name]])
 

@@ -48,7 +48,7 @@ class Scaled:
 
 
 def scaled_probability(name: str, p: float, budget: Budget) -> Scaled:
-    """p x T kept: the probability grows as the training shrinks, up to 1."""
+    """The product p T kept: the probability grows as the training shrinks, up to 1."""
     wanted = p * budget.factor
     if wanted > 1:
         return Scaled({name: 1.0}, f"{name} would have to be {wanted:.3g} and stays at 1")
@@ -64,6 +64,9 @@ def scaled_period(name: str, period: int, length: int, paper_length: int, unit: 
         length: length of the training, in the period's unit.
         paper_length: length of the papers' training, in the same unit.
         unit: the unit, as ``epochs``.
+
+    Returns:
+        The period, and why it could not be kept where it would be below 1.
     """
     wanted = period * length / paper_length
     if wanted < 1:
@@ -77,6 +80,14 @@ def scaled_pull(alpha: float, every: int, budget: Budget) -> Scaled:
     The period stays and the pull 1 - alpha grows with T_paper / T, as long as it is at most 1
     (a pull of 1 replaces the members by their mean). Where it would be more, the period shrinks to
     the longest one that keeps the sum, and at a period of 1 the pull stays at 1.
+
+    Args:
+        alpha: what a member keeps of itself in the papers' training.
+        every: the period there, in steps.
+        budget: both lengths.
+
+    Returns:
+        ``alpha`` and ``every``.
     """
     wanted = (1 - alpha) * budget.factor  # a pull at the period ``every``
     period = every

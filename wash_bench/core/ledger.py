@@ -172,12 +172,10 @@ class Ledger:
 
 
 def latencies(kind: str, n: int) -> int:
-    """One-way latencies that follow one another in a collective of ``n`` members over gloo.
-
-    Before a message moves, its receiver says that it is ready: two latencies a message that nobody
-    could announce before, one where the receiver has waited since the start. Measured in
-    benchmarks/results/network_time.md.
-    """
+    """One-way latencies that follow one another in a collective of ``n`` members over gloo."""
+    # Before a message moves, its receiver says that it is ready: two latencies a message that
+    # nobody could announce before, one where the receiver has waited since the start. Measured in
+    # benchmarks/results/network_time.md.
     if n == 1:
         return 0
     return {

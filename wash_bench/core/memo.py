@@ -12,17 +12,9 @@ R = TypeVar("R")
 
 
 def remember_last(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """A method that keeps its last result for as long as its arguments are the same.
-
-    Arguments are compared, not hashed: the same layout is found by its identity at once, while to
-    hash one of 62 tensors takes longer than a shuffle.
-
-    Args:
-        method: its arguments given by position; its result is shared by all who ask.
-
-    Returns:
-        The method with a memory in each object that has it.
-    """
+    """The method, which keeps its last result for as long as its arguments stay the same."""
+    # They are compared, not hashed: the same layout is found by its identity at once, while to hash
+    # one of 62 tensors takes longer than a shuffle.
     key = f"last {method.__qualname__}"
 
     @functools.wraps(method)

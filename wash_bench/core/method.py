@@ -59,6 +59,9 @@ def option(default: Any, help: str, *, unit: str = "", unverified: str = "", **l
         unit: its unit, as ``epochs`` or ``probability``.
         unverified: why the default is not settled by a source, if it is not.
         **limits: pydantic's constraints, as ``ge=0, le=1``.
+
+    Returns:
+        What pydantic takes as a field.
     """
     return Field(
         default,
@@ -123,9 +126,9 @@ class Method(ABC):
     def scaled(self, budget: Budget) -> Scaled:
         """What the coupling's options become in a training of another length.
 
-        These options are those of the papers' training. The ones returned keep, over
-        ``budget.steps``, how often a coordinate is exchanged in the whole of it. By default
-        nothing changes.
+        Returns:
+            Of these options, which are those of the papers' training, the ones that change so that
+            a coordinate is exchanged as often in the whole of ``budget.steps``. By default none.
         """
         return Scaled()
 
@@ -155,10 +158,11 @@ class Method(ABC):
         """The coupling, called after every member has taken its optimizer step."""
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
-        """What the exchange of this step sends, from arithmetic alone (expected values).
+        """What the exchange of this step sends, from arithmetic alone.
 
-        What ``start`` sends, before the first step, is charged at step 0 with that step's. They
-        are what ``plan`` and ``comm`` predict, and are checked against the ledger.
+        ``plan`` and ``comm`` predict with it, and it is checked against the ledger. Charges are
+        expected ones where it is drawn what is sent. What ``start`` sends, before the first step,
+        is charged with step 0.
 
         Raises:
             NotPredicted: the method has no charges, which is the default: what it sends is known
@@ -175,29 +179,19 @@ class Method(ABC):
         return self.member_state
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that a resumed training or the merge needs, the same for all members.
-
-        Empty for a method without memory. What differs between members is ``member_state``.
-        """
+        """Tensors that a resumed training or the merge needs, the same for all members."""
+        # What differs between members is in ``member_state``.
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027
         """Take back what ``state_dict`` gave."""
 
     def evaluated(self, population: Population) -> Population:
-        """The members that are measured and merged; by default those that trained.
-
-        Args:
-            population: the whole population, all members' rows.
-        """
+        """The members of a whole population as they are measured; by default as they trained."""
         return population
 
     # The merge rule --------------------------------------------------------------------------
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        """The models this method delivers, the main one first; by default the members' average.
-
-        ``judge`` offers the usual merges (``members``, ``ensemble``, ``average``, ``greedy``)
-        and the validation accuracy of any state; test data is out of reach.
-        """
+        """The models that come out by name, the main one first; by default the members' average."""
         return {"average": judge.average()}

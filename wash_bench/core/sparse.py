@@ -46,18 +46,9 @@ def average_charges(n: int, pieces: Pieces, contents: Sequence[Content]) -> list
 def permute_charges(
     n: int, pieces: Pieces, contents: Sequence[Content], uniform: bool
 ) -> list[Charge]:
-    """What a shuffle is expected to send of coordinates that are drawn from ``pieces``.
-
-    Args:
-        n: number of members.
-        pieces: where coordinates are drawn, and with which probability.
-        contents: what the tensors hold that are shuffled together.
-        uniform: whether any permutation may come, which moves N - 1 values on average with
-            variance 1; else no value stays, as under a derangement or a shift.
-
-    Returns:
-        A charge for each content.
-    """
+    """What a shuffle is expected to send of coordinates that are drawn from ``pieces``."""
+    # A uniform permutation moves N - 1 values on average with variance 1; under a derangement or a
+    # shift none stays.
     moved, variance = (n - 1, 1) if uniform else (n, 0)
     return _expected(pieces, contents, moved, variance, charge_permute)
 

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def partners(order: Sequence[int]) -> list[int]:
-    """Disjoint pairs: whose partner each of N members is, neighbours in ``order`` being partners.
-
-    Returns:
-        The partner of member 0, 1, ...; the odd one out is its own.
-    """
+    """Each member's partner, neighbours in ``order`` being partners; the odd one out is its own."""
     partner = list(range(len(order)))
     for a, b in zip(order[::2], order[1::2], strict=False):
         partner[a], partner[b] = b, a

@@ -41,6 +41,7 @@ class Wrapper(Method):
     """
 
     kind = "trajectory"
+    sends = "nothing of its own"
 
     def __init__(self, options: MethodOptions | None = None, inner: Method | None = None) -> None:
         super().__init__(options)
@@ -131,6 +132,7 @@ class MergeRule(Wrapper):
     """
 
     kind = "merge"
+    sends = "nothing beyond what the training sends"
 
     def training_key(self) -> dict[str, Any]:
         return self.inner.training_key()

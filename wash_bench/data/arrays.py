@@ -47,14 +47,11 @@ def read_digits(folder: Path | None, download: bool) -> Arrays:
 
     from wash_bench.data.splits import DIGITS_TEST, spread
 
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    test = spread(digits.target, DIGITS_TEST_IMAGES, DIGITS_TEST)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    test = spread(labels, DIGITS_TEST_IMAGES, DIGITS_TEST)
     train = np.setdiff1d(np.arange(len(images)), test)
-    return Arrays(
-        (images[train], digits.target[train]),
-        (images[test], digits.target[test]),
-    )
+    return Arrays((images[train], labels[train]), (images[test], labels[test]))
 
 
 def read_fashion_mini(folder: Path | None, download: bool) -> Arrays:

@@ -182,6 +182,12 @@ def all_specs() -> tuple[DatasetSpec, ...]:
 def spec_of(name: str) -> DatasetSpec:
     """The data set called ``name``, or a folder's for ``folder:PATH``.
 
+    Args:
+        name: as the user gave it.
+
+    Returns:
+        The data set.
+
     Raises:
         UsageError: no data set has this name; the line gives the nearest ones.
     """

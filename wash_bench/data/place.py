@@ -30,11 +30,9 @@ def check_place(dataset: str, data_dir: str | None) -> None:
 
 
 def content_of(root: Path) -> str:
-    """A fingerprint of the images of a folder: the names and sizes of its files.
-
-    The files are not read: a picture that is replaced by another of the same name and size in
-    bytes goes unnoticed.
-    """
+    """A fingerprint of the images of a folder: the names and sizes of its files."""
+    # The files are not read: a picture that is replaced by another of the same name and size in
+    # bytes goes unnoticed.
     files = (path for part in ("train", "val") for path in (root / part).rglob("*"))
     listed = sorted(
         (path.relative_to(root).as_posix(), path.stat().st_size) for path in files if path.is_file()

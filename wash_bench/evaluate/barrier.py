@@ -62,6 +62,9 @@ def barrier_points(
         members: the trained members.
         config: points a segment, split, images of measurement and re-estimation.
         pulse: told (states measured, states in all).
+
+    Returns:
+        The points, segment by segment.
     """
     states: dict[str, ModelState] = {str(n): state for n, state in enumerate(members)}
     states[AVERAGE] = ModelState.mean(members)
@@ -123,8 +126,12 @@ def measure_variants(
 def barrier_summary(points: list[Point]) -> dict[str, float]:
     """Maximum and mean over pairs of the barriers, and the N-way barrier, by BatchNorm variant.
 
-    Keys: ``barrier_loss_max``, ``barrier_loss_mean``, ``barrier_acc_max``, ``barrier_acc_mean``,
-    ``barrier_nway_loss``, and the same with ``barrier_bn_`` for re-estimated statistics.
+    Args:
+        points: those of one population.
+
+    Returns:
+        ``barrier_loss_max``, ``barrier_loss_mean``, ``barrier_acc_max``, ``barrier_acc_mean``,
+        ``barrier_nway_loss``, and the same with ``barrier_bn_`` for re-estimated statistics.
     """
     summary: dict[str, float] = {}
     for bn, prefix in (("averaged", "barrier"), ("reestimated", "barrier_bn")):

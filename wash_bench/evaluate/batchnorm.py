@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from wash_bench.core.precision import autocast
 
 
-def batchnorms(module: nn.Module) -> list[nn.Module]:
+def batchnorms(module: nn.Module) -> list[_BatchNorm]:
     """The layers that keep running statistics."""
     return [
         layer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from wash_bench.core.population import ModelState, Population, bind
 from wash_bench.core.precision import autocast
 from wash_bench.data.recipe import Recipe
-from wash_bench.data.source import DataSource
+from wash_bench.data.source import DataSource, Split
 from wash_bench.evaluate.batchnorm import batchnorms, reestimate_
 from wash_bench.evaluate.scores import log_probabilities
 
@@ -41,8 +42,8 @@ class Evaluator:
     recipes: Sequence[Recipe]
     batch_size: int = 256  # of re-estimation: the larger, the better each batch's statistics
     _kept: dict[tuple[object, ...], tuple[ModelState, Tensor]] = field(default_factory=dict)
-    _labels: dict[tuple, Tensor] = field(default_factory=dict)
-    _batches: dict[tuple, list] = field(default_factory=dict)
+    _labels: dict[tuple[Split, int], Tensor] = field(default_factory=dict)
+    _batches: dict[tuple[str, int], list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.shell = copy.deepcopy(self.population.modules[0]).requires_grad_(False).eval()
@@ -52,7 +53,7 @@ class Evaluator:
         bind(self.shell, self.population.layout, state, None, self.population.channels_last)
 
     @torch.no_grad()
-    def compute(self, state: ModelState, split: str, limit: int = 0) -> Tensor:
+    def compute(self, state: ModelState, split: Split, limit: int = 0) -> Tensor:
         """Log-probabilities (M, C), float64 on the CPU, of one state on a split."""
         self._load(state)
         self.shell.eval()
@@ -68,11 +69,11 @@ class Evaluator:
         self._labels[split, limit] = torch.cat(labels)
         return log_probabilities(torch.cat(parts))
 
-    def log_probs(self, state: ModelState, split: str) -> Tensor:
+    def log_probs(self, state: ModelState, split: Split) -> Tensor:
         """As ``compute`` on a whole split, kept: a state object must not change afterwards."""
         return self._keep(state, (split,), lambda: self.compute(state, split))
 
-    def reestimated_log_probs(self, state: ModelState, split: str, images: int) -> Tensor:
+    def reestimated_log_probs(self, state: ModelState, split: Split, images: int) -> Tensor:
         """As ``log_probs``, of the state that ``reestimated`` makes of this one."""
         if not self.has_batchnorm:
             return self.log_probs(state, split)
@@ -90,7 +91,8 @@ class Evaluator:
             self._kept[key] = (state, make())
         return self._kept[key][1]
 
-    def labels(self, split: str, limit: int = 0) -> Tensor:
+    def labels(self, split: Split, limit: int = 0) -> Tensor:
+        """(M,) labels of a split, in the order of ``compute``."""
         if (split, limit) not in self._labels:
             batches = self.data.eval_batches(split, limit)
             self._labels[split, limit] = torch.cat([labels.cpu() for _, labels in batches])
@@ -102,6 +104,9 @@ class Evaluator:
         Args:
             state: left as it is.
             images: how many images; 0 for the training set once.
+
+        Returns:
+            The state with new buffers; itself if the network has no BatchNorm.
         """
         if not self.has_batchnorm:
             return state
@@ -117,7 +122,9 @@ class Evaluator:
         reestimate_(self.shell, stream, self.amp)
         return fresh
 
-    def _kept_batches(self, key: tuple, images: int, make: Callable[[], Iterable]) -> Iterable:
+    def _kept_batches(
+        self, key: tuple[str, int], images: int, make: Callable[[], Iterable[Any]]
+    ) -> Iterable[Any]:
         """The batches that ``make`` gives, made once if they are a small part of the data."""
         data = self.data
         if key not in self._batches:

@@ -56,6 +56,9 @@ def barycentric(points: int, margin: float = 0.0) -> list[Weights]:
         points: points along an edge between two members, both ends included; at least 2.
         margin: how far the grid goes on beyond the members, as a share of the edge, in whole
             steps of the grid.
+
+    Returns:
+        The weights of each network.
     """
     steps = points - 1
     beyond = round(margin * steps)
@@ -88,6 +91,9 @@ def simplex_points(
         members: the trained members, three or more.
         config: ``simplex_points`` an edge, ``simplex_margin``; split and images as for barriers.
         pulse: told (states measured, states in all).
+
+    Returns:
+        The points, in the grid's order.
     """
     corners = members[:CORNERS]
     grid = barycentric(config.simplex_points, config.simplex_margin)

@@ -29,6 +29,9 @@ def corrupt(
         kind: how.
         rng: where the noise comes from.
 
+    Returns:
+        The members' states, one of them another one.
+
     Raises:
         ValueError: an unknown kind.
     """

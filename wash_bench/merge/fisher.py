@@ -50,7 +50,7 @@ def diagonal_fisher(
             logits = functional_call(network, (parameters, buffers), (image.unsqueeze(0),))
             return logits.squeeze(0).log_softmax(0)
 
-        value, pull = vjp(log_probs, parameters)
+        value, pull, *_ = vjp(log_probs, parameters)
         unit = torch.eye(len(value), dtype=value.dtype, device=value.device)
         if labels != "model":
             (gradient,) = pull(unit.index_select(0, label.unsqueeze(0)).squeeze(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,24 +19,25 @@ RIDGES = (0.0, 1e-9, 1e-6)  # shares of the mean diagonal, tried in turn
 
 
 def regression_layers(network: nn.Module, max_inputs: int) -> list[str]:
-    """The linear layers and zero-padded 2-D convolutions with at most ``max_inputs`` inputs.
-
-    Subclasses are left out: they may do something else with their inputs (own padding,
-    standardized weights).
-    """
+    """The linear layers and zero-padded 2-D convolutions with at most ``max_inputs`` inputs."""
     names, seen = [], set()
     for name, module in network.named_modules():
-        plain = type(module) is nn.Linear or (
-            type(module) is nn.Conv2d
-            and module.padding_mode == "zeros"
-            and not isinstance(module.padding, str)
-        )
-        if not plain or id(module.weight) in seen:  # a tied weight has one row and one merge
+        if not _plain(module):
             continue
-        seen.add(id(module.weight))
-        if module.weight[0].numel() <= max_inputs:
+        weight = module.get_parameter("weight")
+        if id(weight) in seen:  # a tied weight has one row and one merge
+            continue
+        seen.add(id(weight))
+        if weight[0].numel() <= max_inputs:
             names.append(name)
     return names
+
+
+def _plain(module: nn.Module) -> bool:
+    # Subclasses may do something else with their inputs (own padding, standardized weights).
+    if type(module) is nn.Conv2d:
+        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return type(module) is nn.Linear
 
 
 def packs(network: nn.Module, names: Sequence[str]) -> Iterator[list[str]]:
@@ -57,7 +58,7 @@ def packs(network: nn.Module, names: Sequence[str]) -> Iterator[list[str]]:
 
 def as_rows(module: nn.Module) -> Tensor:
     """A layer's weight as (G, O, K)."""
-    weight = module.weight.detach()
+    weight = module.get_parameter("weight").detach()
     return weight.reshape(getattr(module, "groups", 1), -1, weight[0].numel())
 
 
@@ -65,23 +66,15 @@ def as_rows(module: nn.Module) -> Tensor:
 def gram_matrices(
     network: nn.Module, names: Sequence[str], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
-    """X^T X over everything that each of the layers sees, (G, K, K), over the number of images.
-
-    Args:
-        network: in eval mode.
-        names: layers of :func:`regression_layers`.
-        batches: images with labels, of which only the images are used.
-    """
+    """X^T X (G, K, K) by layer over everything that it sees, over the number of images."""
     grams: dict[str, Tensor] = {}
 
-    def collect(name: str):
+    def collect(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if name not in grams:
-                groups, _, k = as_rows(module).shape
-                weight = module.weight
-                grams[name] = torch.zeros(
-                    groups, k, k, dtype=float64_for(weight), device=weight.device
-                )
+                rows = as_rows(module)
+                groups, _, k = rows.shape
+                grams[name] = torch.zeros(groups, k, k, dtype=float64_for(rows), device=rows.device)
             for x in _inputs(module, inputs[0].detach()):
                 grams[name] += x @ x.mT
 
@@ -101,14 +94,16 @@ def gram_matrices(
 
 def _inputs(module: nn.Module, x: Tensor) -> Iterator[Tensor]:
     """What the layer multiplies its weight with, (G, K, any number), in parts."""
-    if isinstance(module, nn.Linear):
+    if not isinstance(module, nn.Conv2d):
         yield x.reshape(-1, x.shape[-1]).T.unsqueeze(0)
         return
+    padding = module.padding
+    assert not isinstance(padding, str)
     positions = x[0, 0].numel()
     window = module.weight[0, 0].numel()
     rows = max(1, UNFOLDED_BYTES // (4 * x.shape[1] * window * positions))
     for part in x.split(rows):
-        columns = F.unfold(part, module.kernel_size, module.dilation, module.padding, module.stride)
+        columns = F.unfold(part, module.kernel_size, module.dilation, padding, module.stride)
         # unfold lists channels first, positions of the kernel second: groups lie together.
         b, _, places = columns.shape
         columns = columns.view(b, module.groups, -1, places).permute(1, 2, 0, 3)

@@ -39,25 +39,27 @@ def permutation_groups(network: nn.Module) -> tuple[fx.Graph, list[Group]]:
         The graph, and the groups in the order in which the input passes them.
 
     Raises:
-        CellFailure: the network does something that this reading does not know.
+        Unsupported: the network does something that this reading does not know.
     """
     try:
         graph = _Tracer().trace(network)
     except Exception as error:  # whatever a network's Python runs into without real numbers
-        raise _unsupported(f"has a graph that depends on its input ({type(error).__name__})") from (
-            error
-        )
+        what = f"has a graph that depends on its input ({type(error).__name__})"
+        raise Unsupported(what) from error
     reader = _Reader(network)
     for node in graph.nodes:
         reader.read(node)
     return graph, reader.groups()
 
 
-def _unsupported(what: str) -> CellFailure:
-    return CellFailure(
-        f"matching units works for VGG and ResNet (vgg11, resnet18, resnet50, ...); this "
-        f"network {what}; choose such a --model or another merge rule"
-    )
+class Unsupported(CellFailure):
+    """The graph has something that this reading does not know."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"matching units works for VGG and ResNet (vgg11, resnet18, resnet50, ...); this "
+            f"network {what}; choose such a --model or another merge rule"
+        )
 
 
 @fx.wrap
@@ -120,7 +122,7 @@ class _Reader:
             if space.joined is None and not space.fixed and space.axes:
                 names = [axis.tensor for axis in space.axes]
                 if len(set(names)) < len(names):
-                    raise _unsupported("adds a layer's output to its own input without another")
+                    raise Unsupported("adds a layer's output to its own input without another")
                 taps = tuple(space.taps or space.others)
                 result.append(Group(space.size or 0, tuple(space.axes), taps))
         return result
@@ -151,14 +153,14 @@ class _Reader:
                 return _Value(value.space, flat=True)
             if node.op == "call_method" and target == "mean":
                 axes, keep = node.args[1:2], node.kwargs.get("keepdim", False)
-                if axes and tuple(axes[0]) in {(2, 3), (-2, -1)}:
+                if axes and axes[0] in ((2, 3), (-2, -1), [2, 3], [-2, -1]):
                     return _Value(value.space, flat=not keep)
             passing = _PASSING_METHODS if node.op == "call_method" else _PASSING_CALLS
             if target in passing or target is _at_least:
                 if "relu" in call:
                     value.space.root().taps.append(node.name)
                 return value
-        raise _unsupported(f"contains {call!r}")
+        raise Unsupported(f"contains {call!r}")
 
     def _module(self, node: fx.Node, path: str, module: nn.Module, inputs: list[_Value]) -> _Value:
         (value,) = inputs
@@ -169,7 +171,7 @@ class _Reader:
             if module.groups == module.in_channels == module.out_channels:
                 self._own(path, module, value)
                 return value
-            raise _unsupported(f"has grouped convolutions ({path!r})")
+            raise Unsupported(f"has grouped convolutions ({path!r})")
         if type(module) is nn.Linear and (value.flat or value.space.root().fixed):
             self._lies(f"{path}.weight", 1, value, module.in_features)
             return _Value(self._made(path, module, module.out_features).space, flat=True)
@@ -182,7 +184,7 @@ class _Reader:
             if isinstance(module, _ACTIVATIONS):
                 value.space.root().taps.append(node.name)
             return value
-        raise _unsupported(f"contains {type(module).__name__} ({path!r})")
+        raise Unsupported(f"contains {type(module).__name__} ({path!r})")
 
     def _made(self, path: str, module: nn.Module, size: int) -> _Value:
         value = _Value(self._new(size))
@@ -209,14 +211,14 @@ class _Reader:
             return
         block, rest = divmod(length or space.size, space.size)
         if rest:
-            raise _unsupported(f"has {tensor!r} with {length} units for {space.size}")
+            raise Unsupported(f"has {tensor!r} with {length} units for {space.size}")
         space.axes.append(Axis(tensor, axis, block))
 
     def _sum(self, inputs: list[_Value]) -> _Value:
         first, *others = inputs
         for other in others:
             if other.flat != first.flat:
-                raise _unsupported("adds feature maps to vectors")
+                raise Unsupported("adds feature maps to vectors")
             self._join(first.space, other.space)
         return first
 
@@ -227,7 +229,7 @@ class _Reader:
         if self.spaces.index(other) < self.spaces.index(one):
             one, other = other, one
         if one.size is None and other.size is not None:
-            raise _unsupported("adds its input to its features")
+            raise Unsupported("adds its input to its features")
         other.joined = one
         one.fixed = one.fixed or other.fixed
         one.axes += other.axes

@@ -142,7 +142,10 @@ def match_many(
         progress = False
         for n in rng.permutation(len(placed)):
             others = [member for m, member in enumerate(placed) if m != n]
-            mean = {name: sum(o[name] for o in others) / len(others) for name in parameters}
+            mean = {
+                name: sum((other[name] for other in others), torch.zeros(())) / len(others)
+                for name in parameters
+            }
             permutations = match_weights(groups, mean, placed[n], rng, start)
             new = placed[n] | permuted(placed[n], groups, permutations)
             if _distance(mean, new) < _distance(mean, placed[n]) * (1 - 1e-9):

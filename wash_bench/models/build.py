@@ -80,7 +80,7 @@ def build_model(
                 f"model {name!r} does not fit into memory; use a smaller --model"
             ) from None
         except Exception as error:  # timm's constructors raise whatever they run into
-            raise _explain(name, size, model_args, error) from error
+            raise UsageError(_explain(name, size, model_args, error)) from error
     return model.train()
 
 
@@ -92,7 +92,7 @@ def _check_tag(name: str) -> None:
         try:
             get_pretrained_cfg(name)
         except RuntimeError:  # what timm raises for a tag that the architecture does not have
-            raise unknown_tag(architecture, tag, set()) from None
+            raise UsageError(unknown_tag(architecture, tag, set())) from None
 
 
 def _create(
@@ -110,13 +110,14 @@ def _create(
     )
 
 
-def _explain(name: str, size: int, model_args: dict[str, Any], error: Exception) -> UsageError:
+def _explain(name: str, size: int, model_args: dict[str, Any], error: Exception) -> str:
+    """The error line for what a constructor raised."""
     reason = one_line(error)
     unknown = reason.partition("unexpected keyword argument ")[2].split(".")[0]
     if unknown:
-        return UsageError(f"model {name!r} takes no argument {unknown}; see --model-arg")
+        return f"model {name!r} takes no argument {unknown}; see --model-arg"
     given = f" with --model-arg {', '.join(f'{k}={v}' for k, v in model_args.items())}"
-    return UsageError(
+    return (
         f"model {name!r} cannot be built for {size}x{size} images"
         f"{given if model_args else ''}: {reason}; change --model-arg, --image-size or --model"
     )

@@ -86,7 +86,7 @@ def check_fit(
         except UsageError:
             raise
         except Exception as error:  # whatever the network's own code runs into
-            raise _explain(error, model, name, size, batch_size) from error
+            raise UsageError(_explain(error, model, name, size, batch_size)) from error
     return layout
 
 
@@ -117,31 +117,27 @@ def _check_scores(scores: Any, name: str, images: int, classes: int) -> None:
         )
 
 
-def _explain(
-    error: Exception, model: nn.Module, name: str, size: int, batch_size: int
-) -> UsageError:
+def _explain(error: Exception, model: nn.Module, name: str, size: int, batch_size: int) -> str:
     """The error line for what a forward or backward pass raised."""
     reason = one_line(error)
     lower = reason.lower()
     start = f"model {name!r} cannot be trained on {size}x{size} images"
     if "more than 1 value per channel" in lower:
-        return UsageError(
+        return (
             f"{start} with --batch-size {batch_size}: BatchNorm needs more than one value a "
             "channel; use a larger --batch-size or --image-size"
         )
     if any(sign in lower for sign in _TOO_SMALL):
-        return UsageError(
+        return (
             f"{start}: smaller than the network's stride or patch ({reason}); use a larger "
             f"--image-size{_cifar_hint(model)} or another --model"
         )
     if any(sign in lower for sign in _MISMATCH):
-        return UsageError(
+        return (
             f"{start}: {reason}; use a fitting --image-size, another patch or window "
             "(--model-arg patch_size=...) or another --model"
         )
-    return UsageError(
-        f"{start}: {reason}; use a larger --image-size{_cifar_hint(model)} or another --model"
-    )
+    return f"{start}: {reason}; use a larger --image-size{_cifar_hint(model)} or another --model"
 
 
 def _cifar_hint(model: nn.Module) -> str:

@@ -9,9 +9,13 @@ if TYPE_CHECKING:
 
 
 def head_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules that turn features into class scores, if they have parameters.
+    """The modules with parameters that turn features into class scores.
 
-    Usually one linear layer; distilled transformers have two.
+    Args:
+        model: the network.
+
+    Returns:
+        Usually one linear layer; distilled transformers have two.
     """
     from torch import nn
 

@@ -36,7 +36,13 @@ def check_checkpoint(path: Path) -> None:
 
 
 def content_of_checkpoint(path: Path) -> str:
-    """The SHA-256 of a checkpoint file, hexadecimal.
+    """The digest of a checkpoint file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its SHA-256, hexadecimal.
 
     Raises:
         UsageError: it is not there or cannot be read.
@@ -66,6 +72,12 @@ class InitCheckpoint:
     @classmethod
     def read(cls, path: Path) -> InitCheckpoint:
         """Read a file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The checkpoint.
 
         Raises:
             UsageError: it is not there, or holds no tensors by name.

@@ -61,6 +61,12 @@ def check_architecture(name: str) -> str:
     scratch, hence the tag decides at most such defaults as the pooling. Tags that timm makes by
     code, not written in its sources, are left to :func:`wash_bench.models.build.build_model`.
 
+    Args:
+        name: as the user gave it.
+
+    Returns:
+        The architecture, with its tag.
+
     Raises:
         UsageError: timm has no such architecture, or the architecture no such tag.
     """
@@ -78,14 +84,14 @@ def check_architecture(name: str) -> str:
         return f"{architecture}.{tag}"
     if renamed:  # an old name whose weights are gone is still a name of the architecture
         return architecture
-    raise unknown_tag(architecture, tag, known)
+    raise UsageError(unknown_tag(architecture, tag, known))
 
 
-def unknown_tag(architecture: str, tag: str, known: set[str]) -> UsageError:
-    """The error for a tag that an architecture does not have."""
+def unknown_tag(architecture: str, tag: str, known: set[str]) -> str:
+    """The error line for a tag that an architecture does not have."""
     if not known:
-        return UsageError(f"model {architecture!r} has no tag {tag!r}; leave the tag out")
-    return UsageError(f"model {architecture!r} has no tag {tag!r}: {nearest(tag, known)}")
+        return f"model {architecture!r} has no tag {tag!r}; leave the tag out"
+    return f"model {architecture!r} has no tag {tag!r}: {nearest(tag, known)}"
 
 
 def _tags(architecture: str) -> set[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from timm.models.resnet import ResNet
     from torch import nn
 
 SMALL_IMAGE = 64  # pixels; up to this side, 'auto' takes the small-image form
@@ -30,6 +31,14 @@ def resolve_stem(stem: str, name: str, size: int) -> str:
     ``auto`` takes the small-image form of the plain ResNets (resnet18, resnet50, ...) and the
     VGGs for images of at most 64 pixels. Variants that are defined by their stem (resnet18d,
     resnet26t, ...), and all other architectures, stay as timm has them.
+
+    Args:
+        stem: as configured.
+        name: the architecture.
+        size: side of the images in pixels.
+
+    Returns:
+        The stem, ``auto`` resolved.
     """
     if stem != "auto":
         return stem
@@ -65,13 +74,13 @@ def create_cifar(name: str, classes: int, channels: int, model_args: dict[str, A
     else:
         # Only ResNet's own module makes ResNet; asking first spares building a big network.
         if not _may_be_resnet(architecture):
-            raise _no_such_form(name)
+            raise UsageError(_no_such_form(name))
         model_args = {"zero_init_last": False} | model_args
         model = timm.create_model(
             name, pretrained=False, num_classes=classes, in_chans=channels, **model_args
         )
         if not isinstance(model, ResNet):
-            raise _no_such_form(name)
+            raise UsageError(_no_such_form(name))
         _open_resnet(model, channels)
     reset_to_defaults(model)
     return model
@@ -81,8 +90,8 @@ STEMS: dict[str, Callable[[str, int, int, dict[str, Any]], nn.Module]] = {"cifar
 """Who builds a stem, by its name; ``keep`` is timm's own business."""
 
 
-def _no_such_form(name: str) -> UsageError:
-    return UsageError(
+def _no_such_form(name: str) -> str:
+    return (
         f"model {name!r} has no stem 'cifar': only ResNets (resnet18, resnet50, ...) and VGGs "
         "(vgg11, vgg16, ...) have one; use --stem keep"
     )
@@ -103,6 +112,7 @@ def _vgg(name: str, classes: int, channels: int, model_args: dict[str, Any]) -> 
     """A VGG whose head is one linear layer on the 512 pooled features."""
     import timm
     import torch
+    from timm.models.vgg import VGG
     from torch import nn
 
     # timm's hidden head has 120 million parameters: built without memory, then dropped.
@@ -110,12 +120,13 @@ def _vgg(name: str, classes: int, channels: int, model_args: dict[str, Any]) -> 
         model = timm.create_model(
             name, pretrained=False, num_classes=classes, in_chans=channels, **model_args
         )
+        assert isinstance(model, VGG)
         model.pre_logits = nn.Identity()
         model.head.fc = nn.Linear(model.num_features, classes)
     return model.to_empty(device="cpu")
 
 
-def _open_resnet(model: nn.Module, channels: int) -> None:
+def _open_resnet(model: ResNet, channels: int) -> None:
     """Give a timm ResNet a stem that keeps the resolution."""
     from torch import nn
 
@@ -132,8 +143,9 @@ def reset_to_defaults(model: nn.Module) -> None:
         UsageError: a layer has parameters but no default initialization.
     """
     for path, layer in model.named_modules():
-        if hasattr(layer, "reset_parameters"):
-            layer.reset_parameters()
+        reset = getattr(layer, "reset_parameters", None)
+        if callable(reset):
+            reset()
         elif next(layer.parameters(recurse=False), None) is not None:
             raise UsageError(
                 f"layer {path!r} ({type(layer).__name__}) has no default initialization, "

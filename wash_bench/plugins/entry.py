@@ -46,8 +46,10 @@ class MethodEntry:
     @property
     def kind(self) -> MethodKind:
         """That of the outermost part, but a change of exchanges leaves the kind of the inside."""
-        kinds = [entry.load().kind for entry in (*reversed(self.wrappers), self)]
-        return next((kind for kind in kinds if kind != "exchange"), "exchange")
+        for entry in (*reversed(self.wrappers), self):
+            if (kind := entry.load().kind) != "exchange":
+                return kind
+        return "exchange"
 
     @property
     def identity(self) -> str | None:
@@ -60,7 +62,10 @@ class MethodEntry:
         return _joined(entry for entry in (self, *self.wrappers) if not _only_merges(entry.load()))
 
     def load(self) -> type[Method]:
-        """Import the class. Repeated calls in one process give the same class.
+        """Import the class.
+
+        Returns:
+            The class, the same one whenever it is asked for in a process.
 
         Raises:
             UsageError: it cannot be imported or is no complete Method.

@@ -45,7 +45,10 @@ def import_module(module: str, name: str) -> ModuleType:
 
 
 def import_file(path: Path, source: bytes) -> ModuleType:
-    """Run a file as a module whose name depends on its path and its content.
+    """Run a file as a module.
+
+    Returns:
+        The module, whose name depends on its path and its content.
 
     Raises:
         UsageError: it does not import.
@@ -55,6 +58,7 @@ def import_file(path: Path, source: bytes) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # there is a loader for .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pydantic look their module up while it runs
     try:
@@ -82,7 +86,10 @@ def import_failure(what: str, place: str, error: BaseException) -> str:
 
 
 def method_class(module: ModuleType, name: str, place: str) -> type[Method]:
-    """The complete Method called ``name`` in a module.
+    """Look up a method in a module.
+
+    Returns:
+        The complete Method called ``name``.
 
     Raises:
         UsageError: there is none; the line says what is missing.

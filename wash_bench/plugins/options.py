@@ -1,4 +1,4 @@
-"""Options of methods: read from the command line, checked, explained.
+"""Options of methods: read from the command line and checked.
 
 Imports neither torch nor any method, and pydantic only where something is checked.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 import tomllib
-import types
-import typing
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, nearest
+from wash_bench.plugins.words import allowed, takes
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -22,47 +20,11 @@ if TYPE_CHECKING:
     from wash_bench.core.method import Method
 
 
-@dataclass(frozen=True)
-class OptionDescription:
-    """One option of a method, in words.
-
-    Attributes:
-        name: its name, as in ``--set method.name=value``.
-        type: its type, as ``float`` or ``a or b``.
-        default: the default value.
-        unit: its unit, or empty.
-        limits: the allowed range, or empty.
-        description: what it does.
-        unverified: why the default is not settled by a source, or empty.
-    """
-
-    name: str
-    type: str
-    default: object
-    unit: str
-    limits: str
-    description: str
-    unverified: str
-
-
-@dataclass(frozen=True)
-class MethodDescription:
-    """A method in words; ``target`` says where its class is, ``kind`` is one of ``KINDS``."""
-
-    name: str
-    rule: str
-    paper: str
-    sends: str
-    kind: str
-    target: str
-    options: tuple[OptionDescription, ...]
-
-
-# Reading ---------------------------------------------------------------------------------------
-
-
 def parse_value(text: str) -> object:
-    """A value as TOML writes it (number, true, false, quoted text, list); else the text itself.
+    """Read a value as TOML writes it.
+
+    Returns:
+        The number, true, false, text or list; the text itself if TOML would not write it so.
 
     Raises:
         UsageError: the text is empty, or begins like a list or a quoted text and is none.
@@ -85,7 +47,10 @@ def parse_value(text: str) -> object:
 
 
 def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
-    """``["wash.p=0.05"]`` as ``{"wash": {"p": 0.05}}``; of equal names the last one counts.
+    """Read options of methods as ``--set`` gives them.
+
+    Returns:
+        ``{"wash": {"p": 0.05}}`` of ``["wash.p=0.05"]``; of equal names the last one counts.
 
     Raises:
         UsageError: an item is not of the form ``method.option=value``.
@@ -104,13 +69,13 @@ def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
     return result
 
 
-# Checking --------------------------------------------------------------------------------------
-
-
 def make(
-    name: str, cls: type[Method], options: dict[str, object], inner: Method | None = None
+    name: str, cls: type[Method], options: Mapping[str, Any], inner: Method | None = None
 ) -> Method:
-    """Check ``options`` against ``cls.Options``; construct the method, around ``inner`` if given.
+    """Check ``options`` against ``cls.Options`` and construct the method.
+
+    Returns:
+        The method, around ``inner`` if that is given.
 
     Raises:
         UsageError: unknown options or values that are not allowed, all in one line.
@@ -124,9 +89,9 @@ def make(
             raise UsageError(f"method {name!r} has no option {key!r}: {hint}")
     # pydantic takes true for 1 and lets not-a-number pass where there is no limit.
     wrong = [
-        f"{name}.{key}={_shown(value)} is not allowed ({_allowed(fields[key])})"
+        f"{name}.{key}={_shown(value)} is not allowed ({allowed(fields[key])})"
         for key, value in options.items()
-        if (isinstance(value, bool) and not _takes(fields[key], bool))
+        if (isinstance(value, bool) and not takes(fields[key], bool))
         or (isinstance(value, float) and math.isnan(value))
     ]
     if wrong:
@@ -151,93 +116,11 @@ def _in_words(name: str, error: ValidationError, fields: dict[str, FieldInfo]) -
             parts.setdefault(key, f"{name}: {message}")
         elif key not in parts:  # a union reports every alternative; the first says enough
             value = problem["input"]
-            allowed = _allowed(fields[key])
-            parts[key] = f"{name}.{key}={_shown(value)} {message} ({allowed})"
+            within = allowed(fields[key])
+            parts[key] = f"{name}.{key}={_shown(value)} {message} ({within})"
     return "; ".join(parts.values())
 
 
 def _shown(value: object) -> str:
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-# Explaining ------------------------------------------------------------------------------------
-
-
-def describe_class(name: str, target: str, cls: type[Method]) -> MethodDescription:
-    """A method's class in words."""
-    options = tuple(_describe(key, field) for key, field in cls.Options.model_fields.items())
-    return MethodDescription(name, cls.rule, cls.paper, cls.sends, cls.kind, target, options)
-
-
-def _describe(name: str, field: FieldInfo) -> OptionDescription:
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    return OptionDescription(
-        name=name,
-        type=_type_in_words(field.annotation),
-        default=field.get_default(call_default_factory=True),
-        unit=str(extra.get("unit", "")),
-        limits=_limits(field),
-        description=field.description or "",
-        unverified=str(extra.get("unverified", "")),
-    )
-
-
-def _allowed(field: FieldInfo) -> str:
-    kind, limits = _type_in_words(field.annotation), _limits(field)
-    return f"allowed: {kind} {limits}".rstrip()
-
-
-def _type_in_words(annotation: Any) -> str:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
-        return " or ".join(str(argument) for argument in arguments)
-    if origin is typing.Annotated:
-        return _type_in_words(arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type_in_words(argument) for argument in arguments)
-    if origin in (tuple, list, set, frozenset):
-        inner = [_type_in_words(argument) for argument in arguments if argument is not ...]
-        return f"list of {', '.join(dict.fromkeys(inner))}"
-    if annotation is bool:
-        return "true or false"
-    return {type(None): "none", str: "text"}.get(annotation, getattr(annotation, "__name__", "any"))
-
-
-def _takes(field: FieldInfo, kind: type) -> bool:
-    """Whether ``kind`` is among the types of a field."""
-
-    def within(annotation: Any) -> bool:
-        if annotation in (kind, Any):
-            return True
-        if typing.get_origin(annotation) is typing.Literal:
-            return any(isinstance(argument, kind) for argument in typing.get_args(annotation))
-        return any(within(argument) for argument in typing.get_args(annotation))
-
-    return within(field.annotation)
-
-
-def _limits(field: FieldInfo) -> str:
-    """The range of a field, as ``in [0, 1]`` or ``>= 1``."""
-    found = {
-        key: getattr(limit, key)
-        for limit in field.metadata
-        for key in ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")
-        if getattr(limit, key, None) is not None
-    }
-    low = found.get("ge", found.get("gt"))
-    high = found.get("le", found.get("lt"))
-    words = []
-    if low is not None and high is not None:
-        left, right = "[" if "ge" in found else "(", "]" if "le" in found else ")"
-        words.append(f"in {left}{low:g}, {high:g}{right}")
-    elif low is not None:
-        words.append(f"{'>=' if 'ge' in found else '>'} {low:g}")
-    elif high is not None:
-        words.append(f"{'<=' if 'le' in found else '<'} {high:g}")
-    if "multiple_of" in found:
-        words.append(f"multiple of {found['multiple_of']:g}")
-    if "min_length" in found or "max_length" in found:
-        low, high = found.get("min_length", 0), found.get("max_length", "any")
-        words.append(f"{low} to {high} entries")
-    return ", ".join(words)

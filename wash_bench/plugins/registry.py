@@ -8,10 +8,11 @@ Nothing of a method is imported until :meth:`MethodEntry.load`.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, nearest
 from wash_bench.plugins.entry import MethodEntry
@@ -23,28 +24,11 @@ from wash_bench.plugins.importing import (
     source_hash,
 )
 from wash_bench.plugins.names import parts
-from wash_bench.plugins.options import (
-    MethodDescription,
-    describe_class,
-    make,
-    parse_set,
-    parse_value,
-)
+from wash_bench.plugins.options import make
+from wash_bench.plugins.words import MethodDescription, describe_class
 
 if TYPE_CHECKING:
     from wash_bench.core.method import Method, MethodKind
-
-__all__ = [
-    "MethodDescription",
-    "MethodEntry",
-    "describe",
-    "find_method",
-    "load_method_file",
-    "make_method",
-    "method_names",
-    "parse_set",
-    "parse_value",
-]
 
 GROUP = "wash_bench.methods"
 
@@ -56,7 +40,10 @@ def method_names(kind: MethodKind | None = None) -> list[str]:
 
 
 def find_method(name: str) -> MethodEntry:
-    """The installed method of that name; NAME+WRAPPER is NAME with a wrapper around it.
+    """Find an installed method.
+
+    Returns:
+        The method of that name; NAME+WRAPPER is NAME with a wrapper around it.
 
     Raises:
         UsageError: there is none, or two distributions offer one.
@@ -87,7 +74,10 @@ def find_method(name: str) -> MethodEntry:
 
 
 def load_method_file(spec: str) -> MethodEntry:
-    """The method of a single file, given as ``path/to/file.py:Class``.
+    """Import a single file, given as ``path/to/file.py:Class``.
+
+    Returns:
+        Its method.
 
     Raises:
         UsageError: the file is missing or does not import, it has no such class, the class is no
@@ -107,12 +97,15 @@ def load_method_file(spec: str) -> MethodEntry:
     return MethodEntry(cls.name, f"{path}:{name}", source_hash(source))
 
 
-def make_method(entry: MethodEntry, options: dict[str, object] | None = None) -> Method:
-    """A method with the given options; all others keep their defaults.
+def make_method(entry: MethodEntry, options: Mapping[str, Any] | None = None) -> Method:
+    """Construct a method.
 
     Args:
         entry: the method, with what goes around it.
         options: the innermost method's options by name, a wrapper's in a table of its name.
+
+    Returns:
+        The method with these options; all others keep their defaults.
 
     Raises:
         UsageError: an unknown option, values that the method does not allow (all of them in
@@ -123,6 +116,10 @@ def make_method(entry: MethodEntry, options: dict[str, object] | None = None) ->
     method = make(entry.base, entry.load(), given)
     for wrapper, own in zip(entry.wrappers, of_wrappers, strict=True):
         cls = wrapper.load()
+        if not isinstance(own, Mapping):
+            raise UsageError(
+                f"{entry.name}.{wrapper.name}={own}: write {wrapper.name}.OPTION=VALUE"
+            )
         if reason := why_not_around(cls, method):
             raise UsageError(f"{entry.name}: {reason}")
         method = make(wrapper.name, cls, own, method)
@@ -140,20 +137,23 @@ def why_not_around(cls: type[Method], inner: Method) -> str:
     return ""
 
 
-def place_options(entry: MethodEntry, name: str, options: dict[str, object]) -> dict[str, object]:
-    """What ``set.NAME.*`` means to a method: its own options, or a table of its wrapper's.
+def place_options(entry: MethodEntry, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Say whose options ``set.NAME.*`` are.
 
     Args:
         entry: the method, with what goes around it.
         name: its name, that of the method inside, or that of a wrapper.
         options: the options given under that name.
+
+    Returns:
+        The method's own options, and a wrapper's in a table of its name.
     """
     if name == entry.base:
         return options
     wrappers = {wrapper.name: wrapper for wrapper in entry.wrappers}
     if name in wrappers:
         return {name: options}
-    placed: dict[str, object] = {}
+    placed: dict[str, Any] = {}
     own = entry.load().Options.model_fields
     for key, value in options.items():
         holder = next(

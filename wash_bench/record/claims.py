@@ -81,6 +81,7 @@ class Claim:
             )
 
     def held(self) -> bool:
+        """Whether the claim counts, found out now."""
         self.renew()
         return not self._lost
 
@@ -141,9 +142,15 @@ class Claims:
         return self._presence.stat().st_mtime
 
     def take(self, name: str) -> Claim | None:
-        """Claim ``name``; None if another worker has it.
+        """Claim ``name``.
 
         The folder of the training called ``name`` is then reached by the claim's link.
+
+        Args:
+            name: a training's id, or ``REPORT``.
+
+        Returns:
+            The claim; None if another worker has it.
         """
         folder = self.root / "claims" / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -52,8 +52,13 @@ def capture(device: str = "cpu") -> dict[str, str | int | float]:
 def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """The environment of a training that began in one and goes on in another.
 
-    What differs reads "A, then B": the training's bits may be those of neither alone. The date is
-    that of the beginning, memory that of the last machine.
+    Args:
+        before: the environment so far.
+        now: that of this process.
+
+    Returns:
+        What differs reads "A, then B": the training's bits may be those of neither alone. The date
+        is that of the beginning, memory that of the last machine.
     """
     merged = dict(now)
     for key, old in before.items():

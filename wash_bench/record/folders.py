@@ -8,7 +8,13 @@ from wash_bench.errors import UsageError
 
 
 def run_folders(root: Path) -> list[Path]:
-    """``root`` if it is a run folder, else the run folders that lie in it.
+    """The run folders that a user means.
+
+    Args:
+        root: a run folder, or a folder that holds some.
+
+    Returns:
+        ``root`` if it is a run folder, else those that lie in it.
 
     Raises:
         UsageError: it is not a folder.

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wash_bench.config import CHECKPOINT_PREFIX, SCHEMA_VERSION, RunConfig, fingerprint
+from wash_bench.config import CHECKPOINT_PREFIX, RunConfig, fingerprint
 from wash_bench.core.method import TRAINING_HOOKS, Method
 from wash_bench.data.catalog import FOLDER_PREFIX
+
+IDENTITY = 1  # version of what is hashed; another one would train every cell anew
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def cell_of(
     shared = config.training.identity() | config.identity()
     if start:  # wherever the file lies
         shared["init"] = CHECKPOINT_PREFIX + start
-    shared |= {"device": device_type, "schema": SCHEMA_VERSION}
+    shared |= {"device": device_type, "schema": IDENTITY}
     name = shared["dataset"]
     if name.startswith(FOLDER_PREFIX):  # one folder has many spellings, from here or elsewhere
         path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().resolve()

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.record.files import read_json
 from wash_bench.record.folders import run_folders
 from wash_bench.record.presence import alone
+from wash_bench.record.schema import Kind, Record, UnknownSchema, read_record
 from wash_bench.record.store import Store
 
 # Clock times: no two runs have the same ones, and they say nothing about the result.
@@ -51,6 +51,9 @@ def merge_records(sources: Sequence[Path], out: Path) -> Merged:
     Args:
         sources: run folders, or folders that hold run folders; they are only read.
         out: a run folder, made if it is not there.
+
+    Returns:
+        What was done.
 
     Raises:
         UsageError: a source is no run folder, or is ``out``.
@@ -86,15 +89,23 @@ def _merge(source: Path, store: Store, merged: Merged) -> None:
     for training in sorted(path for path in (source / "trainings").glob("*") if path.is_dir()):
         if training.name.startswith("."):
             continue
-        if problem := _merge_training(training, store.root / "trainings" / training.name, merged):
+        try:
+            problem = _merge_training(training, store.root / "trainings" / training.name, merged)
+        except UnknownSchema as unknown:
+            problem = f"training {training.name}: left out: {unknown}"
+        if problem:
             refused.add(training.name)
             merged.conflicts.append(problem)
     for path in sorted((source / "cells").glob("*.json")):
-        cell = _read(path)
+        target = store.root / "cells" / path.name
+        try:
+            cell, own = (_read("cell", side) for side in (path, target))
+        except UnknownSchema as unknown:
+            merged.conflicts.append(f"cell {path.stem}: left out: {unknown}")
+            continue
         if cell is None:
             merged.conflicts.append(f"{path}: cannot be read, left out")
-        elif (target := store.root / "cells" / path.name).exists():
-            own = _read(target)
+        elif target.exists():
             if own is not None and _facts(own) == _facts(cell):
                 merged.equal += 1
             elif own is None:
@@ -113,9 +124,9 @@ def _merge(source: Path, store: Store, merged: Merged) -> None:
 
 def _merge_training(source: Path, target: Path, merged: Merged) -> str | None:
     """Bring one training over; a line if it is a conflict."""
+    state, own = _state(source), _state(target)
     if not target.exists():
         return _copy_training(source, target, merged)
-    state, own = _state(source), _state(target)
     if not state.get("finished"):
         if not own.get("finished") and not _same(source, target):
             return (
@@ -201,15 +212,14 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _state(training: Path) -> dict[str, Any]:
-    return _read(training / "state.json") or {}
+    return _read("state", training / "state.json") or {}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(kind: Kind, path: Path) -> Record | None:
     try:
-        data = read_json(path)
-    except (OSError, ValueError):
+        return read_record(kind, path)
+    except OSError:
         return None
-    return data if isinstance(data, dict) else None
 
 
 def _facts(cell: dict[str, Any]) -> dict[str, Any]:

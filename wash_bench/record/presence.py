@@ -16,6 +16,12 @@ from wash_bench.record.store import Store
 def alone(store: Store) -> Iterator[None]:
     """Keep the folder to one plain run.
 
+    Args:
+        store: the folder.
+
+    Yields:
+        Nothing.
+
     Raises:
         WashBenchError: another run, or a worker, is using it.
     """
@@ -36,8 +42,14 @@ def alone(store: Store) -> Iterator[None]:
 
 
 def refuse_plain_run(store: Store) -> None:
-    """Workers announce themselves and then look at the lock, plain runs the other way round: at
-    least one of the two sees the other."""
+    """Refuse a folder that a plain run is using.
+
+    Workers announce themselves and then look at the lock, plain runs the other way round: at least
+    one of the two sees the other.
+
+    Raises:
+        WashBenchError: a plain run holds the lock.
+    """
     for attempt in range(20):
         try:
             with store.locked():

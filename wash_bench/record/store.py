@@ -1,8 +1,8 @@
 """The run folder: ``cells/ID.json``, one a cell, and ``trainings/ID/``, one a training.
 
 A training folder holds ``training.json`` (its settings), ``environment.json``, ``events.jsonl``,
-``status.json``, its state (``train.checkpoint``) and what was measured on it.
-Every file but the event log is replaced as a whole.
+``status.json``, its state (``train.checkpoint``) and what was measured on it; docs/records.md tells
+what they hold. Every file but the event log is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.record.files import read_json, write_json
+from wash_bench.record.schema import SCHEMA, read_record
 
 
 class Store:
@@ -55,25 +56,20 @@ class Store:
 
     def cell(self, cell_id: str) -> dict[str, Any] | None:
         """The record of a cell that finished or failed, None if there is none (or a broken one)."""
-        return self._read(self.root / "cells" / f"{cell_id}.json")
+        return read_record("cell", self.root / "cells" / f"{cell_id}.json")
 
     def cell_time(self, cell_id: str) -> float:
         """When the record of a cell was written, seconds of the file server's clock."""
         return (self.root / "cells" / f"{cell_id}.json").stat().st_mtime
 
     def write_cell(self, record: dict[str, Any]) -> None:
-        write_json(self.root / "cells" / f"{record['cell_id']}.json", record)
+        """Write a cell's record over an older one."""
+        path = self.root / "cells" / f"{record['cell_id']}.json"
+        write_json(path, {"schema": SCHEMA} | record)
 
     def training(self, training_id: str) -> TrainingFolder:
+        """The folder of a training, there or not."""
         return TrainingFolder(self.root / "trainings" / training_id)
-
-    @staticmethod
-    def _read(path: Path) -> dict[str, Any] | None:
-        try:
-            data = read_json(path)
-        except (FileNotFoundError, ValueError):
-            return None
-        return data if isinstance(data, dict) else None
 
 
 class TrainingFolder:
@@ -84,27 +80,30 @@ class TrainingFolder:
         self.events = path / "events.jsonl"
         self.environment = path / "environment.json"
 
-    @property
-    def status(self) -> dict[str, Any]:
-        return Store._read(self.path / "status.json") or {"status": "new", "reason": None}
-
     def set_status(self, status: str, reason: str | None = None) -> None:
         """``running``, ``finished`` or ``failed`` with the reason."""
         write_json(self.path / "status.json", {"status": status, "reason": reason})
 
     def environment_so_far(self) -> dict[str, Any]:
         """Where the training ran up to its last checkpoint; empty if that is not known."""
-        return Store._read(self.environment) or {}
+        try:
+            return read_json(self.environment)
+        except (FileNotFoundError, ValueError):
+            return {}
 
     def evaluation(self, evaluation_id: str) -> dict[str, Any] | None:
         """What was measured on the population under these evaluation settings, if it was."""
-        return Store._read(self.path / f"evaluation-{evaluation_id}.json")
+        found = read_record("evaluation", self.path / f"evaluation-{evaluation_id}.json")
+        return found and {key: value for key, value in found.items() if key != "schema"}
 
     def write_evaluation(self, evaluation_id: str, data: dict[str, Any]) -> None:
-        write_json(self.path / f"evaluation-{evaluation_id}.json", data)
+        """Write what was measured on the population."""
+        write_json(self.path / f"evaluation-{evaluation_id}.json", {"schema": SCHEMA} | data)
 
     def barrier(self, evaluation_id: str) -> Path:
+        """The points along the segments between members."""
         return self.path / f"barrier-{evaluation_id}.csv"
 
     def simplex(self, evaluation_id: str) -> Path:
+        """The points of the triangle between three members."""
         return self.path / f"simplex-{evaluation_id}.csv"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from wash_bench.config import SCHEMA_VERSION
+from wash_bench.record.schema import UnknownSchema, current
 from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS, SIMPLEX_FIELDS
 
 NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
@@ -35,10 +35,10 @@ def json_object(path: Path) -> dict[str, Any]:
 def cell(path: Path) -> dict[str, Any]:
     """A cell's record; BrokenRecord if it lacks a part that a report cannot do without."""
     data = json_object(path)
-    if data.get("schema") != SCHEMA_VERSION:
-        raise BrokenRecord(
-            f"schema {data.get('schema')!r}, this version of wash-bench reads {SCHEMA_VERSION}"
-        )
+    try:
+        data = current("cell", data)
+    except UnknownSchema as problem:
+        raise BrokenRecord(str(problem)) from None
     for key, kind in {
         "cell_id": str,
         "training_id": str,
@@ -78,6 +78,9 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
             continue
         try:
             event = json.loads(line)
+            if number == 1 and "schema" in event:
+                current("events", event)
+                continue
             value = event["value"]
             rows.append(
                 (
@@ -88,6 +91,8 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
                     float("nan") if value is None else float(value),
                 )
             )
+        except UnknownSchema as problem:
+            return _frame([], EVENT_FIELDS), [f"{path}: {problem}, left out"]
         except (ValueError, KeyError, TypeError):
             broken.append(number)
     if broken:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from wash_bench.config import SCHEMA_VERSION
 from wash_bench.core.method import Site
 from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.record.environment import capture, continued
@@ -118,7 +117,6 @@ def _write_cells(
         reason = failures.get(cell.cell_id)
         store.write_cell(
             {
-                "schema": SCHEMA_VERSION,
                 "cell_id": cell.cell_id,
                 "training_id": cell.training_id,
                 "evaluation_id": cell.evaluation_id,

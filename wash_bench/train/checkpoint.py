@@ -25,15 +25,13 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import Population
 from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure
-from wash_bench.record.files import read_json, write_atomically, write_json
+from wash_bench.record.files import write_atomically, write_json
+from wash_bench.record.schema import SCHEMA, read_record
 
 
 def pointer(folder: Path) -> dict[str, Any] | None:
     """What ``state.json`` says (``epoch``, ``finished``, ``folder``, ``notes``), if it is there."""
-    try:
-        return read_json(folder / "state.json")
-    except (FileNotFoundError, ValueError):
-        return None
+    return read_record("state", folder / "state.json")
 
 
 def save(
@@ -48,8 +46,16 @@ def save(
 ) -> None:
     """Write the state after ``epoch`` epochs; every process calls it.
 
-    Raises:
-        OSError: a file cannot be written, as when the disk is full; the older state stands.
+    Where a file cannot be written, as when the disk is full, the older state stands.
+
+    Args:
+        folder: the training's.
+        population: this process's members.
+        method: the training rule.
+        world: the processes that hold the population together.
+        epoch: epochs done.
+        finished: whether the training ends here; the optimizer's state is left out then.
+        notes: JSON data that the training wants back.
     """
     state = folder / f"state-{epoch}"
     for row, member in enumerate(population.members):
@@ -64,14 +70,22 @@ def save(
     world.wait()
     if world.rank == 0:
         say = {"epoch": epoch, "finished": finished, "folder": state.name, "notes": notes}
-        write_json(folder / "state.json", say)
+        write_json(folder / "state.json", {"schema": SCHEMA} | say)
         for old in folder.glob("state-*"):
             if old != state:
                 shutil.rmtree(old, ignore_errors=True)
 
 
 def load(folder: Path, population: Population, method: Method) -> dict[str, Any]:
-    """Fill the population's members and the method from the state that stands; its pointer.
+    """Fill the population's members and the method from the state that stands.
+
+    Args:
+        folder: the training's.
+        population: this process's members.
+        method: the training rule.
+
+    Returns:
+        What the pointer says.
 
     Raises:
         CellFailure: a file is missing or does not fit the population.

@@ -9,7 +9,7 @@ members that are active.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -87,11 +87,17 @@ class Loop:
         self.train_seconds = 0.0
 
     def epoch(self, epoch: int, pulse: Callable[[Pulse], None]) -> Tensor:
-        """Train one epoch; returns the mean losses of this process's members, in the order of
-        their rows, NaN for inactive members.
+        """Train one epoch.
 
-        Raises:
-            CellFailure: a member's loss, or its weights at the end, are not finite; it is named.
+        A member whose loss, or whose weights at the end, are not finite is named in a CellFailure.
+
+        Args:
+            epoch: from 0.
+            pulse: is told the losses so far, now and then.
+
+        Returns:
+            The mean losses of this process's members, in the order of their rows, NaN for inactive
+            members.
         """
         began = time.monotonic()
         population, schedule = self.population, self.schedule
@@ -115,7 +121,7 @@ class Loop:
         self.train_seconds += time.monotonic() - began
         return losses.mean(dim=0)
 
-    def _batches(self, member: int, clock: Clock):
+    def _batches(self, member: int, clock: Clock) -> Iterator[Batch]:
         member = LEADER if self.probe.probing else member
         recipe = self.method.recipe(member, self.recipes[member], clock)
         return self.data.epoch_batches(
@@ -143,8 +149,8 @@ class Loop:
         return loss.detach()
 
     def _check(self, losses: Tensor, first_step: int) -> None:
-        """Name the first member whose loss (steps, rows) was not finite: a method may have spread
-        it to the others since. All processes find the same."""
+        """Name the first member whose loss (steps, rows) was not finite."""
+        # A method may have spread it to the others since. All processes find the same.
         bad = (~torch.isfinite(losses)).nonzero()
         found = []
         if len(bad):
@@ -159,8 +165,9 @@ class Loop:
             )
 
     def _check_weights(self, epoch: int) -> None:
-        """No loss tells of the last step, or of weights that only meet a convolution's padding
-        (on CPUs, torch's bfloat16 kernels leave the gradient of such weights unset)."""
+        """Name the first member whose weights are not finite."""
+        # No loss tells of the last step, or of weights that only meet a convolution's padding (on
+        # CPUs, torch's bfloat16 kernels leave the gradient of such weights unset).
         bad = [
             member
             for member, row in zip(self.population.members, self.population.weights, strict=True)

@@ -24,6 +24,9 @@ def member_hyperparameters(
         grid: the values of each hyperparameter that varies; empty if none does.
         seed: the run's seed.
         member: index of the member.
+
+    Returns:
+        Values by name; empty if nothing varies.
     """
     if not grid:
         return {}

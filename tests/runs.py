@@ -1,0 +1,44 @@
+"""What the tests of whole runs share: settings, entries, records, weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from wash_bench.plugins.registry import find_method
+
+SET = {"wash": {"p": 0.1}, "wash-opt": {"p": 0.1}, "papa": {"alpha": 0.9}, "dart": {"every": 1}}
+
+
+def entries_of(*names: str):
+    return [find_method(name) for name in names]
+
+
+def records_of(out: Path) -> dict[tuple[str, int], dict]:
+    records = [json.loads(path.read_text()) for path in (out / "cells").glob("*.json")]
+    return {(record["method"], record["seed"]): record for record in records}
+
+
+def populations_of(out: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Every tensor of every finished member, and the averages, by training."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for pattern in ("*/state-*/member-*.safetensors", "*/average.safetensors"):
+        for path in sorted((out / "trainings").glob(pattern)):
+            training = path.relative_to(out / "trainings").parts[0]
+            tensors = {f"{path.name}/{name}": t for name, t in load_file(path).items()}
+            found.setdefault(training, {}).update(tensors)
+    return found
+
+
+def assert_same_bits(a: Path, b: Path) -> None:
+    first, second = populations_of(a), populations_of(b)
+    assert first.keys() == second.keys()
+    assert first
+    for training, tensors in first.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, second[training][name]), (training, name)
+        logs = [(out / "trainings" / training / "events.jsonl").read_text() for out in (a, b)]
+        assert logs[0] == logs[1]

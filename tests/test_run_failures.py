@@ -1,0 +1,115 @@
+"""Runs that fail or are refused: one line, and the others go on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tests.runs import entries_of, records_of
+from wash_bench.config import RunConfig
+from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.plugins.registry import load_method_file
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.experiment import run_experiment
+
+
+@pytest.mark.slow
+def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    method = tmp_path / "poison.py"
+    method.write_text(
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        "class Poison(NaiveEnsemble):\n"
+        '    name = "poison"\n'
+        "    def training_key(self): return {'rule': 'poison'}\n"
+        "    def after_step(self, population, exchange, clock):\n"
+        "        population.weights[2].fill_(float('nan'))\n"
+    )
+    entries = [load_method_file(f"{method}:Poison"), *entries_of("papa")]
+    outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
+    assert len(outcome.failed) == 1
+    assert "member 2 is not finite" in outcome.failed[0][1]
+    assert len(outcome.finished) == 1
+    records = records_of(tmp_path / "out")
+    assert records["poison", 0]["status"] == "failed"
+    assert records["papa", 0]["status"] == "finished"
+    # Kept as failed, not trained again.
+    again = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
+    assert again.failed == outcome.failed
+    assert len(again.cached) == 1
+
+
+def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    with FileLock(tmp_path / ".lock"), pytest.raises(WashBenchError, match="another run is using"):
+        run_experiment(tiny, entries_of("papa"), RunContext(tmp_path))
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="cannot write to the run folder"):
+        run_experiment(tiny, entries_of("papa"), RunContext(tmp_path / "file" / "runs"))
+
+
+def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    training = tiny.training.model_copy(update={"device": "cuda:77"})
+    with pytest.raises(UsageError, match="this machine has: cpu"):
+        run_experiment(
+            tiny.model_copy(update={"training": training}), entries_of("papa"), RunContext(tmp_path)
+        )
+
+
+@pytest.mark.slow
+def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    method = tmp_path / "broken.py"
+    method.write_text(
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        "class Broken(NaiveEnsemble):\n"
+        '    name = "broken"\n'
+        "    def training_key(self): return {'rule': 'broken'}\n"
+        "    def after_step(self, population, exchange, clock):\n"
+        "        raise KeyError('beta')\n"
+    )
+    entries = [load_method_file(f"{method}:Broken"), *entries_of("papa")]
+    outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
+    ((_, reason),) = outcome.failed
+    assert reason == f"KeyError: 'beta' ({method}:6)"
+    assert len(outcome.finished) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")
+def test_a_full_disk_is_one_line_and_costs_no_finished_result(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(small)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small file system")
+    try:
+        run_experiment(
+            tiny, entries_of("naive-ensemble"), RunContext(small)
+        )  # 9 MB of rows fit once
+        finished = {p: p.read_bytes() for p in small.rglob("*.json")}
+        with pytest.raises(WashBenchError, match="is full; free some space and run the same"):
+            run_experiment(tiny, entries_of("papa"), RunContext(small))
+        for path, content in finished.items():
+            assert path.read_bytes() == content
+        assert not list(small.rglob("*.part"))
+        assert len(list(small.glob("cells/*.json"))) == 1
+        again = run_experiment(tiny, entries_of("naive-ensemble"), RunContext(small))
+        assert len(again.cached) == 1
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

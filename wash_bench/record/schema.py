@@ -1,0 +1,106 @@
+"""The version of what a run folder's files hold, and how files of an older version are read.
+
+Cells, evaluations, states and event logs say ``schema``; docs/records.md describes them. A file
+that does not say it is of version 1.
+
+1. Only cells said their version.
+2. A tally of exchanges has its ``sent_bytes``, and event logs the metric of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from wash_bench.errors import WashBenchError
+from wash_bench.record.files import read_json
+
+SCHEMA = 2
+
+Kind = Literal["cell", "evaluation", "state", "events"]
+Record = dict[str, Any]
+
+
+class UnknownSchema(WashBenchError):
+    """A file is of a version that this wash-bench does not read, most likely of a newer one."""
+
+
+def current(kind: Kind, data: Record) -> Record:
+    """What a file holds, as today's version would have written it.
+
+    Args:
+        kind: which file it is.
+        data: what it holds, or the first line of an event log.
+
+    Returns:
+        The same under today's keys.
+
+    Raises:
+        UnknownSchema: no migration leads here from the file's version.
+    """
+    version = data.get("schema", 1)
+    if version not in range(1, SCHEMA + 1):
+        raise UnknownSchema(
+            f"schema {version!r}, this version of wash-bench reads 1 to {SCHEMA}: "
+            "use the wash-bench that wrote it"
+        )
+    for older in range(version, SCHEMA):
+        data = _MIGRATIONS.get((kind, older), _unchanged)(data)
+    return data | {"schema": SCHEMA}
+
+
+def read_record(kind: Kind, path: Path) -> Record | None:
+    """The object that a JSON file holds, as today's version would have written it.
+
+    Args:
+        kind: which file it is.
+        path: the file.
+
+    Returns:
+        The object; None if the file is not there, or broken.
+
+    Raises:
+        UnknownSchema: the file is of another version.
+    """
+    try:
+        data = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    try:
+        return current(kind, data)
+    except UnknownSchema as problem:
+        raise UnknownSchema(f"{path}: {problem}") from None
+
+
+def _unchanged(data: Record) -> Record:
+    return data
+
+
+def _with_sent_bytes(data: Record, key: str) -> Record:
+    """Tallies under ``key``, if it is there, with their bytes: every value was a float32."""
+    tallies = data.get(key, {}).items()
+    told = {name: {"sent_bytes": 4 * tally["values"]} | tally for name, tally in tallies}
+    return data | {key: told} if key in data else data
+
+
+def _evaluation_from_1(data: Record) -> Record:
+    return _with_sent_bytes(data, "exchanges")
+
+
+def _cell_from_1(data: Record) -> Record:
+    return data | {"summary": _with_sent_bytes(data.get("summary") or {}, "exchanges")}
+
+
+def _state_from_1(data: Record) -> Record:
+    return data | {"notes": _with_sent_bytes(data.get("notes") or {}, "ledger")}
+
+
+_MIGRATIONS: dict[tuple[Kind, int], Callable[[Record], Record]] = {
+    ("cell", 1): _cell_from_1,
+    ("evaluation", 1): _evaluation_from_1,
+    ("state", 1): _state_from_1,
+}
+"""By the kind of a file and the version that is left behind; nothing else changed."""
