@@ -22,6 +22,7 @@ from wash_bench.report import (
     pareto,
     pareto_plot,
     style,
+    training_plot,
 )
 from wash_bench.report.figures import ALL, figures, parse_names, write_figures
 from wash_bench.report.variants import curves
@@ -207,3 +208,15 @@ def test_figures_are_chosen_by_name(tmp_path, capsys):
     arguments = ["report", str(tmp_path / "run"), "--figures", "barier", "--out", str(out)]
     assert run_command(arguments) == 2
     assert "did you mean 'barrier'?" in capsys.readouterr().err
+
+
+def test_sent_bytes_are_read_where_they_were_recorded():
+    """Half precision, two bytes a value, beside epochs of a version that recorded values alone."""
+    columns = ["training_id", "step", "epoch", "member", "metric", "value"]
+    rows = [("a", 1, 1.0, None, "sent_values", 1e6), ("a", 2, 2.0, None, "sent_values", 2e6),
+            ("a", 2, 2.0, None, "sent_bytes", 4e6), ("b", 1, 1.0, None, "sent_values", 3e6),
+            ("b", 1, 1.0, None, "val_acc", 50.0)]  # fmt: skip
+    sent = training_plot.megabytes(pd.DataFrame(rows, columns=columns))
+    found = {(row.training_id, row.step): row.value for row in sent.itertuples()}
+    assert found == {("a", 1): 4.0, ("a", 2): 4.0, ("b", 1): 12.0}
+    assert set(sent["metric"]) == {"sent_mb"}

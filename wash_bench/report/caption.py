@@ -81,9 +81,13 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
             " averaged."
         )
     sentences.append(reading)
+    values, sent, wire = (
+        METRICS[key].heading
+        for key in ("sent_values_total", "sent_bytes_total", "wire_bytes_total")
+    )
     sentences.append(
-        "Per member: values sent (the papers' convention: scalars of weights and optimizer state"
-        " that leave a member), MB sent (the same in 10^6 bytes), MB on the wire (what the"
+        f"Per member: {values} (the papers' convention: scalars of weights and optimizer state"
+        f" that leave a member), {sent} (the same in 10^6 bytes), {wire} (what the"
         " collectives really send, BN statistics included)."
         " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.pareto import Offer, front, inference, sent
 
@@ -59,7 +60,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
         steps = [(x(offer), max(offer.accuracy.mean, floor)) for offer in best]
         steps.append((axes.get_xlim()[1], steps[-1][1]))
         axes.step(*zip(*steps, strict=True), where="post", **FRONT)
-        axes.set_xlabel("MB sent per member while training")
+        axes.set_xlabel(f"{METRICS['sent_bytes_total'].heading} per member while training")
         axes.set_ylabel("accuracy of one network (%)")
         again = any(offer.model == "re-estimated" for offer in offers)
         _legend(figure, looks, "open: BN re-estimated" if again else "", cells)

@@ -18,7 +18,12 @@ PANELS = (
     ("val_acc", "validation accuracy (%)", "members' mean", "linear"),
     ("train_loss", "training loss (nats)", "members' mean", "linear"),
     ("consensus_relative", METRICS["consensus_relative"].drawn, "", "log"),
-    ("sent_mb", "MB sent per member", "weights and optimizer state", "log"),
+    (
+        "sent_mb",
+        f"{METRICS['sent_bytes_total'].heading} per member",
+        "weights and optimizer state",
+        "log",
+    ),
 )
 FLOAT32 = 4  # bytes of a value, in records of values alone
 
@@ -29,7 +34,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
 
     if events.empty or curves.empty:
         return None
-    rows = pd.concat([events, _megabytes(events)]).merge(
+    rows = pd.concat([events, megabytes(events)]).merge(
         curves[["training_id", "curve", "method"]], on="training_id"
     )
     rows = rows[rows["metric"].isin([metric for metric, *_ in PANELS])]
@@ -61,7 +66,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _megabytes(events: pd.DataFrame) -> pd.DataFrame:
+def megabytes(events: pd.DataFrame) -> pd.DataFrame:
     """What a member sent so far: the bytes; where they were not recorded, those of the values."""
     sent = events[events["metric"].isin(("sent_bytes", "sent_values"))]
     sent = sent.sort_values("metric", kind="stable").drop_duplicates(["training_id", "step"])
