@@ -92,7 +92,11 @@ def test_ctrl_c_outside_a_run_is_one_line_too(monkeypatch, capsys):
 
 
 def test_ctrl_c_while_typer_is_imported_is_one_line_too(tmp_path):
-    signal = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    signal = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a script ignores it\n"
+        "os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
     (tmp_path / "typer.py").write_text(signal)
     result = subprocess.run(
         [sys.executable, "-m", "wash_bench", "run"],
