@@ -21,7 +21,7 @@ from wash_bench.methods.papa_all import PapaAll
 from wash_bench.methods.wash import Wash, WashOptions
 from wash_bench.plugins.registry import make_method
 from wash_bench.record.identity import cell_config, cell_of
-from wash_bench.settings.coupling import DEFAULT_REFERENCE, in_words, reference
+from wash_bench.settings.coupling import DEFAULT_REFERENCE, in_words, reference, unscaled
 from wash_bench.settings.resolve import Resolved, resolve
 
 PAPER_STEPS = 300 * 766  # CIFAR: 49,000 images in batches of 64, 300 epochs
@@ -75,6 +75,12 @@ def test_a_wrapper_scales_what_is_inside_and_independent_members_nothing() -> No
     inside = Wash(WashOptions(p=0.001))
     assert Ema(None, inside).scaled(budget(2000)) == inside.scaled(budget(2000))
     assert NaiveEnsemble().scaled(budget(10)).options == {}
+
+
+def test_who_has_no_coupling_is_not_told_to_be_unscaled() -> None:
+    names = "naive-ensemble,greedy-soup,ema,fisher,local-sgd,local-sgd+ema,papa+greedy-soup"
+    found = resolved(names, coupling_budget="paper")
+    assert unscaled(found.entries, found.config.coupling) == ["local-sgd", "local-sgd+ema"]
 
 
 def test_at_the_papers_length_nothing_changes() -> None:

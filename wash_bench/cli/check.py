@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wash_bench.cli.options import DEBUG
+from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from wash_bench.conformance.finding import Finding
@@ -36,14 +37,25 @@ def check(
     A training of 40 steps on a tiny network: resumed, seeded, billed, with 1, 2 and 5 members, in
     one process and in two, merged. Exit code 1 if a check fails.
     """
-    from wash_bench.settings.layers import Layer
-    from wash_bench.settings.methods import find_methods, merge_options
+    from wash_bench.settings.methods import find_methods
 
     (entry,) = find_methods([method], [])
-    options = merge_options([entry], [Layer("", {"set": set_ or []})])
-    findings = _findings(entry, options.get(entry.name, {}), processes)
+    findings = _findings(entry, _options(entry, set_ or []), processes)
     _show(findings)
     _conclude(entry.name, findings)
+
+
+def _options(entry: MethodEntry, given: list[str]) -> dict[str, object]:
+    from wash_bench.plugins.names import parts
+    from wash_bench.plugins.options import parse_set
+    from wash_bench.settings.layers import Layer
+    from wash_bench.settings.methods import merge_options
+
+    for name, options in parse_set(given).items():
+        if name not in (entry.name, *parts(entry.name)):
+            raise UsageError(f"--set {name}.{next(iter(options))}: the method is {entry.name!r}")
+    # A mistake is told before torch is loaded.
+    return merge_options([entry], [Layer("", {"set": given})]).get(entry.name, {})
 
 
 def _findings(entry: MethodEntry, options: dict[str, object], processes: bool) -> list[Finding]:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget
+from wash_bench.core.independent import Independent
+from wash_bench.core.wrapper import Wrapper
 from wash_bench.data.counts import steps
-from wash_bench.plugins.names import parts
 from wash_bench.plugins.registry import MethodEntry, make_method
 from wash_bench.settings.presets import find_preset
 
@@ -101,11 +102,11 @@ def in_words(record: Mapping[str, Any]) -> str:
 
 def unscaled(entries: Sequence[MethodEntry], record: Mapping[str, Any]) -> list[str]:
     """The methods that couple their members and say nothing about other lengths."""
-    independent = ("naive-ensemble", "greedy-soup")
+    alone = (Independent, Wrapper)  # a wrapper by itself goes around independent members
     return [
         entry.name
         for entry in entries
-        if entry.name not in record and parts(entry.name)[0] not in independent
+        if entry.name not in record and not issubclass(entry.load(), alone)
     ]
 
 
