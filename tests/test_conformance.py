@@ -131,7 +131,7 @@ def test_the_command_takes_options_and_wrapped_names(capfd) -> None:
     [
         (["pappa"], "did you mean 'papa'"),
         (["papa", "--set", "papa.evry=3"], "no option 'evry'"),
-        (["papa", "--set", "wash.p=0.1"], "this run has no method 'wash'; it has papa"),
+        (["papa", "--set", "wash.p=0.1"], "the method is 'papa'"),
         (["nowhere.py:My"], "does not exist"),
     ],
 )
