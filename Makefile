@@ -56,7 +56,6 @@ check: $(VENV)/.installed
 
 pages: $(VENV)/.installed
 	$(BIN)/python scripts/update_readme.py
-	$(BIN)/python scripts/settings_table.py
 
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md

@@ -95,7 +95,7 @@ class Dart(Method):
     coupling = ("every",)
 
     def scaled(self, budget: Budget) -> Scaled:
-        """A share of the training: lambda, in whole epochs, is kept as one; the start is one."""
+        """Lambda's share of the training kept, in whole epochs; the start is a share anyway."""
         every = self.options.every
         return scaled_period("every", every, budget.epochs, budget.paper_epochs, "epochs")
 

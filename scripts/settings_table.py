@@ -1,22 +1,12 @@
-"""Write the tables of docs/settings.md from the fields of the configuration.
-
-python scripts/settings_table.py           rewrite what stands between the page's markers
-python scripts/settings_table.py --check   exit 1 if that would change it
-"""
+"""The tables of docs/settings.md, from the fields of the configuration (for update_readme.py)."""
 
 from __future__ import annotations
-
-import re
-import sys
-from pathlib import Path
 
 from wash_bench.config.field import PANELS, Setting
 from wash_bench.report.markdown import escape, table
 from wash_bench.settings.complaints import allowed
 from wash_bench.settings.table import SETTINGS
 
-PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
-BLOCK = re.compile(r"(<!-- begin: settings -->\n).*(<!-- end: settings -->)", flags=re.DOTALL)
 IDENTITY = {"always": "yes", "later": "if not the default", "cell": "its own", "never": "no"}
 
 
@@ -45,16 +35,3 @@ def tables() -> str:
         rows = [row(item) for item in SETTINGS.values() if item.of("panel") == panel]
         text += f"\n### {panel}\n\n{table(headings, rows, 'lllll')}\n"
     return f"{text}\n"
-
-
-def main() -> None:
-    old = PAGE.read_text(encoding="utf-8")
-    new = BLOCK.sub(lambda found: found[1] + tables() + found[2], old)
-    if "--check" not in sys.argv:
-        PAGE.write_text(new, encoding="utf-8")
-    elif new != old:
-        sys.exit("docs/settings.md differs from the code: run scripts/settings_table.py")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@
 A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's ``table.md`` the
 title and the line of options are left out. A ``.png`` becomes a picture whose text is the title of
 the table that was made with it: of the same name, or ``table.md`` beside it. ``methods/`` becomes
-the list of all methods, by kind.
+the list of all methods, by kind, and ``settings`` the tables of all settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import settings_table
+
 from wash_bench.core.method import KINDS
 from wash_bench.plugins.registry import find_method, method_names
 
@@ -24,13 +26,15 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", flags=re.DOTALL)
 
 
-PAGES = ("README.md", "docs/methods.md", "docs/findings.md")
+PAGES = ("README.md", "docs/methods.md", "docs/findings.md", "docs/settings.md")
 
 
 def body(path: Path, page: Path) -> str:
-    """What stands between the markers: a table's text, a picture, or the methods' names."""
+    """What stands between the markers: a table's text, a picture, the methods' names, settings."""
     if path == ROOT / "methods":
         return methods()
+    if path == ROOT / "settings":
+        return settings_table.tables()
     if path.suffix == ".png":
         return picture(path, page)
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -73,7 +77,7 @@ def main() -> None:
         new = updated(old, path)
         if "--check" in sys.argv:
             if new != old:
-                sys.exit(f"{path.name} differs from the reports: run scripts/update_readme.py")
+                sys.exit(f"{path.name} differs from reports or code: run scripts/update_readme.py")
         else:
             path.write_text(new, encoding="utf-8")
 

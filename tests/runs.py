@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
-from wash_bench.plugins.registry import find_method
+from wash_bench.config import RunConfig
+from wash_bench.plugins.registry import MethodEntry, find_method
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.experiment import run_experiment
+from wash_bench.runner.progress import Progress
 
 SET = {"wash": {"p": 0.1}, "wash-opt": {"p": 0.1}, "papa": {"alpha": 0.9}, "dart": {"every": 1}}
 
 
 def entries_of(*names: str):
     return [find_method(name) for name in names]
+
+
+def stop_after_an_epoch(config: RunConfig, entries: Sequence[MethodEntry], out: Path) -> None:
+    """Begin a run and break it off in its second epoch, with a checkpoint of the first."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.epoch > 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_experiment(config, entries, RunContext(out, threads=1, observer=stop))
 
 
 def records_of(out: Path) -> dict[tuple[str, int], dict]:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.ranks import in_ranks
+from tests.runs import stop_after_an_epoch
 from wash_bench.config import RunConfig
 from wash_bench.distributed.world import DistributedWorld
 from wash_bench.errors import UsageError
@@ -99,18 +100,7 @@ def test_resumed_with_another_number_of_processes(
 ) -> None:
     """One epoch in one process, killed; the rest over two: the bits of a run in one."""
     script_config = config.model_copy(update={"checkpoint_every": 1})
-
-    class Stop(BaseException):
-        pass
-
-    def stop(progress) -> None:
-        if progress.epoch > 1:
-            raise Stop
-
-    with pytest.raises(Stop):
-        run_experiment(
-            script_config, [find_method("wash-opt")], RunContext(tmp_path, threads=1, observer=stop)
-        )
+    stop_after_an_epoch(script_config, [find_method("wash-opt")], tmp_path)
     assert list(tmp_path.glob("trainings/*/state-1/optimizer-2.safetensors"))
     in_ranks(2, _rank, config, ("wash-opt",), tmp_path)
     ((training, tensors),) = _members(tmp_path).items()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.runs import stop_after_an_epoch
 from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.record.claims import Claims
@@ -125,18 +126,10 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
         update={"training": config.training.model_copy(update={"init": f"checkpoint:{average}"})}
     )
 
-    class Stop(BaseException):
-        pass
-
-    def stop(progress: Any) -> None:
-        if progress.epoch > 1:
-            raise Stop
-
     dead = out / "claims" / "workers" / "dead.json"  # whose age the plain run reads off the clock
     dead.write_text('{"stale": 10}')
     os.utime(dead, (0, 0))
-    with pytest.raises(Stop):
-        run_experiment(tuned, entries[:1], RunContext(out, threads=1, observer=stop))
+    stop_after_an_epoch(tuned, entries[:1], out)
     write_report([out], out / "report", figures=())
     return out
 

@@ -17,19 +17,25 @@ from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 
 
+def _file(folder: Path, cls: str, after_step: str) -> Path:
+    """A method of independent members, called like its class, with a statement after each step."""
+    path = folder / f"{cls.lower()}.py"
+    path.write_text(
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        f"class {cls}(NaiveEnsemble):\n"
+        f'    name = "{cls.lower()}"\n'
+        f"    def training_key(self): return {{'rule': '{cls.lower()}'}}\n"
+        "    def after_step(self, population, exchange, clock):\n"
+        f"        {after_step}\n"
+    )
+    return path
+
+
 @pytest.mark.slow
 def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
-    method = tmp_path / "poison.py"
-    method.write_text(
-        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
-        "class Poison(NaiveEnsemble):\n"
-        '    name = "poison"\n'
-        "    def training_key(self): return {'rule': 'poison'}\n"
-        "    def after_step(self, population, exchange, clock):\n"
-        "        population.weights[2].fill_(float('nan'))\n"
-    )
+    method = _file(tmp_path, "Poison", "population.weights[2].fill_(float('nan'))")
     entries = [load_method_file(f"{method}:Poison"), *entries_of("papa")]
     outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
     assert len(outcome.failed) == 1
@@ -68,15 +74,7 @@ def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) 
 def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
-    method = tmp_path / "broken.py"
-    method.write_text(
-        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
-        "class Broken(NaiveEnsemble):\n"
-        '    name = "broken"\n'
-        "    def training_key(self): return {'rule': 'broken'}\n"
-        "    def after_step(self, population, exchange, clock):\n"
-        "        raise KeyError('beta')\n"
-    )
+    method = _file(tmp_path, "Broken", "raise KeyError('beta')")
     entries = [load_method_file(f"{method}:Broken"), *entries_of("papa")]
     outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
     ((_, reason),) = outcome.failed

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.records import write_cell
+from tests.runs import stop_after_an_epoch
 from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
 from wash_bench.plugins.registry import find_method
@@ -84,16 +85,7 @@ def test_other_versions_are_refused(version) -> None:
 def test_a_training_of_version_1_goes_on_to_the_same_bits(tiny: RunConfig, tmp_path: Path) -> None:
     entries, (whole, old) = [find_method("wash-opt")], (tmp_path / "whole", tmp_path / "old")
     run_experiment(tiny, entries, RunContext(whole, threads=1))
-
-    class Stop(BaseException):
-        pass
-
-    def stop(progress) -> None:
-        if progress.epoch > 1:
-            raise Stop
-
-    with pytest.raises(Stop):
-        run_experiment(tiny, entries, RunContext(old, threads=1, observer=stop))
+    stop_after_an_epoch(tiny, entries, old)
     _as_version_1(old)
     assert run_experiment(tiny, entries, RunContext(old, threads=1)).finished
     assert _summary(old) == _summary(whole)

@@ -30,7 +30,7 @@ def options_of(command: str) -> str:
 
 
 def test_the_docs_list_the_settings_as_they_are():
-    command = [sys.executable, "scripts/settings_table.py", "--check"]
+    command = [sys.executable, "scripts/update_readme.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     page = (ROOT / "docs/settings.md").read_text()

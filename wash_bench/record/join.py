@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.metrics import METRICS
 from wash_bench.record.folders import run_folders
 from wash_bench.record.presence import alone
 from wash_bench.record.schema import Kind, Record, UnknownSchema, read_record
 from wash_bench.record.store import Store
 
 # Clock times: no two runs have the same ones, and they say nothing about the result.
-_TIMES = {"train_seconds", "eval_seconds", "merge_seconds"}
+_TIMES = {key for key, metric in METRICS.items() if metric.unit == "s"}
 # Written once and then only replaced as a whole, so both folders may share them on the disk.
 _SHARED = {".safetensors"}
 # What was measured on a training; several evaluations lie side by side.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,23 +41,22 @@ def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
     value = layer.values[key]
     label = layer.label(key, value)
     items = list(value) if isinstance(value, list | tuple) else str(value).split(",")
-    wrong = any(isinstance(item, bool | dict | list) for item in items)
-    wrong = wrong or (kind is int and any(isinstance(item, float) for item in items))
-    items = [item.strip() if isinstance(item, str) else item for item in items]
-    if not wrong and (not items or "" in items):
-        raise UsageError(f"{label}: an item is missing; separate the items by single commas")
-    try:
-        items = [] if wrong else [kind(item) for item in items]
-    except ValueError:
-        wrong = True
-    if wrong:
+    no_items = (bool, dict, list, float) if kind is int else (bool, dict, list)
+    read = None
+    if not any(isinstance(item, no_items) for item in items):
+        items = [item.strip() if isinstance(item, str) else item for item in items]
+        if not items or "" in items:
+            raise UsageError(f"{label}: an item is missing; separate the items by single commas")
+        with contextlib.suppress(ValueError):
+            read = [kind(item) for item in items]
+    if read is None:
         raise UsageError(f"{label}: must be {_WHAT[kind]} separated by commas")
-    if kind is int and min(items) < 0:
+    if kind is int and min(read) < 0:
         raise UsageError(f"{label}: must be whole numbers from 0")
-    for item in items:
-        if items.count(item) > 1:
+    for item in read:
+        if read.count(item) > 1:
             raise UsageError(f"{label}: {item} is given twice; leave one of them out")
-    return tuple(items)
+    return tuple(read)
 
 
 def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
