@@ -9,8 +9,6 @@ Deviation from PAPA's protocol: its published code averages logits (utils/utils.
 suite's predictors average probabilities; the evaluation reports both.
 """
 
-from __future__ import annotations
-
 from wash_bench.core.independent import Independent
 
 

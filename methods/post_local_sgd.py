@@ -15,8 +15,6 @@ the CIFAR runs) and H (recalled: 16 in the main experiments). The abstract, whic
 settles the two phases only.
 """
 
-from __future__ import annotations
-
 import math
 
 from wash_bench.core.clock import Clock

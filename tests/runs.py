@@ -34,7 +34,7 @@ def stop_after_an_epoch(config: RunConfig, entries: Sequence[MethodEntry], out: 
             raise Stop
 
     with pytest.raises(Stop):
-        run_experiment(config, entries, RunContext(out, threads=1, observer=stop))
+        run_experiment(config, entries, RunContext(out=out, threads=1, observer=stop))
 
 
 def records_of(out: Path) -> dict[tuple[str, int], dict]:

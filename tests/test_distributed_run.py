@@ -33,7 +33,7 @@ def config(tiny_module: RunConfig) -> RunConfig:
 
 def _run(config: RunConfig, methods: tuple[str, ...], out: Path, **context) -> list[str]:
     entries = [find_method(name) for name in methods]
-    outcome = run_experiment(config, entries, RunContext(out, threads=1, **context))
+    outcome = run_experiment(config, entries, RunContext(out=out, threads=1, **context))
     assert not outcome.failed
     return outcome.finished
 
@@ -113,7 +113,7 @@ def _refused(config: RunConfig, out: Path) -> str:
     training = config.training.model_copy(update={"lr": 0.1 + 0.1 * world.rank})
     other = config.model_copy(update={"training": training})
     try:
-        run_experiment(other, [find_method("papa")], RunContext(out, world=world))
+        run_experiment(other, [find_method("papa")], RunContext(out=out, world=world))
     except UsageError as error:
         return str(error)
     return ""

@@ -153,7 +153,7 @@ def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> N
     training = fine_tuning(tiny, path, vary=["lr=0.005,0.002", "mixup=0,0.5"], **more)
     config = tiny.model_copy(update={"training": training, "set": {"wash": {"p": 0.1}}})
     entries = [find_method("wash")]
-    run_experiment(config, entries, RunContext(tmp_path / "whole", threads=1))
+    run_experiment(config, entries, RunContext(out=tmp_path / "whole", threads=1))
     for end in (2, 4):  # the checkpoint before it stands: one in probing, one after
 
         def stop(progress, end=end) -> None:
@@ -162,10 +162,10 @@ def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> N
 
         out = tmp_path / f"killed-{end}"
         with pytest.raises(_Stop):
-            run_experiment(config, entries, RunContext(out, threads=1, observer=stop))
+            run_experiment(config, entries, RunContext(out=out, threads=1, observer=stop))
         (left,) = out.glob("trainings/*/state-*")
         assert left.name == f"state-{end - 1}"
-        assert not run_experiment(config, entries, RunContext(out, threads=1)).failed
+        assert not run_experiment(config, entries, RunContext(out=out, threads=1)).failed
         for whole in (tmp_path / "whole").glob("trainings/*/state-*/member-*.safetensors"):
             again = load_file(out / whole.relative_to(tmp_path / "whole"))
             for name, tensor in load_file(whole).items():

@@ -233,10 +233,10 @@ def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
     )
     for seed, host in ((0, "a"), (1, "b")):
         config = small.model_copy(update={"seeds": (seed,)})
-        run_experiment(config, entries, RunContext(tmp_path / host))
+        run_experiment(config, entries, RunContext(out=tmp_path / host))
     join_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
     both = small.model_copy(update={"seeds": (0, 1), "methods": ("naive-ensemble", "greedy-soup")})
     outcome = run_experiment(
-        both, [*entries, find_method("greedy-soup")], RunContext(tmp_path / "all")
+        both, [*entries, find_method("greedy-soup")], RunContext(out=tmp_path / "all")
     )
     assert (len(outcome.cached), len(outcome.finished), outcome.failed) == (2, 2, [])

@@ -75,7 +75,7 @@ def _run(config: RunConfig, out: Path, distributed: bool, observer=lambda progre
     world = DistributedWorld() if distributed else LocalWorld()
     entries = [find_method("wash-opt+overlap")]
     outcome = run_experiment(
-        config, entries, RunContext(out, threads=1, world=world, observer=observer)
+        config, entries, RunContext(out=out, threads=1, world=world, observer=observer)
     )
     assert not outcome.failed
 

@@ -24,7 +24,7 @@ def six(tmp_path_factory, request) -> tuple[RunConfig, Path]:
     """All six methods, run once."""
     config = request.getfixturevalue("tiny_module").model_copy(update={"set": SET})
     out = tmp_path_factory.mktemp("six")
-    outcome = run_experiment(config, entries_of(*DEFAULT_METHODS), RunContext(out))
+    outcome = run_experiment(config, entries_of(*DEFAULT_METHODS), RunContext(out=out))
     assert not outcome.failed
     assert len(outcome.finished) == 6
     return config, out
@@ -47,7 +47,7 @@ def test_methods_with_one_training_rule_share_one_training(six) -> None:
 def test_a_finished_run_is_never_trained_again(six) -> None:
     config, out = six
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    outcome = run_experiment(config, entries_of(*DEFAULT_METHODS), RunContext(out))
+    outcome = run_experiment(config, entries_of(*DEFAULT_METHODS), RunContext(out=out))
     assert len(outcome.cached) == 6
     assert not outcome.finished
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
@@ -62,7 +62,7 @@ def test_a_new_measurement_does_not_train_again(six) -> None:
     populations = {p: p.stat().st_mtime_ns for p in out.rglob("member-*.safetensors")}
     evaluation = config.evaluation.model_copy(update={"barrier_points": 4})
     other = config.model_copy(update={"evaluation": evaluation})
-    outcome = run_experiment(other, entries_of("papa"), RunContext(out))
+    outcome = run_experiment(other, entries_of("papa"), RunContext(out=out))
     assert len(outcome.finished) == 1
     assert populations
     assert populations == {p: p.stat().st_mtime_ns for p in out.rglob("member-*.safetensors")}
@@ -98,7 +98,7 @@ def test_the_records_hold_what_the_table_of_metrics_lists(six) -> None:
 def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:
     config, out = six
     outcome = run_experiment(
-        config, entries_of(*DEFAULT_METHODS), RunContext(tmp_path, jobs=2, threads=1)
+        config, entries_of(*DEFAULT_METHODS), RunContext(out=tmp_path, jobs=2, threads=1)
     )
     assert not outcome.failed
     assert_same_bits(out, tmp_path)
@@ -125,8 +125,8 @@ def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path
     )
     config = tiny.model_copy(update={"training": training})
     entries = entries_of("wash", "naive-ensemble")
-    one = run_experiment(config, entries, RunContext(tmp_path / "one", threads=1))
-    two = run_experiment(config, entries, RunContext(tmp_path / "two", jobs=2, threads=1))
+    one = run_experiment(config, entries, RunContext(out=tmp_path / "one", threads=1))
+    two = run_experiment(config, entries, RunContext(out=tmp_path / "two", jobs=2, threads=1))
     assert len(one.finished) == len(two.finished) == 2
     assert_same_bits(tmp_path / "one", tmp_path / "two")
 
@@ -145,7 +145,7 @@ def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) ->
         path.unlink()
     (member,) = folder.glob("state-*/member-0.safetensors")
     before = member.stat().st_mtime_ns
-    outcome = run_experiment(config, entries_of("papa"), RunContext(copy))
+    outcome = run_experiment(config, entries_of("papa"), RunContext(out=copy))
     assert len(outcome.finished) == 1
     assert member.stat().st_mtime_ns == before
     first, second = (records_of(root)["papa", 0]["summary"] for root in (out, copy))
@@ -181,7 +181,7 @@ def test_methods_of_one_file_share_a_training_only_if_they_train_alike(
     assert shared == [{"plain", "broken"}, {"half"}, {"cut"}]
 
     # An error in the merge of one does not fail the others that read the training.
-    outcome = run_experiment(tiny, entries[:2], RunContext(tmp_path / "out"))
+    outcome = run_experiment(tiny, entries[:2], RunContext(out=tmp_path / "out"))
     assert len(outcome.finished) == 1
     ((_, reason),) = outcome.failed
     assert reason == f"KeyError: 'beta' ({file}:6)"

@@ -37,7 +37,7 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
 ) -> None:
     method = _file(tmp_path, "Poison", "population.weights[2].fill_(float('nan'))")
     entries = [load_method_file(f"{method}:Poison"), *entries_of("papa")]
-    outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
+    outcome = run_experiment(tiny, entries, RunContext(out=tmp_path / "out"))
     assert len(outcome.failed) == 1
     assert "member 2 is not finite" in outcome.failed[0][1]
     assert len(outcome.finished) == 1
@@ -45,7 +45,7 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
     assert records["poison", 0]["status"] == "failed"
     assert records["papa", 0]["status"] == "finished"
     # Kept as failed, not trained again.
-    again = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
+    again = run_experiment(tiny, entries, RunContext(out=tmp_path / "out"))
     assert again.failed == outcome.failed
     assert len(again.cached) == 1
 
@@ -53,20 +53,22 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
 def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "cells").mkdir()
     with FileLock(tmp_path / ".lock"), pytest.raises(WashBenchError, match="another run is using"):
-        run_experiment(tiny, entries_of("papa"), RunContext(tmp_path))
+        run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path))
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write to the run folder"):
-        run_experiment(tiny, entries_of("papa"), RunContext(tmp_path / "file" / "runs"))
+        run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path / "file" / "runs"))
 
 
 def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     training = tiny.training.model_copy(update={"device": "cuda:77"})
     with pytest.raises(UsageError, match="this machine has: cpu"):
         run_experiment(
-            tiny.model_copy(update={"training": training}), entries_of("papa"), RunContext(tmp_path)
+            tiny.model_copy(update={"training": training}),
+            entries_of("papa"),
+            RunContext(out=tmp_path),
         )
 
 
@@ -76,7 +78,7 @@ def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
 ) -> None:
     method = _file(tmp_path, "Broken", "raise KeyError('beta')")
     entries = [load_method_file(f"{method}:Broken"), *entries_of("papa")]
-    outcome = run_experiment(tiny, entries, RunContext(tmp_path / "out"))
+    outcome = run_experiment(tiny, entries, RunContext(out=tmp_path / "out"))
     ((_, reason),) = outcome.failed
     assert reason == f"KeyError: 'beta' ({method}:6)"
     assert len(outcome.finished) == 1
@@ -98,16 +100,16 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
         pytest.skip("may not mount a small file system")
     try:
         run_experiment(
-            tiny, entries_of("naive-ensemble"), RunContext(small)
+            tiny, entries_of("naive-ensemble"), RunContext(out=small)
         )  # 9 MB of rows fit once
         finished = {p: p.read_bytes() for p in small.rglob("*.json")}
         with pytest.raises(WashBenchError, match="is full; free some space and run the same"):
-            run_experiment(tiny, entries_of("papa"), RunContext(small))
+            run_experiment(tiny, entries_of("papa"), RunContext(out=small))
         for path, content in finished.items():
             assert path.read_bytes() == content
         assert not list(small.rglob("*.part"))
         assert len(list(small.glob("cells/*.json"))) == 1
-        again = run_experiment(tiny, entries_of("naive-ensemble"), RunContext(small))
+        again = run_experiment(tiny, entries_of("naive-ensemble"), RunContext(out=small))
         assert len(again.cached) == 1
     finally:
         subprocess.run(["umount", str(small)], check=True)

@@ -28,7 +28,7 @@ def _killed_run(config: RunConfig, method: str, out: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.set_num_threads(1)
-    run_experiment(config, entries_of(method), RunContext(out, threads=1, observer=observe))
+    run_experiment(config, entries_of(method), RunContext(out=out, threads=1, observer=observe))
 
 
 @pytest.mark.slow
@@ -43,21 +43,21 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
     )
     config = tiny.model_copy(update={"training": training, "set": SET})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_experiment(config, entries_of(method), RunContext(whole))
+    run_experiment(config, entries_of(method), RunContext(out=whole))
     assert exit_code_of(_killed_run, config, method, killed) == -signal.SIGKILL
     assert list(killed.glob("trainings/*/state-1/optimizer-2.safetensors"))
     assert not list(killed.glob("cells/*.json"))
     log = next(killed.glob("trainings/*/events.jsonl"))
     with log.open("ab") as file:
         file.write(b'{"step": 99, "epo')  # a torn line, as a kill can leave it
-    run_experiment(config, entries_of(method), RunContext(killed))
+    run_experiment(config, entries_of(method), RunContext(out=killed))
     assert_same_bits(whole, killed)
 
 
 @pytest.mark.slow
 def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
     """A folder with a status and half an epoch of nothing starts from the beginning."""
-    run_experiment(tiny, entries_of("papa"), RunContext(tmp_path / "whole"))
+    run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path / "whole"))
     task = tasks_of(tiny, entries_of("papa"))[0]
     folder = tmp_path / "killed" / "trainings" / task.training_id
     folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> 
     (folder / "events.jsonl").write_text('{"step": 3, "epoch": 1, "mem')
     (folder / "state-1").mkdir()
     (folder / "state-1" / ".member-0.safetensors.x.part").write_text("half a file")
-    run_experiment(tiny, entries_of("papa"), RunContext(tmp_path / "killed"))
+    run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path / "killed"))
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -90,7 +90,7 @@ def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "if __name__ == '__main__':\n"
         "    config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())\n"
-        "    context = RunContext(Path(sys.argv[2]), jobs=2, threads=1, observer=observe)\n"
+        "    context = RunContext(out=Path(sys.argv[2]), jobs=2, threads=1, observer=observe)\n"
         "    run_experiment(config, [find_method('papa'), find_method('wash')], context)\n"
     )
     command = [sys.executable, str(script), str(tmp_path / "config.json"), str(tmp_path / "out")]
@@ -124,11 +124,11 @@ def test_a_training_resumed_elsewhere_says_so(tiny: RunConfig, tmp_path: Path) -
             raise _Stop
 
     with pytest.raises(_Stop):
-        run_experiment(tiny, entries_of("papa"), RunContext(tmp_path, threads=1, observer=stop))
+        run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path, threads=1, observer=stop))
     (path,) = tmp_path.glob("trainings/*/environment.json")
     first = json.loads(path.read_text())
     path.write_text(json.dumps(first | {"cpu": "Other CPU", "threads": 64, "date": "2020-01-01"}))
-    assert not run_experiment(tiny, entries_of("papa"), RunContext(tmp_path, threads=1)).failed
+    assert not run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path, threads=1)).failed
     now = json.loads(path.read_text())
     assert now["cpu"] == f"Other CPU, then {first['cpu']}"
     assert now["threads"] == "64, then 1"

@@ -84,10 +84,10 @@ def test_other_versions_are_refused(version) -> None:
 
 def test_a_training_of_version_1_goes_on_to_the_same_bits(tiny: RunConfig, tmp_path: Path) -> None:
     entries, (whole, old) = [find_method("wash-opt")], (tmp_path / "whole", tmp_path / "old")
-    run_experiment(tiny, entries, RunContext(whole, threads=1))
+    run_experiment(tiny, entries, RunContext(out=whole, threads=1))
     stop_after_an_epoch(tiny, entries, old)
     _as_version_1(old)
-    assert run_experiment(tiny, entries, RunContext(old, threads=1)).finished
+    assert run_experiment(tiny, entries, RunContext(out=old, threads=1)).finished
     assert _summary(old) == _summary(whole)
     for path in whole.glob("trainings/*/state-2/member-*.safetensors"):
         again = load_file(old / path.relative_to(whole))
@@ -100,10 +100,10 @@ def test_a_training_of_version_1_goes_on_to_the_same_bits(tiny: RunConfig, tmp_p
     _as_version_1(old)
     before = frames.load([whole]).summary.drop(columns=list(TIMES))
     assert frames.load([old]).summary.drop(columns=list(TIMES)).equals(before)
-    assert run_experiment(tiny, entries, RunContext(old, threads=1)).cached
+    assert run_experiment(tiny, entries, RunContext(out=old, threads=1)).cached
     assert join_folders([old], whole).conflicts == []
     # A merge rule that reads it finds the bytes in its evaluation.
-    (cell,) = run_experiment(tiny, [find_method("wash-opt+median")], RunContext(old)).finished
+    (cell,) = run_experiment(tiny, [find_method("wash-opt+median")], RunContext(out=old)).finished
     exchanges = read_json(old / "cells" / f"{cell}.json")["summary"]["exchanges"]
     assert exchanges == _summary(whole)["exchanges"]
 
@@ -115,7 +115,7 @@ def _newer(path: Path) -> None:
 def test_a_newer_folder_is_refused_with_the_file_and_the_version(
     tiny: RunConfig, tmp_path: Path
 ) -> None:
-    entries, context = [find_method("naive-ensemble")], RunContext(tmp_path / "out", threads=1)
+    entries, context = [find_method("naive-ensemble")], RunContext(out=tmp_path / "out", threads=1)
     run_experiment(tiny, entries, context)
     (cell,) = context.out.glob("cells/*.json")
     (state,) = context.out.glob("trainings/*/state.json")

@@ -137,14 +137,14 @@ def test_a_worker_leaves_to_others_what_is_theirs(small: RunConfig, folder: Path
     entries = _entries("wash", "papa")
     with Claims(folder) as other:
         plain = folder / "plain"
-        finished = run_experiment(small, entries, RunContext(plain, threads=1)).finished
+        finished = run_experiment(small, entries, RunContext(out=plain, threads=1)).finished
         (wash,) = (path.name for path in plain.glob("trainings/wash-*"))
         claim = other.take(wash)
-        outcome = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
+        outcome = run_experiment(small, entries, RunContext(out=folder, threads=1, worker=True))
         assert [cell for cell, _ in outcome.elsewhere] == [finished[0]]
         assert outcome.finished == [finished[1]]
         other.release(claim)
-        outcome = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
+        outcome = run_experiment(small, entries, RunContext(out=folder, threads=1, worker=True))
         assert (outcome.finished, outcome.cached) == ([finished[0]], [finished[1]])
         assert not outcome.elsewhere
     _assert_same_bits(folder, plain)
@@ -168,7 +168,7 @@ def test_a_frozen_worker_stops_and_its_successor_goes_on(
 
     longer = small.model_copy(update={"training": small.training.model_copy(update={"epochs": 3})})
     outcome = run_experiment(
-        longer, _entries("wash"), RunContext(folder, threads=1, worker=True, observer=observe)
+        longer, _entries("wash"), RunContext(out=folder, threads=1, worker=True, observer=observe)
     )
     assert not outcome.finished and not outcome.failed
     assert len(outcome.elsewhere) == 1
@@ -179,16 +179,16 @@ def test_a_frozen_worker_stops_and_its_successor_goes_on(
     successor.__exit__()
     monkeypatch.undo()
     assert run_experiment(
-        longer, _entries("wash"), RunContext(folder, threads=1, worker=True)
+        longer, _entries("wash"), RunContext(out=folder, threads=1, worker=True)
     ).finished
-    run_experiment(longer, _entries("wash"), RunContext(folder / "plain", threads=1))
+    run_experiment(longer, _entries("wash"), RunContext(out=folder / "plain", threads=1))
     _assert_same_bits(folder, folder / "plain")
 
 
 def test_workers_and_a_plain_run_exclude_one_another(small: RunConfig, folder: Path) -> None:
     with Claims(folder) as worker:
         with pytest.raises(WashBenchError, match=r"a worker is using .*--worker"):
-            run_experiment(small, _entries("wash"), RunContext(folder))
+            run_experiment(small, _entries("wash"), RunContext(out=folder))
         worker._stop.set()
         worker._thread.join()
         _age(worker._presence)  # killed long ago
@@ -196,7 +196,7 @@ def test_workers_and_a_plain_run_exclude_one_another(small: RunConfig, folder: P
             FileLock(folder / ".lock"),
             pytest.raises(WashBenchError, match="another run is using"),
         ):
-            run_experiment(small, _entries("wash"), RunContext(folder, worker=True))
+            run_experiment(small, _entries("wash"), RunContext(out=folder, worker=True))
         with alone(Store(folder)):
             pass
 
@@ -213,15 +213,15 @@ def test_a_retried_failure_is_tried_once(small: RunConfig, folder: Path) -> None
     from wash_bench.plugins.registry import load_method_file
 
     entries = [load_method_file(f"{method}:Poison")]
-    first = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
+    first = run_experiment(small, entries, RunContext(out=folder, threads=1, worker=True))
     assert len(first.failed) == 1 and not first.cached
     (record,) = (folder / "cells").iterdir()
     _age(record)
     old = record.stat().st_mtime
-    kept = run_experiment(small, entries, RunContext(folder, threads=1, worker=True))
+    kept = run_experiment(small, entries, RunContext(out=folder, threads=1, worker=True))
     assert kept.failed == first.failed and record.stat().st_mtime == old
     again = run_experiment(
-        small, entries, RunContext(folder, threads=1, worker=True, retry_failed=True)
+        small, entries, RunContext(out=folder, threads=1, worker=True, retry_failed=True)
     )
     assert again.failed == first.failed and record.stat().st_mtime > old
 
@@ -234,7 +234,9 @@ def test_shards_are_disjoint_and_joined_by_the_report(small: RunConfig, tmp_path
         entries = _entries("wash", "greedy-soup", "naive-ensemble")
         out = tmp_path / str(share)
         found.append(
-            run_experiment(config, entries, RunContext(out, threads=1, shard=(share, 3))).finished
+            run_experiment(
+                config, entries, RunContext(out=out, threads=1, shard=(share, 3))
+            ).finished
         )
     # Four trainings: soup and ensemble read one, and stay together.
     assert [len(ids) for ids in found] == [3, 2, 1]

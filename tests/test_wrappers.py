@@ -120,7 +120,7 @@ def _run(config: RunConfig, out: Path, distributed: bool, observer=lambda progre
     world = DistributedWorld() if distributed else LocalWorld()
     entries = [find_method(name) for name in NAMES]
     outcome = run_experiment(
-        config, entries, RunContext(out, threads=1, world=world, observer=observer)
+        config, entries, RunContext(out=out, threads=1, world=world, observer=observer)
     )
     assert not outcome.failed
 
@@ -199,7 +199,7 @@ def test_merge_rules_read_the_training_of_the_method_inside(
     )
     entries = [find_method("naive-ensemble"), load_method_file(f"{own}:Second")]
     config = short.model_copy(update={"methods": ("naive-ensemble", "second")})
-    outcome = run_experiment(config, entries, RunContext(tmp_path / "out", threads=1))
+    outcome = run_experiment(config, entries, RunContext(out=tmp_path / "out", threads=1))
     assert not outcome.failed
     assert len(list((tmp_path / "out/trainings").iterdir())) == 1
     records = {}

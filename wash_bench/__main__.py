@@ -1,7 +1,5 @@
 """``python -m wash_bench`` and the command ``wash-bench``."""
 
-from __future__ import annotations
-
 import sys
 
 

@@ -1,7 +1,5 @@
 """The errors that a user sees: one line on stderr each, with the fix in it."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -4,8 +4,6 @@ Whoever measures, writes, compares or draws a metric reads this table. A new met
 computation (in ``evaluate/``, or in ``runner/`` what a run costs) and its row here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal

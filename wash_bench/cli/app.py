@@ -1,7 +1,5 @@
 """The Typer application. Commands import what they need when they are called."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

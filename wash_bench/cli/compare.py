@@ -1,7 +1,5 @@
 """``wash-bench compare``: two reports side by side."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -121,11 +121,7 @@ def display_for(stream: TextIO) -> Display:
 
 
 def fitting(rows: list[Progress], height: int) -> tuple[list[Progress], str]:
-    """The rows that a terminal of ``height`` lines can show, running ones first to be kept.
-
-    Returns:
-        The rows in their old order, and a text that counts those left out.
-    """
+    """The rows that fit into ``height`` lines, running ones first, and a count of the others."""
     if len(rows) <= max(height, 1):
         return rows, ""
     rank = {"failed": 1, **dict.fromkeys(ACTIVE, 0), "waiting": 2}

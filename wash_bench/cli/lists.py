@@ -1,7 +1,5 @@
 """``wash-bench methods|presets|datasets|models``: what there is."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """Runs the command line and tells every error in one line on stderr."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time
@@ -13,11 +11,7 @@ LINGER = 10.0  # seconds
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Carry out one command line; no error leaves it.
-
-    Returns:
-        The exit code: 0, 1 for failures, 2 for mistakes in what was asked, 130 after Ctrl-C.
-    """
+    """Carry out a command line: exit code 0, 1 for failures, 2 for mistakes, 130 after Ctrl-C."""
     debug = "--debug" in arguments
     try:
         from wash_bench.cli.app import app

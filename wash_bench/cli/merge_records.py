@@ -1,7 +1,5 @@
 """``wash-bench merge-records``: run folders of several machines become one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """``wash-bench new-method``: a method file and its test, to begin from."""
 
-from __future__ import annotations
-
 import enum
 import re
 from pathlib import Path

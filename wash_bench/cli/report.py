@@ -1,7 +1,5 @@
 """``wash-bench report``: tables and plots from run folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 def link_of(
     bandwidth: str | None, latency: str, step_time: str | None
 ) -> tuple[Network | None, float | None]:
-    """The network and the step's seconds that the options of ``comm`` describe.
-
-    Returns:
-        Both; None for what is not given.
-
-    Raises:
-        UsageError: an option is not a rate or a time.
-    """
+    """The network and a step's seconds, None if not given; a UsageError if no rate or time."""
     from wash_bench.distributed.netmodel import Network, parse_bandwidth, parse_duration
     from wash_bench.errors import UsageError
 

@@ -4,8 +4,6 @@ An experiment is what the command line (or a preset) describes: several methods,
 A cell is one method at one seed. Its identity is the hash of all settings that matter to it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -4,8 +4,6 @@ Whatever shows or takes settings (the command line, presets, records, the docs' 
 off the fields; a further setting is one more field.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin

@@ -1,7 +1,5 @@
 """The members' optimizers, by name: classes of torch (or timm), found when they are needed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -4,8 +4,6 @@ Another schedule is another function and its row. Nothing of torch is imported: 
 costs is told from its clocks alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Protocol

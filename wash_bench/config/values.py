@@ -1,7 +1,5 @@
 """Readings of the settings that are written as text: classes, grids, initial weights."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
@@ -27,14 +25,7 @@ def path_in(init: str) -> str:
 
 
 def parse_grid(given: Any) -> dict[str, tuple[float, ...]]:
-    """Values by name, sorted, from ``["lr=0.1,0.03", "weight_decay=0"]`` or a table of lists.
-
-    Returns:
-        The values in the order in which they are given; the order of the names does not matter.
-
-    Raises:
-        ValueError: no such setting can vary, or a value is none, out of range or given twice.
-    """
+    """Values by sorted name, from ``["lr=0.1,0.03"]`` or a table of lists; a ValueError if not."""
     if isinstance(given, Mapping):
         pairs = [(str(name), values) for name, values in given.items()]
     else:
@@ -68,14 +59,7 @@ def _varied(name: str, value: Any) -> float:
 
 
 def parse_classes(given: Any) -> str:
-    """Classes by their numbers, from ``"0-4"``, ``"0,2,5-7"`` or a list of numbers.
-
-    Returns:
-        ``"0,1,2,3,4"``, ascending, or ``"all"``.
-
-    Raises:
-        ValueError: it is written otherwise, names a class twice, or fewer than two.
-    """
+    """Classes as ``0,1,2`` or ``all``, from ``0-2``, ``0,1-2`` or a list; a ValueError if not."""
     text = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
     text = text.replace(" ", "")
     if text == "all":

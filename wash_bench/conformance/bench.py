@@ -4,8 +4,6 @@ A displacement depends on the member and the step alone, hence neither on the me
 process that holds the member; BatchNorm statistics and momentum move too and counters count.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

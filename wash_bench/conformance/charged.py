@@ -1,7 +1,5 @@
 """The bill by arithmetic against the ledger of a training."""
 
-from __future__ import annotations
-
 import math
 
 from wash_bench.conformance.bench import ADAM, LENGTH, PLAN, SGD, population_of, train

@@ -1,7 +1,5 @@
 """Options, names of trainings, and the hooks that the loop asks."""
 
-from __future__ import annotations
-
 import json
 
 from pydantic import ValidationError

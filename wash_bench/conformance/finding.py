@@ -1,18 +1,11 @@
 """What a check says."""
 
-from __future__ import annotations
-
 import traceback
 from dataclasses import dataclass
 
 
 class Failed(Exception):
-    """A check that a method does not pass.
-
-    Args:
-        reason: what is wrong, one line.
-        fix: what to change, one line.
-    """
+    """A check that a method does not pass: what is wrong and what to change, a line each."""
 
     def __init__(self, reason: str, fix: str) -> None:
         super().__init__(reason)
@@ -22,14 +15,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check on one method.
-
-    Attributes:
-        check: the check's name.
-        passed: whether the method holds it.
-        text: the reason of a failure, or what was seen.
-        fix: what to change where it failed.
-    """
+    """A check's result: the reason of a failure, or what was seen, and what to change."""
 
     check: str
     passed: bool

@@ -1,7 +1,5 @@
 """The models that come out: complete, repeatable, made without test data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cache
 

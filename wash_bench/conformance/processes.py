@@ -1,7 +1,5 @@
 """The same training in one process and in two that talk over gloo."""
 
-from __future__ import annotations
-
 import io
 import queue
 import tempfile

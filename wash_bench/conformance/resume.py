@@ -1,7 +1,5 @@
 """A training that is killed at the end of an epoch goes on to the same bits."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Rows, BatchNorm statistics and integer buffers, for populations of 1, 2 and 5."""
 
-from __future__ import annotations
-
 import torch
 
 from wash_bench.conformance.bench import Trained, population_of, train

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A method under check.
-
-    Attributes:
-        name: its name; what goes around the witness is ``witness+NAME``.
-        make: gives a fresh method; it can be pickled.
-    """
+    """A method under check, made afresh by ``make``, which can be pickled."""
 
     name: str
     make: Callable[[], Method]

@@ -42,16 +42,7 @@ PROCESSES = "two processes"
 def check(
     entry: MethodEntry, options: Mapping[str, Any] | None = None, *, processes: bool = True
 ) -> Iterator[Finding]:
-    """Run every check on a method; wrappers also around a method that sends and remembers.
-
-    Args:
-        entry: the method.
-        options: its options; the defaults of all others.
-        processes: whether to train in two processes too (some seconds).
-
-    Yields:
-        Findings, one a check: the failure if there is one.
-    """
+    """Each check on a method, wrappers also around one that sends and remembers: its finding."""
     subjects = subjects_of(entry, options)
     for name in CHECKS:
         yield _both(name, subjects, [CHECKS[name]] * len(subjects))

@@ -1,7 +1,5 @@
 """A wrapper passes on what is the business of the method inside."""
 
-from __future__ import annotations
-
 from wash_bench.conformance.bench import PLAN, train
 from wash_bench.conformance.finding import Failed
 from wash_bench.conformance.subject import Subject

@@ -1,7 +1,5 @@
 """The bill: what a method will send over a whole training, from arithmetic alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 
@@ -11,12 +9,7 @@ from wash_bench.core.method import Method, NotPredicted, Site
 
 
 def bill(method: Method, site: Site, schedule: Schedule | Iterable[Clock]) -> Ledger | None:
-    """Add up ``method.charges`` over a training.
-
-    Args:
-        method: the method with its options.
-        site: layout, number of members and optimizer slots.
-        schedule: the training's schedule, or the clocks of its steps.
+    """Add up ``method.charges`` over the clocks of a training.
 
     Returns:
         The ledger that the exchange would keep: exactly, where the rule is deterministic; in

@@ -5,8 +5,6 @@ places 2^i above them. No place waits for its copies to arrive before it sends t
 of one sender share its link and arrive together (measured: benchmarks/results/network_time.md).
 """
 
-from __future__ import annotations
-
 
 def copies(place: int, ranks: int) -> int:
     """Copies that the rank at ``place`` sends in a broadcast over ``ranks`` ranks."""

@@ -5,8 +5,6 @@ training. A method says in ``Method.scaled`` how its options keep that number wh
 gets shorter (or longer); this module holds what the methods share. It imports no torch.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,12 +34,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Options for the shorter training.
-
-    Attributes:
-        options: the options that change, by name.
-        limited: why the number of exchanges could not be kept; empty where it was.
-    """
+    """Options that change in the shorter training, and why the exchanges were not kept, if so."""
 
     options: dict[str, Any] = field(default_factory=dict)
     limited: str = ""

@@ -4,8 +4,6 @@ Both functions cost time in proportion to what is selected, not to the size of t
 is what makes a shuffle cheap at the small probabilities that are used.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The only way in which a method reaches other members, so that no byte is forgotten."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -13,8 +13,6 @@ owner (indices are drawn from a shared seed and do not travel); a broadcast or a
 every receiver one copy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal

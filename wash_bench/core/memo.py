@@ -1,7 +1,5 @@
 """Results that are asked for at every step and change only with what they are about."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar

@@ -1,7 +1,5 @@
 """Mixed precision of a forward pass."""
 
-from __future__ import annotations
-
 import torch
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -17,13 +17,7 @@ DIGITS_TEST_IMAGES = 397
 
 
 class Arrays:
-    """A small data set as read from its files.
-
-    Attributes:
-        images: (n, H, W, C) uint8, training images first.
-        labels: (n,) int64.
-        train: how many of them are training images.
-    """
+    """(n, H, W, C) uint8 images, the ``train`` training images first, and (n,) int64 labels."""
 
     def __init__(self, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]) -> None:
         import numpy as np

@@ -4,8 +4,6 @@ Every random number is drawn on the CPU from the generator that is passed in, an
 that the same stream augments alike on every device. Shapes: B images, C channels, H x W pixels.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ The policy, the operations and their fill (0) are torchvision's. Images that dre
 and magnitude go through it together, which is what makes a batch affordable.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from functools import cache

@@ -1,7 +1,5 @@
 """What data sets there are: the facts about each, and its reader (imports no torch, no numpy)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """How many training images and steps a configuration has, told without loading the images."""
 
-from __future__ import annotations
-
 import math
 
 from wash_bench.config import TrainingConfig

@@ -1,7 +1,5 @@
 """Folder data sets: decoded by DataLoader workers, augmented batch-wise on the device."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """From a configuration to its data."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,20 +18,7 @@ from wash_bench.errors import UsageError, WashBenchError
 def load_data(
     config: TrainingConfig, device: torch.device, *, download: bool = False
 ) -> DataSource:
-    """Load the configured data set; small ones go to the device as a whole.
-
-    Args:
-        config: its dataset, data_dir, classes, train_limit, image_size and val_share.
-        device: where batches are made.
-        download: whether torchvision may fetch what is missing.
-
-    Raises:
-        UsageError: unknown data set or class, or class folders that nobody named.
-        WashBenchError: the data are missing or damaged; the line names the fix.
-
-    Returns:
-        The data set's splits, as training and evaluation ask for them.
-    """
+    """Load the configured data set; an error says how to get what is missing or damaged."""
     spec, chosen = spec_of(config.dataset), config.chosen_classes
     sizes = config.model_dump(include={"val_share", "train_limit", "image_size"})
     if spec.reader:

@@ -1,7 +1,5 @@
 """Data sets that fit in memory: one uint8 tensor on the device, augmented there batch by batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Shapes: B images, C channels, H x W pixels, K classes.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

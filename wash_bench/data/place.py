@@ -1,7 +1,5 @@
 """Whether the folder of a data set is there, asked before anything heavy is imported."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from wash_bench.config import fingerprint
@@ -10,11 +8,7 @@ from wash_bench.errors import UsageError
 
 
 def check_place(dataset: str, data_dir: str | None) -> None:
-    """Look for train/ and val/ of a data set that lies in class folders.
-
-    Raises:
-        UsageError: a folder is not there, or no data set has this name.
-    """
+    """A UsageError unless train/ and val/ of a data set of class folders are there."""
     named = spec_of(dataset).root(data_dir)
     if not named:
         return  # the loader tells: a preset may be read before anybody says where the data lie

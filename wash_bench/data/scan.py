@@ -1,7 +1,5 @@
 """Finds the images of a folder data set and checks what can be checked before training."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +17,7 @@ HEADER_CHECK_LIMIT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The files of a folder data set.
-
-    Attributes:
-        classes: names, sorted; a label is a position in it.
-        train: paths and (n,) int64 labels of the training images.
-        test: the same of the test images, from val/.
-    """
+    """Class names, sorted; paths and (n,) int64 labels of the training images, and of val/'s."""
 
     classes: tuple[str, ...]
     train: tuple[list[str], np.ndarray]

@@ -3,8 +3,6 @@
 Shapes: B images a batch, C channels, H = W = image side in pixels, K classes.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

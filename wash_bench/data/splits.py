@@ -4,8 +4,6 @@ All are drawn with one constant seed, never with the run's, so that every run of
 selects and reports on the same images.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from wash_bench.seeds import numpy_stream

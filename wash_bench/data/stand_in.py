@@ -1,7 +1,5 @@
 """Random images with a data set's shape and counts, so that a plan can be made without its data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,12 +17,7 @@ from wash_bench.seeds import torch_stream
 
 
 class StandIn(DataSource):
-    """A data set of which only the numbers are known; its images are noise, made batch by batch.
-
-    Args:
-        config: its data set must be one whose number of images the catalogue knows.
-        device: where batches are made.
-    """
+    """A data set of which only the catalogue's numbers are known: noise, made batch by batch."""
 
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         spec = spec_of(config.dataset)

@@ -6,8 +6,6 @@ what the members send, whichever rank they are on, and is therefore the same on 
 every number of ranks; ``link_bytes`` is what this rank really handed to the network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Joining the processes that torchrun started, and refusing those that do not belong together."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,17 +31,7 @@ def local_device(name: str) -> str:
 
 @contextmanager
 def joined(device: str) -> Iterator[World]:
-    """The world of this process: joins the group if torchrun started it.
-
-    Args:
-        device: the run's device; GPUs talk over NCCL (and gloo for objects), CPUs over gloo.
-
-    Yields:
-        The world.
-
-    Raises:
-        UsageError: the group cannot be joined.
-    """
+    """The world of this process: a group of NCCL or gloo where torchrun started it."""
     if not under_torchrun():
         yield LocalWorld()
         return
@@ -77,15 +65,7 @@ def joined(device: str) -> Iterator[World]:
 
 
 def agree(world: World, settings: Mapping[str, Any]) -> None:
-    """Refuse to start unless every process runs the same thing.
-
-    Args:
-        world: the processes.
-        settings: this process's, by name.
-
-    Raises:
-        UsageError: another version or setting on some rank; it is named.
-    """
+    """A UsageError that names what differs between the processes' versions and settings."""
     if world.ranks == 1:
         return
     mine = {name: version(name) for name in ("wash-bench", "torch", "timm")} | dict(settings)

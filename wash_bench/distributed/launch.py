@@ -1,7 +1,5 @@
 """``--procs R``: the same command in R processes on this machine, through torchrun's own engine."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -15,8 +15,6 @@ latency: two segments of at most 1 MiB under way. NCCL's latencies are not measu
 machines of their own; exchanges do not overlap with computing.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass
@@ -71,17 +69,7 @@ class Prediction:
 def predict(
     ledger: Ledger, steps: int, network: Network, step_seconds: float | None = None
 ) -> Prediction:
-    """The time of a training's exchanges on a network.
-
-    Args:
-        ledger: what is sent in the whole training (a bill, or a record's ledger).
-        steps: optimizer steps of the training.
-        network: the members' links.
-        step_seconds: duration of a step without exchanges.
-
-    Returns:
-        The time a step.
-    """
+    """The time a step that a training's exchanges, billed or recorded, take on a network."""
     tallies = ledger.tallies
     latency = payload = 0.0
     for (kind, content), tally in tallies.items():

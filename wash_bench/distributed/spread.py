@@ -1,7 +1,5 @@
 """Which rank holds which members."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,11 +8,7 @@ from wash_bench.errors import UsageError
 
 @dataclass(frozen=True)
 class Spread:
-    """``n`` members in contiguous blocks over ``ranks`` ranks, as evenly as can be.
-
-    Raises:
-        UsageError: there are more ranks than members.
-    """
+    """N members in even contiguous blocks over ranks; a UsageError if there are more ranks."""
 
     n: int
     ranks: int

@@ -7,8 +7,6 @@ whatever its main thread waits for. A rank that ends with an error says so in th
 ranks of a node the first to know tells it, in one line; the others end in silence.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -4,8 +4,6 @@ What passes here is bookkeeping (losses, validation results, the population's ro
 evaluation); it is not a method's exchange and stands in no ledger.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Protocol

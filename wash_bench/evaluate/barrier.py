@@ -6,8 +6,6 @@ Entezari et al. 2022, which is right when the ends differ; it is 0 or more since
 ends. For accuracy the sign is turned. The N-way form is L(average) - mean of L(member).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -55,17 +53,7 @@ def barrier_points(
     config: EvaluationConfig,
     pulse: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Point]:
-    """Measure every segment between two members and from each member to the average.
-
-    Args:
-        evaluator: runs the states.
-        members: the trained members.
-        config: points a segment, split, images of measurement and re-estimation.
-        pulse: told (states measured, states in all).
-
-    Returns:
-        The points, segment by segment.
-    """
+    """Measure the segments between two members, and from each member to the average, in order."""
     states: dict[str, ModelState] = {str(n): state for n, state in enumerate(members)}
     states[AVERAGE] = ModelState.mean(members)
     names = [name for name in states if name != AVERAGE]
@@ -105,12 +93,7 @@ def barrier_points(
 def measure_variants(
     evaluator: Evaluator, state: ModelState, config: EvaluationConfig
 ) -> dict[str, tuple[float, float]]:
-    """Loss (nats) and accuracy (%) of one network on the barrier's images.
-
-    Returns:
-        By BatchNorm statistics: ``averaged``, the state's own, and ``reestimated`` where the
-        network has BatchNorm.
-    """
+    """Loss (nats) and accuracy (%) under own and, with BatchNorm, re-estimated statistics."""
     split, limit = config.barrier_split, config.barrier_images
     variants = {"averaged": state}
     if evaluator.has_batchnorm:

@@ -1,7 +1,5 @@
 """Re-estimation of BatchNorm statistics on augmented training data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

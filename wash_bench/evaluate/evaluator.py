@@ -1,7 +1,5 @@
 """Predictions of any network state of a population, each computed once."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The greedy choice of a soup's members (Wortsman et al. 2022, arXiv 2203.05482, section 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 

@@ -1,7 +1,5 @@
 """Everything that is reported of one trained population, under the names of ``metrics.py``."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,16 +28,10 @@ def measure_population(
     config: EvaluationConfig,
     pulse: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], list[Point]]:
-    """Measure one population on the whole test set, and its barriers.
+    """Measure one population on the whole test set, and its barriers, which ``pulse`` is told of.
 
     Members, ensemble, average and greedy soup each with the statistics they have (averaged for
     a merged network) and, as ``..._bn_...``, re-estimated on one and the same augmented stream.
-
-    Args:
-        evaluator: runs states of the population.
-        judge: makes the usual merges.
-        config: images of re-estimation, bins of the ECE, the barriers' settings.
-        pulse: told (states measured, states in all) of the barriers.
 
     Returns:
         The columns of ``metrics.py`` that all cells of the training share, and the points.
@@ -98,17 +90,12 @@ def measure_method(
 ) -> dict[str, Any]:
     """Measure what the method itself delivers, on the whole test set.
 
-    Args:
-        evaluator: runs states of the population.
-        judge: makes the usual merges; the method asks it for them.
-        method: whose models they are; its first is its main one.
-        config: images of re-estimation, bins of the ECE.
-
     Returns:
-        ``method_predictor`` names its main model, ``method_networks`` how many networks that is,
-        ``method_acc`` its accuracy, ``method_bn_acc`` that of a single network with BatchNorm
-        statistics re-estimated, ``method_val_acc`` its validation accuracy, ``merge_seconds`` the
-        time to make all its models; ``predictor_NAME_acc`` is the accuracy of every one of them.
+        ``method_predictor`` names its main model, the first, ``method_networks`` how many networks
+        that is, ``method_acc`` its accuracy, ``method_bn_acc`` that of a single network with
+        BatchNorm statistics re-estimated, ``method_val_acc`` its validation accuracy,
+        ``merge_seconds`` the time to make all its models; ``predictor_NAME_acc`` is the accuracy
+        of every one of them.
     """
     began = time.monotonic()
     predictors = method.predictors(evaluator.population, judge)

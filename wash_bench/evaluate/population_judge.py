@@ -1,7 +1,5 @@
 """The judge: the usual merges of one trained population, selected on validation data only."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Accuracy, NLL, ECE, Brier score and disagreement, from log-probabilities."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -45,16 +43,7 @@ def brier(log_probs: Tensor, labels: Tensor) -> float:
 
 
 def ece(log_probs: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error in per cent, over equal-width bins of confidence (lower, upper].
-
-    Args:
-        log_probs: (M, C).
-        labels: (M,).
-        bins: how many.
-
-    Returns:
-        Equation 3 of Guo et al. 2017.
-    """
+    """Expected calibration error in per cent, over bins (lower, upper] (Guo et al. 2017, eq. 3)."""
     confidence, predicted = log_probs.exp().max(dim=1)
     correct = (predicted == labels).double()
     index = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)

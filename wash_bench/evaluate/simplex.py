@@ -6,8 +6,6 @@ beyond the members, where one or two of the weights are negative. Averaged Batch
 be negative there too, and such a network has no finite loss: that is recorded as it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -84,17 +82,7 @@ def simplex_points(
     config: EvaluationConfig,
     pulse: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[SimplexPoint]:
-    """Measure the triangle between the first three members, on the barrier's images.
-
-    Args:
-        evaluator: runs the states.
-        members: the trained members, three or more.
-        config: ``simplex_points`` an edge, ``simplex_margin``; split and images as for barriers.
-        pulse: told (states measured, states in all).
-
-    Returns:
-        The points, in the grid's order.
-    """
+    """Measure the triangle between the first three members, on the barrier's images."""
     corners = members[:CORNERS]
     grid = barycentric(config.simplex_points, config.simplex_margin)
     images = len(evaluator.labels(config.barrier_split, config.barrier_images))

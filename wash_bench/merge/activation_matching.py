@@ -1,7 +1,5 @@
 """Permutations that make one network's units correspond to another's in their activations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

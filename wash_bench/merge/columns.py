@@ -1,7 +1,5 @@
 """Rules for one coordinate, applied to every coordinate of a population."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The diagonal Fisher information of a network, and the average that it weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal
 

@@ -3,8 +3,6 @@
 A unit is a channel of a feature map or a feature of a vector.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Gram matrices of layers' inputs, and the regression that merges the layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Permutations that make one network's units correspond to another's in their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence, Set
 from typing import Literal
 

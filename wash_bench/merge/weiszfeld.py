@@ -1,7 +1,5 @@
 """The geometric median of vectors, from their pairwise distances."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

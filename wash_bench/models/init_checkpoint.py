@@ -43,13 +43,7 @@ def content_of_checkpoint(path: Path) -> str:
 
 @dataclass(frozen=True)
 class InitCheckpoint:
-    """A checkpoint as read.
-
-    Attributes:
-        path: the file.
-        digest: its SHA-256, hexadecimal.
-        tensors: by name; integer and float buffers included.
-    """
+    """A checkpoint as read: its tensors by name, buffers too, and the file's SHA-256."""
 
     path: Path
     digest: str

@@ -4,8 +4,6 @@ timm registers an architecture by decorating the function of that name, so its s
 the names. A test holds this list equal to ``timm.list_models()``.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from functools import cache

@@ -23,15 +23,7 @@ Seeds = Mapping[int, float]
 
 
 def draw(table: PaperTable) -> Figure | None:
-    """The curves of a table in which budgets alone differ: not data, network, N, augmentation.
-
-    Args:
-        table: the finished table.
-
-    Returns:
-        The figure; None where other things differ, or no method has an averaged model at several
-        budgets.
-    """
+    """The curves of a table in which budgets alone differ; None of any other table."""
     trainings = [line.resolved.config.training for line in table.lines]
     if len({(t.dataset, t.model, t.population, t.augment) for t in trainings}) > 1:
         return None

@@ -32,23 +32,7 @@ def lines_of(
     seeds: Sequence[int] = (),
     further: dict[str, Any] | None = None,
 ) -> list[Line]:
-    """The lines of a table at a scale, every option written out.
-
-    Args:
-        named: the table.
-        scale: ``paper`` or ``small``.
-        population: numbers of members in place of the declared ones.
-        augment: augmentations in place of the declared ones.
-        seeds: seeds in place of the declared ones.
-        further: settings laid over all of them (the machine's, the folder).
-
-    Returns:
-        By augmentation, then N, in the table's order.
-
-    Raises:
-        UsageError: the table does not have the scale, or a row has a method or a setting that is
-            not known.
-    """
+    """A table's lines at a scale, by augmentation, then N; what is given is not as declared."""
     if scale not in named.table.scale:
         known = ", ".join(named.table.scale)
         raise UsageError(f"table {named.name} has no scale {scale!r}: it has {known}")

@@ -1,7 +1,5 @@
 """From the records of a run folder to a table: ours over the seeds, and what is published."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ of members, the augmentations and the seeds. A row is the name of a method, or a
 label, a method, options (``set``) and settings; a scale may have rows of its own.
 """
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ The scale is in the title. A difference is formed at the papers' scale alone: at
 network and length differ, and ours minus theirs would say nothing about the method.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,18 +36,7 @@ class Entry:
 
 @dataclass
 class PaperTable:
-    """A table at one scale.
-
-    Attributes:
-        named: the table as declared.
-        scale: its scale.
-        lines: its lines.
-        entries: by the line's place and metric.
-        records: the finished cells.
-        environments: one a record.
-        also: published numbers that no cell of the table can be given.
-        seconds: wall time of the trainings and their evaluation, added up.
-    """
+    """A table at one scale; entries by place of line and metric, ``seconds`` of all trainings."""
 
     named: Named
     scale: str

@@ -6,8 +6,6 @@ as "not available", and a file of the user's with the same columns fills them. A
 per cent. A value needs a source, in the package and from the user alike.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """A table's training tasks, in groups that are run one after another, and what they cost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +10,7 @@ from wash_bench.runner.task import TrainingTask
 
 
 def task_groups(lines: Sequence[Line]) -> Iterator[list[TrainingTask]]:
-    """The trainings in groups that can be carried out side by side.
-
-    Args:
-        lines: the table's.
-
-    Yields:
-        Trainings with one data set and network. Where two lines read one training (as greedy soup
-        and the naive ensemble do) the second is in a later group, which finds it trained.
-    """
+    """Trainings to carry out side by side; one that two lines read is in the groups of both."""
     settings: dict[str, list[TrainingTask]] = {}
     for line in lines:
         config = line.resolved.config
@@ -38,13 +28,7 @@ def task_groups(lines: Sequence[Line]) -> Iterator[list[TrainingTask]]:
 
 @dataclass(frozen=True)
 class LinePlan:
-    """What one line costs.
-
-    Attributes:
-        line: the line.
-        cell: the plan of one of its seeds.
-        seconds: of all its seeds; a training that an earlier line did counts there alone.
-    """
+    """What a line costs: a seed's cell, and seconds of all seeds that no earlier line trains."""
 
     line: Line
     cell: CellPlan
@@ -52,15 +36,7 @@ class LinePlan:
 
 
 def plan_lines(lines: Sequence[Line], *, download: bool) -> tuple[list[LinePlan], list[str]]:
-    """Count and time every line; nothing is trained.
-
-    Args:
-        lines: the table's; those with one network and batch size share the timed steps.
-        download: whether a data set may be fetched.
-
-    Returns:
-        A plan a line, and the notes of the plans.
-    """
+    """Count and time every line, nothing trained; the plans, and their notes."""
     trained: set[str] = set()
     times: dict[str, Times] = {}
     plans = []

@@ -62,15 +62,7 @@ class MethodEntry:
         return _joined(entry for entry in (self, *self.wrappers) if not _only_merges(entry.load()))
 
     def load(self) -> type[Method]:
-        """Import the class.
-
-        Returns:
-            The class, the same one whenever it is asked for in a process.
-
-        Raises:
-            UsageError: it cannot be imported or is no complete Method.
-            WashBenchError: the file is not the one that the entry was made from.
-        """
+        """Import the class; an error if it is no complete Method, or its file has changed."""
         place, _, name = self.target.rpartition(":")
         if place.endswith(".py"):
             path = Path(place)

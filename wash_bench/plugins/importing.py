@@ -45,14 +45,7 @@ def import_module(module: str, name: str) -> ModuleType:
 
 
 def import_file(path: Path, source: bytes) -> ModuleType:
-    """Run a file as a module.
-
-    Returns:
-        The module, whose name depends on its path and its content.
-
-    Raises:
-        UsageError: it does not import.
-    """
+    """Run a file as a module, named by path and content; a UsageError if it does not import."""
     key = source_hash(str(path).encode() + b"\0" + source)
     name = f"wash_bench_file_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key}"
     if name in sys.modules:
@@ -86,14 +79,7 @@ def import_failure(what: str, place: str, error: BaseException) -> str:
 
 
 def method_class(module: ModuleType, name: str, place: str) -> type[Method]:
-    """Look up a method in a module.
-
-    Returns:
-        The complete Method called ``name``.
-
-    Raises:
-        UsageError: there is none; the line says what is missing.
-    """
+    """The complete Method of that name in a module; a UsageError says what is missing."""
     from wash_bench.core.method import Method, MethodOptions
 
     cls = getattr(module, name, None)

@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 
 def parse_value(text: str) -> object:
-    """Read a value as TOML writes it.
-
-    Returns:
-        The number, true, false, text or list; the text itself if TOML would not write it so.
-
-    Raises:
-        UsageError: the text is empty, or begins like a list or a quoted text and is none.
-    """
+    """A value as TOML writes it, else the text; a UsageError if empty, or a list left open."""
     text = text.strip()
     if not text:
         raise UsageError("the value is empty")
@@ -47,14 +40,7 @@ def parse_value(text: str) -> object:
 
 
 def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
-    """Read options of methods as ``--set`` gives them.
-
-    Returns:
-        ``{"wash": {"p": 0.05}}`` of ``["wash.p=0.05"]``; of equal names the last one counts.
-
-    Raises:
-        UsageError: an item is not of the form ``method.option=value``.
-    """
+    """``{"wash": {"p": 0.05}}`` of ``["wash.p=0.05"]``; of equal names the last one counts."""
     result: dict[str, dict[str, object]] = {}
     for item in items:
         key, equals, text = item.partition("=")
@@ -72,14 +58,7 @@ def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
 def make(
     name: str, cls: type[Method], options: Mapping[str, Any], inner: Method | None = None
 ) -> Method:
-    """Check ``options`` against ``cls.Options`` and construct the method.
-
-    Returns:
-        The method, around ``inner`` if that is given.
-
-    Raises:
-        UsageError: unknown options or values that are not allowed, all in one line.
-    """
+    """A method, around ``inner`` if given; a UsageError names all options that are not allowed."""
     from pydantic import ValidationError
 
     fields = cls.Options.model_fields

@@ -48,14 +48,7 @@ def method_names(kind: MethodKind | None = None) -> list[str]:
 
 
 def find_method(name: str) -> MethodEntry:
-    """Find an installed method.
-
-    Returns:
-        The method of that name; NAME+WRAPPER is NAME with a wrapper around it.
-
-    Raises:
-        UsageError: there is none, or two distributions offer one.
-    """
+    """An installed method; NAME+WRAPPER has a wrapper around it. A UsageError if there is none."""
     inside, *around = parts(name)
     if around:
         wrappers = tuple(find_method(wrapper) for wrapper in around)
@@ -82,15 +75,7 @@ def find_method(name: str) -> MethodEntry:
 
 
 def load_method_file(spec: str) -> MethodEntry:
-    """Import a single file, given as ``path/to/file.py:Class``.
-
-    Returns:
-        Its method.
-
-    Raises:
-        UsageError: the file is missing or does not import, it has no such class, the class is no
-            complete Method, or an installed method has its name already.
-    """
+    """The method of ``path/to/file.py:Class``; a UsageError if it is none, or its name is taken."""
     place, _, name = spec.rpartition(":")
     if not place.endswith(".py") or not name.isidentifier():
         raise UsageError(f"--method {spec}: write path/to/file.py:Class")
@@ -106,19 +91,7 @@ def load_method_file(spec: str) -> MethodEntry:
 
 
 def make_method(entry: MethodEntry, options: Mapping[str, Any] | None = None) -> Method:
-    """Construct a method.
-
-    Args:
-        entry: the method, with what goes around it.
-        options: the innermost method's options by name, a wrapper's in a table of its name.
-
-    Returns:
-        The method with these options; all others keep their defaults.
-
-    Raises:
-        UsageError: an unknown option, values that the method does not allow (all of them in
-            one line), or something that cannot go around another method.
-    """
+    """Construct a method; ``options`` hold a wrapper's own in a table of its name."""
     given = dict(options or {})
     of_wrappers = [given.pop(wrapper.name, {}) for wrapper in entry.wrappers]
     method = make(entry.base, entry.load(), given)
@@ -146,16 +119,7 @@ def why_not_around(cls: type[Method], inner: Method) -> str:
 
 
 def place_options(entry: MethodEntry, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Say whose options ``set.NAME.*`` are.
-
-    Args:
-        entry: the method, with what goes around it.
-        name: its name, that of the method inside, or that of a wrapper.
-        options: the options given under that name.
-
-    Returns:
-        The method's own options, and a wrapper's in a table of its name.
-    """
+    """The options given under a name: the method's own, a wrapper's in a table of its name."""
     if name == entry.base:
         return options
     wrappers = {wrapper.name: wrapper for wrapper in entry.wrappers}

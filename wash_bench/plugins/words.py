@@ -15,17 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptionDescription:
-    """One option of a method, in words.
-
-    Attributes:
-        name: its name, as in ``--set method.name=value``.
-        type: its type, as ``float`` or ``a or b``.
-        default: the default value.
-        unit: its unit, or empty.
-        limits: the allowed range, or empty.
-        description: what it does.
-        unverified: why the default is not settled by a source, or empty.
-    """
+    """One option of a method, in words; texts that do not apply are empty."""
 
     name: str
     type: str

@@ -37,11 +37,7 @@ class ClaimLost(WashBenchError):
 
 
 class Claim:
-    """This process's claim on one name.
-
-    Attributes:
-        link: the way into the training's folder, for as long as the claim is held.
-    """
+    """This process's claim on one name, and the way into the training's folder while it is held."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.path = folder / f"{number}.json"

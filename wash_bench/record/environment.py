@@ -1,7 +1,5 @@
 """Where a training ran: one flat row of facts, so that numbers can be read with their machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

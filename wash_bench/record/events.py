@@ -3,8 +3,6 @@
 The first line says the version of the others.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -14,12 +12,7 @@ from wash_bench.record.schema import SCHEMA
 
 
 class EventLog:
-    """Append-only; a resumed training cuts it back to where its checkpoint was taken.
-
-    Args:
-        path: the file; None in a process that writes no records.
-        keep_bytes: how much of it stands.
-    """
+    """Append-only, cut back to ``keep_bytes``, a checkpoint's; writes nothing without a path."""
 
     def __init__(self, path: Path | None, keep_bytes: int) -> None:
         self._file = None

@@ -1,7 +1,5 @@
 """Writing files so that a reader sees the old one or the new one, never a part of it."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

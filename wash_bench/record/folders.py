@@ -1,7 +1,5 @@
 """Where the run folders are that a user names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from wash_bench.errors import UsageError

@@ -5,8 +5,6 @@ cells whose methods have the same training rule read the same training. Each ide
 canonical JSON of all settings that matter to it, hashed; each setting's field says whether it does.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +102,7 @@ def _training_rule(method: Method) -> dict[str, Any]:
 
 
 def cell_config(config: RunConfig, cell: Cell, options: dict[str, Any]) -> dict[str, Any]:
-    """The resolved configuration of one cell, as its record holds it.
-
-    Returns:
-        All settings, of the evaluation those of its identity: a reader finds its files by them.
-    """
+    """A cell's settings as its record holds them; of the evaluation, those of its identity."""
     data = config.model_dump(mode="json") | {"evaluation": config.evaluation.identity()}
     coupling = {name: own for name, own in data["coupling"].items() if name == cell.method}
     own = {"methods": [cell.method], "seeds": [cell.seed], "set": {cell.method: options}}

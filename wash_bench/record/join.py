@@ -5,8 +5,6 @@ renamed, so a join that is killed leaves nothing half-copied and can be started 
 target has already it keeps.
 """
 
-from __future__ import annotations
-
 import contextlib
 import filecmp
 import os
@@ -43,15 +41,11 @@ class Joined:
 
 
 def join_folders(sources: Sequence[Path], out: Path) -> Joined:
-    """Copy the cells and trainings of ``sources`` into the run folder ``out``.
+    """Copy the cells and trainings of ``sources``, which are only read, into the folder ``out``.
 
     Equal things are no conflict; of different ones the target's, or else the first source's, is
     kept. A cell whose training in the target is another one is left out: its numbers are not of
     that training, and the target's own can be computed from it by the run command.
-
-    Args:
-        sources: run folders, or folders that hold run folders; they are only read.
-        out: a run folder, made if it is not there.
 
     Returns:
         What was done.

@@ -1,7 +1,5 @@
 """That workers are on a run folder, so that they and a plain run keep out of each other's way."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

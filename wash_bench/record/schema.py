@@ -7,8 +7,6 @@ that does not say it is of version 1.
 2. A tally of exchanges has its ``sent_bytes``, and event logs the metric of that name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal

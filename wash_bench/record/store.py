@@ -20,11 +20,7 @@ from wash_bench.record.schema import SCHEMA, read_record
 
 
 class Store:
-    """One run folder.
-
-    Raises:
-        UsageError: the folder cannot be made or written.
-    """
+    """One run folder; a UsageError if it cannot be made or written."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,7 +1,5 @@
 """The columns of a report's CSV files, in order; the metrics among them are in ``metrics.py``."""
 
-from __future__ import annotations
-
 from wash_bench.config import TrainingConfig
 from wash_bench.config.field import settings_of
 

@@ -18,13 +18,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Command:
-    """One ``wash-bench run`` of the experiment.
-
-    Attributes:
-        file: what the preset file is called here.
-        toml: its text.
-        line: the command line.
-    """
+    """One ``wash-bench run``: the name of a preset file, its text, and the command line."""
 
     file: str
     toml: str
@@ -37,18 +31,7 @@ class Command:
 
 
 def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
-    """The runs that make an experiment's cells again.
-
-    There is one of them, unless a method was run with several settings: a run has one setting of
-    each method, so every further one takes another run.
-
-    Args:
-        config: the resolved configuration of one of the cells, as its record holds it.
-        cells: the experiment's rows of the summary.
-
-    Returns:
-        The runs, in order.
-    """
+    """The runs that make an experiment's cells again: several if a method had two settings."""
     settings: dict[str, dict[str, list[int]]] = {}  # method -> options -> seeds
     for method, options, seed in zip(cells["method"], cells["options"], cells["seed"], strict=True):
         settings.setdefault(method, {}).setdefault(options, []).append(int(seed))

@@ -32,13 +32,7 @@ FORMATS = ("png", "svg")
 
 @dataclass(frozen=True)
 class Source:
-    """What a figure can be drawn from: finished cells, and what their trainings recorded.
-
-    Attributes:
-        cells: rows of the summary, those of one experiment unless the figure sets several side
-            by side.
-        records: all that was read.
-    """
+    """Finished cells, of one experiment or of several set side by side, and all records."""
 
     cells: pd.DataFrame
     records: Records
@@ -130,16 +124,7 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def write_figures(records: Records, out: Path, names: Collection[str] = ALL) -> list[Path]:
-    """Write the figures as PNG and SVG.
-
-    Args:
-        records: what ``frames.load`` read.
-        out: the folder.
-        names: of the figures; one whose data was not recorded is left out.
-
-    Returns:
-        The files; with several experiments, their names end in the experiment's id.
-    """
+    """Write figures as PNG and SVG, named with the experiment's id where there are several."""
     paths = []
     for stem, figure in figures(records, names):
         with style.styled():

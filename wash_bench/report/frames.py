@@ -1,7 +1,5 @@
 """Run folders in, pandas frames out: the one place where a report touches the records."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,18 +56,7 @@ class Records:
 
 
 def load(roots: Sequence[Path]) -> Records:
-    """Read every record.
-
-    Args:
-        roots: run folders, or folders that hold run folders.
-
-    Returns:
-        All that is whole; what is not is in the warnings.
-
-    Raises:
-        UsageError: a root is not a folder.
-        WashBenchError: a root holds no record, or none that can be read.
-    """
+    """All records in run folders; what is broken becomes a warning, no record an error."""
     warnings: list[str] = []
     cells: dict[str, dict[str, Any]] = {}
     trainings: dict[str, Path] = {}

@@ -96,16 +96,7 @@ def amount(value: float) -> str:
 
 
 def written(value: Estimate, metric: Metric, digits: int | None = None) -> str:
-    """What a table shows of a metric: with its interval, unless it is a cost.
-
-    Args:
-        value: over seeds, as the summary has it.
-        metric: what it is of.
-        digits: decimals in place of the metric's own.
-
-    Returns:
-        The text; a dash where there is no value.
-    """
+    """A metric over seeds as tables show it: with its interval, unless it is a cost."""
     if value.n == 0:
         return MISSING
     if metric.digits is None:

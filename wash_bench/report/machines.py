@@ -26,14 +26,7 @@ COMPARED = {
 
 
 def mixed(rows: pd.DataFrame) -> str:
-    """A sentence if trainings ran on different machines or library versions, else nothing.
-
-    Args:
-        rows: their environments, one a training.
-
-    Returns:
-        The sentence, which names what differs after its colon.
-    """
+    """A sentence that names, after its colon, how machines or versions differ, if they do."""
     parts = []
     for key, name in COMPARED.items():
         if key in rows and len(values := sorted(rows[key].dropna().astype(str).unique())) > 1:
@@ -44,15 +37,7 @@ def mixed(rows: pd.DataFrame) -> str:
 
 
 def machine(rows: pd.DataFrame, aside: str = "") -> str:
-    """The machine, device and versions of trainings, in a sentence.
-
-    Args:
-        rows: their environments, one a training.
-        aside: what to add where trainings ran side by side.
-
-    Returns:
-        The sentence; empty without environments.
-    """
+    """A sentence of machine, device and versions; ``aside`` is added if any ran side by side."""
     if rows.empty:
         return ""
 

@@ -1,7 +1,5 @@
 """GitHub Markdown: text that stands as it is, and the tables of reports and benchmarks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

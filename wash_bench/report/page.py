@@ -41,17 +41,7 @@ class Entry:
 
 
 def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
-    """Write the page.
-
-    Args:
-        records: what ``frames.load`` read.
-        figures: the report's figures; each is put into the page, as SVG where there is one of
-            moderate size and else as PNG.
-        path: where to.
-
-    Returns:
-        The path.
-    """
+    """Write the page with each figure in it, as SVG where that is of moderate size, else as PNG."""
     templates = environment()
     style = templates.get_template("report.css").render()
     script = templates.get_template("report.js").render()

@@ -1,7 +1,5 @@
 """Read one file of a record; what is broken is told in a line and left out, never a crash."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Two reports side by side: what differs in how they were made, and whether the numbers do."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,16 +19,7 @@ HEADINGS = ("method", "metric", "A", "B", "B − A", "seeds", "within noise")
 
 @dataclass(frozen=True)
 class Row:
-    """A metric of a method in both.
-
-    Attributes:
-        experiment: data set, model and N.
-        method: the variant, or both names where they differ.
-        key: the metric's.
-        a, b: over all seeds of each.
-        difference: B - A: paired over the seeds that both have, else of the two means.
-        seeds: those that are paired; empty where none is common.
-    """
+    """A metric in both; the difference is B - A, paired over ``seeds``, else of the two means."""
 
     experiment: str
     method: str
@@ -130,18 +119,7 @@ def _entries(row: Row) -> list[str]:
 
 
 def compare(a: Path, b: Path) -> Comparison:
-    """Set two reports or run folders side by side.
-
-    Args:
-        a: a folder that ``wash-bench report`` or ``wash-bench run`` wrote, or one of run folders.
-        b: the same.
-
-    Returns:
-        What differs in how they were made, and the metrics of both.
-
-    Raises:
-        WashBenchError: nothing in them can be compared.
-    """
+    """Set two reports or run folders side by side; a WashBenchError if nothing can be compared."""
     left, right = pairing.read_side(a), pairing.read_side(b)
     result = Comparison(a, b)
     pairs = list(pairing.experiments(left.cells, right.cells))

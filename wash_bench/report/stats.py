@@ -5,8 +5,6 @@ that seed varies less than either value; comparisons therefore pair the seeds. I
 95 % for one comparison; they are not adjusted for looking at several.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -95,14 +95,7 @@ class Look:
 
 
 def looks(curves: dict[str, str]) -> dict[str, Look]:
-    """The look of each curve.
-
-    Args:
-        curves: the method that gives each curve its colour.
-
-    Returns:
-        By curve; those that would have the same colour have different line styles.
-    """
+    """The look of each curve, coloured by its method; curves of one colour differ in line style."""
     used: dict[str, int] = {}
     result = {}
     for curve, method in curves.items():
@@ -160,15 +153,7 @@ def bars(*seeds: int) -> str:
 
 
 def accuracy_limits(means: Sequence[float], halves: Sequence[float]) -> tuple[float, float]:
-    """Ends of an axis of accuracies in per cent.
-
-    Args:
-        means: finite values.
-        halves: half-widths of their intervals; 0 where there is none.
-
-    Returns:
-        Least and greatest: all means are between them, and intervals as far as they fit.
-    """
+    """Ends of an axis in per cent: around all means, and around intervals as far as they fit."""
     low, high = min(means), max(means)
     room = max(0.5, 0.5 * (high - low))  # few seeds have intervals far longer than this
     pairs = list(zip(means, halves, strict=True))

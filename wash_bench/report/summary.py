@@ -1,7 +1,5 @@
 """``summary.csv``: a row a cell, with what it is, its settings and all that was measured."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -18,17 +16,7 @@ _TEXT = {metric.key for metric in METRICS.values() if metric.unit == "text"}
 
 
 def summary_frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """The summary of records: identity, settings, metrics, provenance.
-
-    The columns of ``columns.py`` and ``metrics.SUMMARY`` are always there; settings of later
-    versions where they say something, and what else was measured where it was.
-
-    Args:
-        cells: the records, as ``read.cell`` gives them.
-
-    Returns:
-        A row a cell: by experiment, the six default methods first, then variant and seed.
-    """
+    """A row a cell, of ``read.cell``: by experiment, the six default methods first, then seed."""
     further = sorted({name for cell in cells for name in cell["summary"]} - set(_COLUMNS))
     rows = []
     for cell in cells:

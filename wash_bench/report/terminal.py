@@ -23,14 +23,7 @@ DROPPED = (
 
 
 def print_table(records: Records, console: Console) -> None:
-    """Print each experiment's table, its notes, and what could not be read.
-
-    What is printed is Markdown, so that it can be pasted into an issue or a lab notebook.
-
-    Args:
-        records: what ``frames.load`` read.
-        console: where to; its width decides which columns are shown.
-    """
+    """Print each table as Markdown, in columns that fit the console, and what could not be read."""
     for table in main_tables(records, digits=1):
         _say(console, f"### {escape(table.title)}", "bold")
         _say(console)

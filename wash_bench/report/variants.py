@@ -1,7 +1,5 @@
 """What the rows of a table and the curves of a figure are called."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -38,17 +38,10 @@ def write_report(
     parquet: bool = False,
     figures: Collection[str] = ALL,
 ) -> list[Path]:
-    """Report on the run folders ``roots`` into the folder ``out``.
+    """Report on run folders into the folder ``out``; ``console`` prints the table too.
 
     Everything is made in a temporary folder first and moved at the end, so an older report
     stands until the new one is whole.
-
-    Args:
-        roots: run folders, or folders that hold run folders.
-        out: made if it is not there.
-        console: prints the table here too.
-        parquet: writes the CSV files' tables as Parquet too.
-        figures: names of the figures to draw.
 
     Returns:
         The files written: report.html, summary.csv, events.csv, barrier.csv, environment.csv,
@@ -104,11 +97,7 @@ def markdown(records: Records) -> str:
 
 
 def need_pyarrow() -> None:
-    """Find out early whether Parquet can be written.
-
-    Raises:
-        UsageError: it cannot.
-    """
+    """Find out early whether Parquet can be written: a UsageError if not."""
     if importlib.util.find_spec("pyarrow") is None:
         raise UsageError("--parquet needs pyarrow: pip install 'wash-bench[parquet]'")
 

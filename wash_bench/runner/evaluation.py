@@ -3,8 +3,6 @@
 What is measured says ``evaluate.measure``; this module says when, and where it is written.
 """
 
-from __future__ import annotations
-
 import csv
 import time
 import traceback
@@ -43,18 +41,7 @@ def evaluate(
     notes: dict[str, Any],
     context: RunContext,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Measure what all cells of a task share, unless that is done, and each method's own models.
-
-    Args:
-        task: the cells.
-        trainer: has trained the population, or read it.
-        population: as it is to be measured, whole.
-        notes: those of its state.
-        context: how tasks are carried out.
-
-    Returns:
-        The summaries of the cells by id, and the reasons of those that failed.
-    """
+    """Measure population, if need be, and cells' own models: summaries and failures by id."""
     began = time.monotonic()
     evaluator, folder = trainer.evaluator(population), trainer.folder
     settings = task.config.evaluation

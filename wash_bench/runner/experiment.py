@@ -1,7 +1,5 @@
 """An experiment: its training tasks, and the call that runs what of them is not done yet."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -59,19 +57,7 @@ def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[Training
 def run_experiment(
     config: RunConfig, entries: Sequence[MethodEntry], context: RunContext
 ) -> Outcome:
-    """Run what is not done yet of an experiment.
-
-    Args:
-        config: the experiment.
-        entries: its methods.
-        context: how it is carried out.
-
-    Returns:
-        What became of each cell.
-
-    Raises:
-        UsageError: the folder, device, data or network do not do.
-    """
+    """Run what is not done yet of an experiment: what became of each of its cells."""
     world = context.world
     if world.ranks > 1 and (context.jobs > 1 or context.worker):
         option = "--worker" if context.worker else "--jobs"
@@ -84,11 +70,10 @@ def run_experiment(
 def run_tasks(groups: Callable[[], Iterable[list[TrainingTask]]], context: RunContext) -> Outcome:
     """Run what is not done yet of several groups of tasks, one group after another.
 
-    Where two groups have a training in common, the later one finds it trained.
-
     Args:
         groups: gives the groups: tasks that can be carried out side by side, of one data set and
-            network, each training once. It is called once the folder belongs to this run.
+            network, each training once. It is called once the folder belongs to this run. Where
+            two groups have a training in common, the later one finds it trained.
         context: how they are carried out.
 
     Returns:

@@ -1,7 +1,5 @@
 """Carrying out one training task: its training, its evaluation, and its cells' records."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 from collections.abc import Iterator
@@ -31,12 +29,6 @@ def perform(task: TrainingTask, setting: Setting, store: Store, context: RunCont
     Every process of the world calls it; rank 0 evaluates and writes. Where the machine fails (disk
     full, out of memory) a WashBenchError says so, nothing is recorded as failed, and the same
     command tries again.
-
-    Args:
-        task: the training and its cells.
-        setting: device and data.
-        store: the run folder.
-        context: how tasks are carried out.
 
     Returns:
         What became of each cell.

@@ -1,7 +1,5 @@
 """What an experiment will cost, without training: steps, parameters, bytes, memory, time."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import time
@@ -62,13 +60,7 @@ class Times:
 
 @dataclass
 class Plan:
-    """What an experiment will cost.
-
-    Attributes:
-        cells: cell by cell.
-        notes: how the numbers came about, one line each.
-        times: what was timed for them.
-    """
+    """What an experiment will cost: by cell, with notes on how; and what was timed for it."""
 
     cells: list[CellPlan] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -87,19 +79,7 @@ def plan_experiment(
     download: bool = False,
     times: Times | None = None,
 ) -> Plan:
-    """Count and time; nothing is trained and no record is written.
-
-    What cannot work is refused as a run would refuse it.
-
-    Args:
-        config: the experiment.
-        entries: its methods.
-        download: whether a data set may be fetched.
-        times: what was timed for an experiment with the same network and batches.
-
-    Returns:
-        The costs of every cell.
-    """
+    """Count and time; nothing is trained or recorded, and what a run would refuse is refused."""
     setting, stand_in = _setting(config, download)
     layout = setting.check()
     n = config.training.population

@@ -7,15 +7,16 @@ import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import Queue
 from typing import Any
 
+from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.perform import perform
+from wash_bench.runner.progress import unobserved
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
 
@@ -42,9 +43,10 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[Resu
     todo, reports = spawn.Queue(), spawn.Queue()
     for task in tasks:
         todo.put(task)
+    apart = context.but(observer=unobserved, world=LocalWorld())  # can be pickled
     # Not daemons: a process may have data loader processes of its own.
     pool = [
-        spawn.Process(target=_process, args=(context.in_another_process(), todo, reports))
+        spawn.Process(target=_process, args=(apart, todo, reports))
         for _ in range(min(context.jobs, len(tasks)))
     ]
     for _ in pool:
@@ -100,7 +102,7 @@ def _process(context: RunContext, todo: Queue[Any], reports: Queue[Any]) -> None
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     context.set_up_torch()
-    context = replace(context, observer=lambda progress: reports.put(("progress", progress)))
+    context = context.but(observer=lambda progress: reports.put(("progress", progress)))
     setting = None
     try:
         while (task := todo.get()) is not None:

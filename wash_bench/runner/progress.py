@@ -1,7 +1,5 @@
 """What a run tells its observer (the live table, the plain lines, a test)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

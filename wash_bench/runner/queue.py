@@ -1,7 +1,5 @@
 """The queue of a run: which of its tasks are open, and what became of their cells."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -35,18 +33,7 @@ def open_part(
     outcome: Outcome | None = None,
     observer: Observer = unobserved,
 ) -> TrainingTask | None:
-    """The task reduced to the cells without a record.
-
-    Args:
-        task: the task.
-        store: the run folder.
-        retry_before: failures that were recorded before this time count as without a record.
-        outcome: is told of the cells that have one.
-        observer: is told if all of them have.
-
-    Returns:
-        What is open; None if nothing is.
-    """
+    """The task with its cells without a record, or one failed before ``retry_before``."""
     outcome = outcome or Outcome()
     kept, known = set(), {}
     for cell in task.cells:

@@ -1,7 +1,5 @@
 """One training from its first step, or its last checkpoint, to its finished population."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from typing import Any
@@ -22,15 +20,7 @@ from wash_bench.train.loop import Loop, Pulse
 
 
 class Trainer:
-    """The training of one task: one population, one method, one seed, one folder.
-
-    Args:
-        task: its first method trains.
-        setting: device, data, configuration.
-        folder: where the records go.
-        context: its world holds the population together, and rank 0 writes the records; its
-            observer is told the progress.
-    """
+    """The training of one task: one population, its first cell's method, one seed, one folder."""
 
     def __init__(
         self, task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext

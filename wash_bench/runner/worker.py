@@ -1,9 +1,6 @@
 """A worker: works tasks off beside others, on any hosts, that share the run folder by claims."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from wash_bench.record.claims import Claim, ClaimedStore, ClaimLost, Claims
 from wash_bench.record.store import Store
@@ -23,15 +20,7 @@ def share_out(
     retry_before: float,
     outcome: Outcome,
 ) -> None:
-    """Carry out what no other worker on the same run folder works on.
-
-    Args:
-        tasks: all of the trainings.
-        context: how tasks are carried out.
-        claims: this worker's.
-        retry_before: failures recorded before this time are tried again.
-        outcome: is told what became of each cell, and who has the others.
-    """
+    """Carry out what no other worker has; failures of before ``retry_before`` are tried again."""
     store = Store(context.out)
     for results in _work_off(tasks, context, claims, retry_before):
         outcome.add(results)
@@ -64,7 +53,7 @@ def _work_off(
                 task,
                 setting,
                 ClaimedStore(store.root, claim),
-                replace(context, observer=_guarded(observer, claim)),
+                context.but(observer=_guarded(observer, claim)),
             )
         except Exception as error:
             # Shut out of the folder, a worker that stood still may fail in any way.

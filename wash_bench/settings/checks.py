@@ -3,8 +3,6 @@
 No torch: a mistake is answered before it is loaded.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -20,11 +18,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 def check_names(training: TrainingConfig) -> None:
-    """Look the network, the data set and the device up.
-
-    Raises:
-        UsageError: one is unknown, or the data set is smaller than a batch.
-    """
+    """A UsageError if network, data set or device is unknown, or the data too few."""
     check_architecture(training.model)
     spec = spec_of(training.dataset)
     check_place(training.dataset, training.data_dir)
@@ -49,11 +43,7 @@ def check_start(training: TrainingConfig) -> None:
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Find out early, without making it, that a folder could be made and written.
-
-    Raises:
-        UsageError: it could not.
-    """
+    """A UsageError if a folder could not be made and written; it is not made."""
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent

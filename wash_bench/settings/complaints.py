@@ -1,7 +1,5 @@
 """Pydantic's findings as one line each: the option, the value, the range."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -19,14 +17,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def checked(
     model: type[_Model], data: Mapping[str, Any], label: Callable[[str, Any], str]
 ) -> _Model:
-    """A model made of values by field, as they were given; ``label`` names a field with its value.
-
-    Returns:
-        The model, with its values in their own types.
-
-    Raises:
-        UsageError: a value is of the wrong type or out of range, or two do not go together.
-    """
+    """A model of values by field, or a UsageError with pydantic's complaint in words."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -1,7 +1,5 @@
 """Settings from one source, and the reading of its list-valued ones."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,14 +28,7 @@ class Layer:
 
 
 def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
-    """``"0,1,2"`` or a TOML list as a tuple of ``kind`` (int, float or str).
-
-    Returns:
-        The items, at least one, all different.
-
-    Raises:
-        UsageError: it is empty, an item is empty, given twice, no ``kind``, or below zero.
-    """
+    """``"0,1,2"`` or a TOML list as a tuple of ``kind``, all different and none below zero."""
     value = layer.values[key]
     label = layer.label(key, value)
     items = list(value) if isinstance(value, list | tuple) else str(value).split(",")
@@ -60,14 +51,7 @@ def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
 
 
 def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
-    """The arguments of ``timm.create_model``, the later layer's value for each.
-
-    Returns:
-        The arguments by name, in TOML's types.
-
-    Raises:
-        UsageError: one is not written as ``key=value``.
-    """
+    """The ``KEY=VALUE`` of ``timm.create_model``, in TOML's types; a later layer's value counts."""
     from wash_bench.plugins.options import parse_value
 
     merged: dict[str, Any] = {}

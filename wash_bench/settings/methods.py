@@ -1,7 +1,5 @@
 """The methods of a run, and the options that the layers set for them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

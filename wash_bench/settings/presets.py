@@ -1,7 +1,5 @@
 """Preset files: reading them, and the names of those in the package. Standard library only."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +13,7 @@ DEFAULT_PRESET = "digits"
 
 @dataclass(frozen=True)
 class Preset:
-    """A preset as it stands in its file.
-
-    Attributes:
-        name: the file's name without its ending.
-        path: the file.
-        description: one line for ``wash-bench presets``.
-        values: its settings, keys with underscores.
-    """
+    """A preset as it stands in its file; the keys of its values have underscores."""
 
     name: str
     path: Path
@@ -36,14 +27,7 @@ def preset_names() -> list[str]:
 
 
 def find_preset(name: str) -> Preset:
-    """A preset of the package.
-
-    Returns:
-        The preset as it stands in its file.
-
-    Raises:
-        UsageError: if there is none of that name.
-    """
+    """A preset of the package; a UsageError if there is none of that name."""
     names = preset_names()
     if name not in names:
         hint = nearest(name, names)
@@ -54,14 +38,7 @@ def find_preset(name: str) -> Preset:
 
 
 def read_preset(path: Path) -> Preset:
-    """Read a preset file; keys may have hyphens or underscores.
-
-    Returns:
-        The preset as it stands there.
-
-    Raises:
-        UsageError: if it cannot be read, is not TOML, or gives a key twice in two spellings.
-    """
+    """Read a preset file (keys with hyphens or underscores); a UsageError if it is none."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -4,8 +4,6 @@ No torch, so that a mistake is answered at once: names are looked up in the ligh
 values are checked by pydantic before it is loaded.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,12 +25,7 @@ from wash_bench.settings.table import LOCAL, SETTINGS
 
 
 class Resolved(LocalConfig):
-    """A run, ready to be planned or started.
-
-    Attributes:
-        config: the settings that identify the run.
-        entries: the methods, in the order of ``config.methods``.
-    """
+    """A run, ready to be planned or started: its settings, and the methods in their order."""
 
     config: InstanceOf[RunConfig]
     entries: list[InstanceOf[MethodEntry]]

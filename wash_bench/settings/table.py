@@ -1,7 +1,5 @@
 """All settings in one table, read off the fields of the configuration."""
 
-from __future__ import annotations
-
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
 from wash_bench.config.field import Setting, settings_of
 from wash_bench.settings.local import LocalConfig

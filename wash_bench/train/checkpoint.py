@@ -8,8 +8,6 @@ them, the pointer by rank 0 once all are there; until then the older state stand
 number of processes may change from one run to the next.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil
@@ -44,18 +42,10 @@ def save(
     finished: bool,
     notes: dict[str, Any],
 ) -> None:
-    """Write the state after ``epoch`` epochs; every process calls it.
+    """Write the state after ``epoch`` epochs, with what the training wants back as JSON ``notes``.
 
-    Where a file cannot be written, as when the disk is full, the older state stands.
-
-    Args:
-        folder: the training's.
-        population: this process's members.
-        method: the training rule.
-        world: the processes that hold the population together.
-        epoch: epochs done.
-        finished: whether the training ends here; the optimizer's state is left out then.
-        notes: JSON data that the training wants back.
+    Every process calls it. Where a file cannot be written, as when the disk is full, the older
+    state stands. A finished training's state is without the optimizer's.
     """
     state = folder / f"state-{epoch}"
     for row, member in enumerate(population.members):
@@ -77,19 +67,7 @@ def save(
 
 
 def load(folder: Path, population: Population, method: Method) -> dict[str, Any]:
-    """Fill the population's members and the method from the state that stands.
-
-    Args:
-        folder: the training's.
-        population: this process's members.
-        method: the training rule.
-
-    Returns:
-        What the pointer says.
-
-    Raises:
-        CellFailure: a file is missing or does not fit the population.
-    """
+    """Fill population and method from the state that stands; a CellFailure if it is broken."""
     found = pointer(folder)
     if found is None:
         raise CellFailure(f"{folder} holds no state; remove it and run again")
@@ -114,11 +92,7 @@ def load(folder: Path, population: Population, method: Method) -> dict[str, Any]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file, written as a whole.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """A safetensors file, written as a whole; an OSError if it cannot be."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         write_atomically(path, lambda part: save_file(contiguous, part, {"format": "pt"}))

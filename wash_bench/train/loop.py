@@ -6,8 +6,6 @@ change them except by the recipe of a member, by whose order of the data it foll
 members that are active.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

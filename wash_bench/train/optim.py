@@ -43,13 +43,7 @@ class RowOptimizer:
         ]
 
     def step(self, row: int, lr: float, scaler: torch.amp.GradScaler | None = None) -> None:
-        """One update of a member from the gradient row; ``scaler`` undoes fp16's loss scale.
-
-        Args:
-            row: the member's row.
-            lr: the schedule's learning rate.
-            scaler: the member's scaler of fp16's loss, if it has one.
-        """
+        """One update of a member from the gradient row; ``scaler`` undoes fp16's loss scale."""
         take_step(self._optimizers[row], lr * self._rates[row], scaler)
 
 

@@ -4,8 +4,6 @@ Model soups (Wortsman et al. 2022, arXiv 2203.05482) average fine-tunings of one
 differ in their hyperparameters; DiWA (Rame et al. 2022, arXiv 2205.09739) draws mild differences.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 
