@@ -50,6 +50,9 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
     del asked["observer"]
     assert asked.pop("world").ranks == 1
     assert asked == {
+        "method": (),
+        "report": True,
+        "procs": 1,
         "out": out,
         "jobs": 2,
         "threads": 0,

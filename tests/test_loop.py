@@ -100,7 +100,8 @@ def test_a_loss_that_is_not_finite_names_the_member(tiny: RunConfig) -> None:
 def test_bf16_autocast_trains_and_keeps_float32_weights(tiny: RunConfig) -> None:
     # On 16 pixels the last 3x3 convolution of stride 2 sees 1x1 maps, for which torch's CPU kernel
     # leaves parts of the bfloat16 weight gradient unset.
-    loop = _loop(tiny.training.model_copy(update={"amp": "bf16", "image_size": 32}))
+    update = {"amp": "bf16", "image_size": 32, "train_limit": 160, "population": 2}
+    loop = _loop(tiny.training.model_copy(update=update))
     first = loop.epoch(0, lambda pulse: None)
     second = loop.epoch(1, lambda pulse: None)
     assert loop.population.weights.dtype == torch.float32

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import Any
 
@@ -39,14 +40,14 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[Resu
     """Carry out the tasks in ``context.jobs`` processes; a failure of the machine stops all."""
     checked(tasks[0], context)  # refuse here what cannot work
     _tell_waiting(tasks, context)
-    spawn = multiprocessing.get_context("spawn")
-    todo, reports = spawn.Queue(), spawn.Queue()
+    processes = _processes()
+    todo, reports = processes.Queue(), processes.Queue()
     for task in tasks:
         todo.put(task)
     apart = context.but(observer=unobserved, world=LocalWorld())  # can be pickled
     # Not daemons: a process may have data loader processes of its own.
     pool = [
-        spawn.Process(target=_process, args=(apart, todo, reports))
+        processes.Process(target=_process, args=(apart, todo, reports))
         for _ in range(min(context.jobs, len(tasks)))
     ]
     for _ in pool:
@@ -71,6 +72,15 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[Resu
             process.join()
 
 
+def _processes() -> Any:
+    """How processes are made: on Linux forked from one that has imported what takes seconds."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "timm"])  # and has computed nothing
+    return context
+
+
 def checked(task: TrainingTask, context: RunContext) -> Setting:
     """The setting of a task, once it is clear that it can work."""
     setting = Setting.of(task.config.training, context.download)
@@ -83,7 +93,7 @@ def _tell_waiting(tasks: Sequence[TrainingTask], context: RunContext) -> None:
         context.observer(task.progress("waiting", epochs=task.config.training.epochs))
 
 
-def _next_report(reports: Queue[Any], pool: Sequence[SpawnProcess]) -> tuple[str, Any]:
+def _next_report(reports: Queue[Any], pool: Sequence[BaseProcess]) -> tuple[str, Any]:
     while True:
         try:
             return reports.get(timeout=1.0)
