@@ -25,7 +25,7 @@ FAMILIES = {
     "efficientnet": ("test_efficientnet", "keep", {}),
     "mobilenet": ("mobilenetv3_small_050", "keep", {}),
 }
-OPTIONS = {"wash": {"p": 0.2}, "wash-opt": {"p": 0.2}, "dart": {"every": 1, "warmup": 0.0}}
+OPTIONS = {"wash": {"p": 0.02}, "wash-opt": {"p": 0.02}, "dart": {"every": 1, "warmup": 0.0}}
 
 
 @pytest.mark.slow

@@ -241,5 +241,5 @@ def test_shards_are_disjoint_and_joined_by_the_report(small: RunConfig, tmp_path
     # Four trainings: soup and ensemble read one, and stay together.
     assert [len(ids) for ids in found] == [3, 2, 1]
     assert len({cell for ids in found for cell in ids}) == 6
-    write_report([tmp_path / str(share) for share in (1, 2, 3)], tmp_path / "report")
+    write_report([tmp_path / str(share) for share in (1, 2, 3)], tmp_path / "report", figures=())
     assert len(pd.read_csv(tmp_path / "report" / "summary.csv")) == 6

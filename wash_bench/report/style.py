@@ -177,3 +177,4 @@ def save(figure: Figure, path: Path) -> None:
     form = path.suffix.lstrip(".")
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     figure.savefig(path, format=form, metadata=metadata)
+    figure.set_layout_engine("none")  # what is laid out stays so in the figure's other files
