@@ -5,6 +5,10 @@ members take step t + 1. Then what the method changed in the copy is added to th
 
     theta_{t+1} <- theta_{t+1} + (method(theta_t) - theta_t)
 
+What must stay positive takes the late value itself instead, where the method changed it: Adam's
+second moment and the BatchNorm running statistics. Step t + 1's change of it is lost there; a
+difference added to it could take it below zero.
+
 At the end of an epoch the loop waits, so that checkpoints hold no exchange that is under way.
 The bytes are the method's own; the price is a second copy of weights and optimizer state, and an
 update that is one step old.
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 
     from wash_bench.core.exchange import Exchange
     from wash_bench.core.population import Population
+
+
+POSITIVE = ("exp_avg_sq",)
+"""State of optimizers that is a mean of squares."""
 
 
 class Overlapped(Wrapper):
@@ -77,8 +85,8 @@ class _Pending:
         copied.optimizer_steps = population.optimizer_steps.clone()
         copied.optimizer_state = _clones(population.optimizer_state)
         copied.member_state = _clones(population.member_state)
-        self.before = [rows.clone() for rows in _rows(population)]
-        self.after = _rows(copied)
+        self.before = [rows.clone() for _, rows in _rows(population)]
+        self.after = [rows for _, rows in _rows(copied)]
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, args=(exchange, copied))
         self.thread.start()
@@ -90,22 +98,27 @@ class _Pending:
             self.error = error
 
     def land(self, population: Population) -> None:
-        """Wait, and add what changed to the members."""
+        """Wait, and bring what changed to the members."""
         self.thread.join()
         if self.error is not None:
             raise self.error
-        for rows, before, after in zip(_rows(population), self.before, self.after, strict=True):
-            rows.add_(after.sub_(before))
+        both = zip(_rows(population), self.before, self.after, strict=True)
+        for (positive, rows), before, after in both:
+            if positive:
+                rows.copy_(after.where(after != before, rows))
+            else:
+                rows.add_(after.sub_(before))
 
 
-def _rows(population: Population) -> list[Tensor]:
+def _rows(population: Population) -> list[tuple[bool, Tensor]]:
+    """All that a method may change, and whether it must stay positive."""
     return [
-        population.weights,
-        population.buffers,
-        population.counters,
-        population.optimizer_steps,
-        *population.optimizer_state.values(),
-        *population.member_state.values(),
+        (False, population.weights),
+        (True, population.buffers),
+        (False, population.counters),
+        (False, population.optimizer_steps),
+        *((name in POSITIVE, rows) for name, rows in population.optimizer_state.items()),
+        *((False, rows) for rows in population.member_state.values()),
     ]
 
 

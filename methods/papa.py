@@ -65,8 +65,9 @@ class Papa(Method):
     coupling = ("alpha", "every")
 
     def scaled(self, budget: Budget) -> Scaled:
-        """(1 - alpha) T / every, the sum of the pulls before the learning rate's factor, kept."""
-        return scaled_pull(self.options.alpha, self.options.every, budget)
+        """The contraction of the deviations over the training, the product of all a_t, kept."""
+        by_rate = self.options.lr_scaling == "linear"
+        return scaled_pull(self.options.alpha, self.options.every, budget, by_rate=by_rate)
 
     def due(self, clock: Clock) -> bool:
         """Whether the members are pulled after this step."""

@@ -15,7 +15,7 @@ mean is taken (a training that is too short), the weights themselves are measure
 does not train yet (DART's common start) has its weights for a mean. The update is torch's
 (torch.optim.swa_utils). Nothing is sent.
 
-Verified: the rule and the start at 161 of 300 epochs, in the published code.
+Verified: the rule, and the start with epoch 161 of 300, in the published code: 160 are left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SwaOptions(MethodOptions):
     """Settings of SWA."""
 
     start: float = option(
-        0.53, "share of the training after which averaging begins", unit="share", ge=0, lt=1
+        160 / 300, "share of the training after which averaging begins", unit="share", ge=0, lt=1
     )
     every: int = option(1, "period of the averaging", unit="epochs", ge=1)
 
@@ -52,15 +52,18 @@ class Swa(Wrapper):
     options: SwaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"swa": "weights", "swa_buffers": "buffers"}
 
+    def left_out(self, clock: Clock) -> int:
+        """The first epochs, whose weights enter no mean."""
+        return int(self.options.start * clock.epochs + 1e-9)  # 0.29 * 100 is 28.999999999999996
+
     def taken(self, clock: Clock) -> int:
         """How many weights are in the mean after this step."""
-        first = int(self.options.start * clock.epochs)  # epochs that are left out
-        ended = clock.epoch + clock.epoch_end - first
+        ended = clock.epoch + clock.epoch_end - self.left_out(clock)
         return max(0, ended // self.options.every)
 
     def due(self, clock: Clock) -> bool:
         """Whether the weights after this step enter the mean."""
-        ended = clock.epoch + 1 - int(self.options.start * clock.epochs)
+        ended = clock.epoch + 1 - self.left_out(clock)
         return clock.epoch_end and ended > 0 and ended % self.options.every == 0
 
     def start(self, population: Population, exchange: Exchange) -> None:

@@ -7,7 +7,8 @@ It is among the rules that Vlaski et al. (2022, arXiv 2204.00586, abstract) set 
 beta = 0 is the uniform soup; from (N - 1)/(2N) on it is the median. BatchNorm's running statistics
 get the same rule, integer buffers are the largest ones.
 
-The count is rounded up, so that a positive share always trims where N >= 3.
+The count is rounded up, so that a positive share always trims where N >= 3. With three members, or
+four, every positive share leaves out one value at each side: at N = 3 the rule is the median.
 
 Deviation: there the rule combines the updates of each round of a distributed training; here it
 combines the members once, at the end. Unverified: the default of beta, which no source sets for

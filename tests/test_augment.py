@@ -110,7 +110,7 @@ def test_erasing_draws_boxes_in_the_stated_ranges():
     for height, width in boxes:
         assert (height - 0.5) * (width - 0.5) <= size**2 / 3
         assert (height + 0.5) * (width + 0.5) >= size**2 * 0.02
-        assert (height - 0.5) / (width + 0.5) <= 3.3
+        assert (height - 0.5) / (width + 0.5) <= 1 / 0.3
         assert (height + 0.5) / (width - 0.5) >= 0.3
     areas = np.array([h * w for h, w in boxes]) / size**2
     logs = np.log([h / w for h, w in boxes])

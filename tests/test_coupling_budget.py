@@ -42,25 +42,46 @@ def test_wash_keeps_p_times_steps_up_to_1(p: float, steps: int) -> None:
     assert bool(result.limited) == (p * PAPER_STEPS / steps > 1)
 
 
-@given(
-    alpha=st.floats(0, 1, exclude_max=True), every=st.integers(1, 50), steps=st.integers(1, 10**6)
-)
-def test_papa_keeps_the_sum_of_its_pulls(alpha: float, every: int, steps: int) -> None:
-    result = Papa(PapaOptions(alpha=alpha, every=every)).scaled(budget(steps))
+def cosine(share: float) -> float:
+    return 1e-3 + (1 - 1e-3) * (1 + math.cos(math.pi * share)) / 2
+
+
+def kept(alpha: float, every: int, steps: int, rates=cosine) -> float:
+    """Log of what is left of a deviation, pull by pull (a first one of 1 would leave nothing)."""
+    pulls = ((1 - alpha) * rates(step / steps) for step in range(every, steps, every))
+    return sum(math.log(max(1e-12, 1 - pull)) for pull in pulls)
+
+
+@given(alpha=st.floats(0.5, 0.999), every=st.integers(1, 50), steps=st.integers(2000, 50_000))
+def test_papa_keeps_the_product_of_its_contractions(alpha: float, every: int, steps: int) -> None:
+    lengths = Budget(steps, 10, PAPER_STEPS, 300, cosine, cosine)
+    result = Papa(PapaOptions(alpha=alpha, every=every)).scaled(lengths)
     scaled = PapaOptions(**result.options)  # within the options' limits
-    before = (1 - alpha) * PAPER_STEPS / every
-    after = (1 - scaled.alpha) * steps / scaled.every
+    before, after = kept(alpha, every, PAPER_STEPS), kept(scaled.alpha, scaled.every, steps)
     if result.limited:
         assert (scaled.alpha, scaled.every) == (0, 1)
-        assert after < before
-    else:
-        assert after == pytest.approx(before)
-    # The period stays where a pull of at most 1 can carry it, else it is the longest that can.
-    if before * every / steps <= 1:
-        assert scaled.every == every
-    elif not result.limited:
-        assert scaled.every < every
-        assert before * (scaled.every + 1) / steps > 1 - 1e-9
+        assert before < after
+        return
+    assert after == pytest.approx(before, rel=0.05)
+    # The period stays where a pull of 1 can carry it, else it is the longest that can.
+    if scaled.every < every:
+        assert kept(0.0, scaled.every + 1, steps) > 1.05 * before
+
+
+def test_papas_published_setting_contracts_by_exp_115() -> None:
+    assert kept(0.99, 10, PAPER_STEPS) == pytest.approx(-115, abs=1)
+    lengths = Budget(2880, 180, PAPER_STEPS, 300, cosine, cosine)
+    found = Papa(PapaOptions(alpha=0.99, every=10)).scaled(lengths).options
+    assert found["every"] == 10
+    # The mean over a cosine of log(1 - f b) is 2 log((1 + sqrt(1 - b))/2).
+    root = 2 * math.exp(-115.2 / (2 * 288)) - 1
+    assert found["alpha"] == pytest.approx(root**2, abs=0.01)
+
+
+def test_a_pull_that_does_not_follow_the_rate_is_a_power() -> None:
+    lengths = Budget(PAPER_STEPS // 10, 30, PAPER_STEPS, 300, cosine, cosine)
+    papa = Papa(PapaOptions(alpha=0.99, every=10, lr_scaling="none"))
+    assert papa.scaled(lengths).options["alpha"] == pytest.approx(0.99**10)
 
 
 def test_dart_and_papa_all_keep_their_period_as_a_share() -> None:
@@ -101,8 +122,9 @@ def test_at_the_papers_length_nothing_changes() -> None:
 def test_a_presets_own_coupling_gives_way_and_its_other_options_stay() -> None:
     config = resolved("wash,papa,dart").config
     assert config.set["wash"] == {"p": pytest.approx(0.001 * PAPER_STEPS / 400)}  # preset: p = 0.1
-    assert config.set["papa"]["every"] == 1  # (1 - 0.99) 574.5 is more than 1 every ten steps
-    assert 1 - config.set["papa"]["alpha"] == pytest.approx(0.01 * PAPER_STEPS / 400 / 10)
+    papa = config.set["papa"]  # exp(-115) in 400 steps: not by a pull every ten
+    assert papa["every"] < 10
+    assert kept(papa["alpha"], papa["every"], 400) == pytest.approx(-115, rel=0.05)
     assert config.set["dart"] == {"warmup": 0.5, "every": 1, "cutout": 4}
 
 

@@ -108,3 +108,41 @@ def test_resumed_and_spread_over_processes_to_the_same_bits(
     (record,) = (tmp_path / "whole/cells").glob("*.json")
     summary = json.loads(record.read_text())["summary"]
     assert summary["sent_values_total"] > 0
+
+
+def test_what_must_stay_positive_takes_late_values_and_never_a_difference() -> None:
+    """A second moment that shrinks within the step would fall below zero by a difference."""
+
+    def build(member: int) -> torch.nn.Module:
+        torch.manual_seed(member)
+        return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+
+    population = Population(build, 3, optimizer_slots=["exp_avg", "exp_avg_sq"])
+    options = {"p": 1.0, "layer_rule": "constant", "buffers": True}
+    method = make_method(find_method("wash-opt+overlap"), options)
+    schedule = Schedule("constant", 0.1, 0.0, steps=8, steps_per_epoch=8)
+    exchange = LocalExchange(3, 0)
+    generator = torch.Generator().manual_seed(0)
+    before = torch.empty(0)
+    for step in range(8):
+        squares = population.optimizer_state["exp_avg_sq"]
+        squares.copy_(10.0 ** (-4 * torch.rand(squares.shape, generator=generator)))
+        population.buffers.copy_(10.0 ** (-4 * torch.rand(population.buffers.shape)))
+        taken = squares.clone()
+        method.after_step(population, exchange, schedule.clock(step))
+        assert (squares > 0).all() and (population.buffers > 0).all(), step
+        if step:  # every value is one that some member had, now or a step ago
+            known = torch.cat([before, taken])
+            assert ((squares[:, None] == known[None]).any(1)).all()
+        before = squares.clone()
+
+
+@pytest.mark.slow
+def test_adamw_under_overlapped_wash_opt_stays_finite(tiny: RunConfig, tmp_path: Path) -> None:
+    update = {"optimizer": "adamw", "lr": 1e-3, "population": 2}
+    training = tiny.training.model_copy(update=update)
+    config = tiny.model_copy(
+        update={"training": training, "set": {"wash-opt+overlap": {"p": 0.3, "buffers": True}}}
+    )
+    entries = [find_method("wash-opt+overlap")]
+    assert not run_experiment(config, entries, RunContext(out=tmp_path, threads=1)).failed

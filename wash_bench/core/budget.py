@@ -6,8 +6,18 @@ gets shorter (or longer); this module holds what the methods share. It imports n
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+Rates = Callable[[float], float]
+"""The learning rate over its greatest, by the share of the training that is done."""
+POINTS = 2000
+
+
+def constant(share: float) -> float:
+    """A learning rate that does not change."""
+    return 1.0
 
 
 @dataclass(frozen=True)
@@ -19,12 +29,16 @@ class Budget:
         epochs: its epochs.
         paper_steps: optimizer steps of the papers' training.
         paper_epochs: its epochs.
+        rates: learning rates of the training.
+        paper_rates: those of the papers'.
     """
 
     steps: int
     epochs: int
     paper_steps: int
     paper_epochs: int
+    rates: Rates = constant
+    paper_rates: Rates = constant
 
     @property
     def factor(self) -> float:
@@ -67,28 +81,43 @@ def scaled_period(name: str, period: int, length: int, paper_length: int, unit: 
     return Scaled({name: round(wanted)})
 
 
-def scaled_pull(alpha: float, every: int, budget: Budget) -> Scaled:
-    """(1 - alpha) x events kept, as PAPA pulls.
+def scaled_pull(alpha: float, every: int, budget: Budget, *, by_rate: bool) -> Scaled:
+    """The contraction of the members' deviations kept, as PAPA pulls: the product of all a_t.
 
-    The period stays and the pull 1 - alpha grows with T_paper / T, as long as it is at most 1
-    (a pull of 1 replaces the members by their mean). Where it would be more, the period shrinks to
-    the longest one that keeps the sum, and at a period of 1 the pull stays at 1.
+    The period stays and alpha falls as the training shrinks, down to 0. Where the product would
+    need more, the period shrinks to the longest one that keeps it, and at a period of 1 alpha
+    stays at 0.
 
     Args:
         alpha: what a member keeps of itself in the papers' training.
         every: the period there, in steps.
         budget: both lengths.
+        by_rate: whether 1 - a_t is (1 - alpha) times the learning rate over its greatest.
 
     Returns:
         ``alpha`` and ``every``.
     """
-    wanted = (1 - alpha) * budget.factor  # a pull at the period ``every``
+    rates, papers = (budget.rates, budget.paper_rates) if by_rate else (constant, constant)
+    wanted = _log_kept(alpha, papers) * budget.paper_steps / every  # over the whole training
+    strongest = _log_kept(0.0, rates)  # of one pull
     period = every
-    if wanted > 1:
-        period = max(1, math.floor(every / wanted))
-        wanted *= period / every
-    if wanted > 1:
-        limited = f"1 - alpha would have to be {wanted:.3g} at every step and stays at 1"
+    if wanted * period / budget.steps < strongest:
+        period = max(1, math.floor(strongest * budget.steps / wanted))
+    each = wanted * period / budget.steps
+    if each < strongest:
+        most = strongest * budget.steps
+        limited = f"a pull of 1 at every step contracts by exp({most:.4g}), not exp({wanted:.4g})"
         return Scaled({"alpha": 0.0, "every": period}, limited)
-    options: dict[str, Any] = {"alpha": 1 - wanted if wanted != 1 - alpha else alpha}
-    return Scaled(options | {"every": period})
+    if period == every and math.isclose(each, _log_kept(alpha, rates), rel_tol=1e-9):
+        return Scaled({"alpha": alpha, "every": every})
+    low, high = 0.0, 1.0
+    for _ in range(60):  # bisection to the last bit
+        middle = (low + high) / 2
+        low, high = (middle, high) if _log_kept(middle, rates) < each else (low, middle)
+    return Scaled({"alpha": (low + high) / 2, "every": period})
+
+
+def _log_kept(alpha: float, rates: Rates) -> float:
+    """Mean of log a_t over a training: at the middles of ``POINTS`` equal parts of it."""
+    shares = ((point + 0.5) / POINTS for point in range(POINTS))
+    return sum(math.log(max(1e-12, 1 - rates(x) * (1 - alpha))) for x in shares) / POINTS

@@ -15,7 +15,7 @@ from wash_bench.data.recipe import Recipe
 
 # Zhong et al. 2020 with PAPA's bounds (timm's RandomErasing, mode const, one box).
 ERASING_AREA = (0.02, 1 / 3)
-ERASING_ASPECT = (0.3, 3.3)
+ERASING_ASPECT = (0.3, 1 / 0.3)
 ERASING_ATTEMPTS = 10
 
 
@@ -105,7 +105,7 @@ def random_erasing_(images: Tensor, probability: float, generator: torch.Generat
     """Set one random box of some normalized images to 0 in place (Zhong et al. 2020).
 
     Each image is chosen with ``probability``. The box has an area of U(0.02, 1/3) of the image's
-    and a log aspect ratio of U(log 0.3, log 3.3); one that does not fit is drawn again, at most
+    and a log aspect ratio of U(log 0.3, log 1/0.3); one that does not fit is drawn again, at most
     ten times in all, after which the image stays as it is.
     """
     batch, _, height, width = images.shape

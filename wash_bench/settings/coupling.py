@@ -2,9 +2,9 @@
 
 The papers' setting is that of a preset of the package at the papers' scale. Its number of
 exchanges of a coordinate over the whole training is kept, as each method defines it
-(``Method.scaled``): p x steps for WASH, (1 - alpha) x events for PAPA, the period as a share of
-the training for DART. A coupling that a preset of the package has for its own, shorter training
-is left out; what a preset file or ``--set`` says is taken as the setting of the papers' training.
+(``Method.scaled``): p x steps for WASH, the product of all contractions for PAPA, the period as a
+share of the training for DART. A coupling that a preset of the package has for its own, shorter
+training is left out; what a preset file or ``--set`` says is taken as of the papers' training.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.core.budget import Budget
+from wash_bench.core.budget import Budget, Rates
+from wash_bench.core.clock import Schedule
 from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import Wrapper
-from wash_bench.data.counts import steps
+from wash_bench.data.counts import steps, steps_per_epoch
 from wash_bench.plugins.registry import MethodEntry, make_method
 from wash_bench.settings.presets import find_preset
 
@@ -61,7 +62,8 @@ def scale(
         The options by name for this training, and the record of what was scaled by name: paper,
         scaled (options), reference, paper_steps, steps, limited.
     """
-    budget = Budget(steps(training), training.epochs, steps(paper), paper.epochs)
+    lengths = steps(training), training.epochs, steps(paper), paper.epochs
+    budget = Budget(*lengths, _rates(training), _rates(paper))
     changed = {method: dict(own) for method, own in options.items()}
     record = {}
     for entry in entries:
@@ -80,6 +82,11 @@ def scale(
             "limited": result.limited,
         }
     return changed, record
+
+
+def _rates(training: TrainingConfig) -> Rates:
+    schedule = Schedule.of(training, steps_per_epoch(training))
+    return lambda share: schedule.at(int(share * schedule.steps)) / schedule.lr
 
 
 def in_words(record: Mapping[str, Any]) -> str:
