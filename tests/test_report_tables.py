@@ -49,8 +49,10 @@ def test_table_values(recorded):
         f"{86.5 + mean:.2f} ± {half:.2f}"
         f" [{86.5 + min(noise) - 0.7:.2f}, {86.5 + max(noise) + 0.6:.2f}]"
     )
-    # average - ensemble at the seeds: 0.1, 0.05, 0; std 0.05.
-    assert wash["averaged − ensemble"] == f"+0.05 ± {4.302653 * 0.05 / math.sqrt(3):.2f}"
+    # average - ensemble at the seeds: 0.1, 0.05, 0; std 0.05: less than 1,000 test images leave.
+    least = 196 * math.sqrt(0.0005 / 1000)
+    assert least > 4.302653 * 0.05 / math.sqrt(3)
+    assert wash["averaged − ensemble"] == f"+0.05 ± {least:.2f}"
     assert wash["loss barrier, max"] == "0.030 ± 0.025"
     assert wash["values sent a step"] == "5,489"
     assert wash["MB sent"] == amount(0.0147 * PARAMETERS * STEPS * 4 / 1e6) == "32.8"

@@ -69,3 +69,24 @@ def test_rank_compares_nothing_where_there_is_nothing_to_compare():
     assert rank({"a": {0: 1.0}, "b": {}}) == (set(), set())
     assert rank({"a": {0: 1.0}, "b": {0: 1.0}}) == (set(), set())
     assert rank({"a": {0: 1.0}, "b": {0: 1.0}, "c": {0: 0.5}}) == ({"a", "b"}, set())
+
+
+def test_differences_of_an_image_are_not_told_apart_whatever_their_spread():
+    a, b = {0: 80.25, 1: 81.25, 2: 79.25}, {0: 80.0, 1: 81.0, 2: 79.0}  # one image of 397 each
+    assert paired(a, b).contains_zero is False
+    assert paired(a, b, 397).contains_zero
+    assert rank({"a": a, "b": b}, 397) == ({"a"}, {"b"})
+    far = {seed: value - 10 for seed, value in a.items()}
+    assert paired(a, far, 397).half_width == pytest.approx(1.96 * 100 * math.sqrt(0.1 / 397))
+    assert rank({"a": a, "far": far}, 397) == ({"a"}, set())
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_the_least_error_is_that_of_the_images_on_which_two_networks_differ(hits):
+    """McNemar's standard error of a difference, from the images themselves, is never less."""
+    m = len(hits)
+    only_a, only_b = sum(a and not b for a, b in hits), sum(b and not a for a, b in hits)
+    d = 100 * (only_a - only_b) / m
+    error = 100 * math.sqrt(only_a + only_b) / m
+    seeds = {0: 50.0 + d, 1: 50.0 + d}, {0: 50.0, 1: 50.0}
+    assert paired(*seeds, m).half_width <= 1.96 * error + 1e-9

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import METRICS
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import Named
@@ -62,6 +63,10 @@ class PaperTable:
         having = {metric for (_, metric), entry in self.entries.items() if entry.published}
         return [metric for metric in self.named.table.metrics if metric in having]
 
+    def _images(self, place: int) -> int | None:
+        """The test images of a line's data set."""
+        return spec_of(self.lines[place].resolved.config.training.dataset).test_images
+
     def _ranked(self) -> list[str]:
         return [metric for metric in self.named.table.metrics if METRICS[metric].ranked]
 
@@ -84,7 +89,8 @@ class PaperTable:
                 if known:
                     best = max(known, key=lambda place: self.entries[place, metric].ours.mean)
                     for place in known:
-                        found[place, metric] = paired(values[best], values[place])
+                        images = self._images(place)
+                        found[place, metric] = paired(values[best], values[place], images)
         return found
 
     def marks(self) -> dict[tuple[int, str], Cell]:
@@ -92,9 +98,8 @@ class PaperTable:
         marks = {}
         for places in self.groups():
             for metric in self._ranked():
-                best, tied = rank(
-                    {str(place): self.entries[place, metric].by_seed for place in places}
-                )
+                values = {str(place): self.entries[place, metric].by_seed for place in places}
+                best, tied = rank(values, self._images(places[0]))
                 for place in places:
                     marks[place, metric] = Cell("", str(place) in best, str(place) in tied)
         return marks

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wash_bench.config import CHECKPOINT_PREFIX
+from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import METRICS
 from wash_bench.report.machines import machine, mixed
 
@@ -70,6 +71,7 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
         sentences.append(f"{several.partition(': ')[0]}; the notes below say which differ.")
     reading = "Accuracies in per cent on test data; [min, max] over all members and seeds; "
     reading += intervals(sorted(finished["seed"].unique()))
+    reading += _of_test_set(str(first["dataset"]), finished["member_acc_mean"].mean())
     evaluation = records.evaluations.get(experiment_id, {})
     if evaluation.get("barrier_points"):
         images = evaluation.get("barrier_images")
@@ -114,6 +116,18 @@ def intervals(seeds: Sequence[int]) -> str:
     return (
         f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ± half-width of the 95 %"
         " Student-t interval over seeds."
+    )
+
+
+def _of_test_set(dataset: str, accuracy: float) -> str:
+    """The error that a test set's size leaves, which no seed shows: binomial, at 95 %."""
+    images = spec_of(dataset).test_images
+    if not images or math.isnan(accuracy):
+        return ""
+    half = 1.96 * math.sqrt(accuracy * (100 - accuracy) / images)
+    return (
+        f" The {images:,} test images, the same at every seed, leave an error of their own, about"
+        f" ± {half:.1f} points at {accuracy:.0f} %, which the intervals do not hold."
     )
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import MAIN_TABLE, METRICS
 from wash_bench.report import caption, notes
 from wash_bench.report.grid import Cell, Table, number, with_interval, written
@@ -42,6 +43,7 @@ class _Rows:
         single = finished["method_acc"].where(finished["method_networks"] == 1)
         finished = finished.assign(method_network_acc=single)
         self.digits = digits
+        self.images = spec_of(finished["dataset"].iloc[0]).test_images if len(finished) else None
         self.groups = {str(name): rows for name, rows in finished.groupby("variant", sort=False)}
 
     def by_seed(self, variant: str, key: str) -> dict[int, float]:
@@ -60,7 +62,8 @@ class _Rows:
         texts = [self._text(variant, key, papa) for variant in self.groups]
         if not METRICS[key].ranked:
             return [Cell(text) for text in texts]
-        best, tied = rank({variant: self.by_seed(variant, key) for variant in self.groups})
+        values = {variant: self.by_seed(variant, key) for variant in self.groups}
+        best, tied = rank(values, self.images)
         return [
             Cell(text, variant in best, variant in tied)
             for variant, text in zip(self.groups, texts, strict=True)
@@ -69,7 +72,7 @@ class _Rows:
     def _text(self, variant: str, key: str, papa: float | None) -> str:
         if key == "average_less_ensemble":
             average = self.by_seed(variant, "average_acc")
-            difference = paired(average, self.by_seed(variant, "ensemble_acc"))
+            difference = paired(average, self.by_seed(variant, "ensemble_acc"), self.images)
             return with_interval(difference, self.digits, signed=True)
         metric = METRICS[key]
         if key == "sent_vs_papa" and papa is not None:
@@ -119,11 +122,14 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
     return table
 
 
-def rank(values: Mapping[str, Mapping[int, float]]) -> tuple[set[str], set[str]]:
+def rank(
+    values: Mapping[str, Mapping[int, float]], images: int | None = None
+) -> tuple[set[str], set[str]]:
     """The best rows of a column, and those that the seeds cannot tell from the best.
 
     Args:
         values: by row, the accuracy by seed.
+        images: the test images, where their number is known.
 
     Returns:
         The rows with the greatest mean (one, unless means are equal), and the rows whose
@@ -141,7 +147,7 @@ def rank(values: Mapping[str, Mapping[int, float]]) -> tuple[set[str], set[str]]
     tied = {
         name
         for name in means.keys() - best
-        if any(paired(values[leader], values[name]).contains_zero for leader in best)
+        if any(paired(values[leader], values[name], images).contains_zero for leader in best)
     }
     return best, tied
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from wash_bench.data.catalog import spec_of
 from wash_bench.errors import WashBenchError
 from wash_bench.metrics import COMPARED, METRICS
 from wash_bench.report import pairing
@@ -160,7 +161,9 @@ def _rows(title: str, method: str, a: pd.DataFrame, b: pd.DataFrame) -> Iterator
         if not left and not right:
             continue
         common = tuple(sorted(left.keys() & right.keys()))
-        difference = paired(right, left) if common else _unpaired(left, right)
+        accuracy = METRICS[key].unit == "%" and METRICS[key].better == "higher"
+        images = spec_of(a["dataset"].iloc[0]).test_images if accuracy else None
+        difference = paired(right, left, images) if common else _unpaired(left, right)
         yield Row(
             title,
             method,

@@ -7,9 +7,10 @@ that seed varies less than either value; comparisons therefore pair the seeds. I
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LEVEL = 0.95
+NORMAL = 1.96  # standard errors of that level
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,22 @@ def estimate(values: Iterable[float]) -> Estimate:
     return Estimate(mean, std, half_width, n)
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
-    """The difference a - b over the seeds that both have, with its own t interval."""
-    return estimate(a[seed] - b[seed] for seed in sorted(set(a) & set(b)))
+def paired(a: Mapping[int, float], b: Mapping[int, float], images: int | None = None) -> Estimate:
+    """The difference a - b over the seeds that both have, with its own t interval.
+
+    Args:
+        a: values by seed.
+        b: values by seed.
+        images: of accuracies in per cent, the test images, which are the same at every seed. The
+            interval is at least as wide as these allow: two networks whose accuracies differ by d
+            disagree on d M of M images or more, so that the difference has a standard error of
+            sqrt(d / M) or more (McNemar 1947), d as a share.
+
+    Returns:
+        The mean difference, and its interval where two seeds or more are common.
+    """
+    found = estimate(a[seed] - b[seed] for seed in sorted(set(a) & set(b)))
+    if not images or found.half_width is None:
+        return found
+    least = NORMAL * 100 * math.sqrt(abs(found.mean) / 100 / images)
+    return replace(found, half_width=max(found.half_width, least))
