@@ -14,11 +14,11 @@ from wash_bench.errors import UsageError
 from wash_bench.paper import budget_plot, write
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.collect import collect
+from wash_bench.paper.cost import plan_lines
 from wash_bench.paper.declared import SCALES, Named, find_table, read_table, table_names
 from wash_bench.paper.finished import Entry
 from wash_bench.paper.plot import draw
 from wash_bench.paper.published import read_published
-from wash_bench.paper.tasks import plan_lines
 from wash_bench.plugins.registry import make_method
 from wash_bench.report.stats import estimate
 

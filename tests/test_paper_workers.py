@@ -11,20 +11,24 @@ import pytest
 from wash_bench.cli.main import run_command
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.declared import read_table
-from wash_bench.paper.tasks import task_groups
 from wash_bench.record.claims import Claims
+from wash_bench.runner.experiment import groups_of
 from wash_bench.runner.queue import sharded
 
 
+def _groups(lines):
+    return groups_of([each for line in lines for each in line.resolved.rounds])
+
+
 def test_one_training_is_not_started_twice_side_by_side(tiny_table: Path) -> None:
-    groups = list(task_groups(lines_of(read_table(tiny_table), "small")))
+    groups = _groups(lines_of(read_table(tiny_table), "small"))
     assert sorted(map(len, groups)) == [1, 4]
     for group in groups:
         assert len({task.training_id for task in group}) == len(group)
 
 
 def test_shares_of_a_table_are_all_of_it_and_each_training_is_in_one(tiny_table: Path) -> None:
-    groups = list(task_groups(lines_of(read_table(tiny_table), "small", seeds=[0, 1])))
+    groups = _groups(lines_of(read_table(tiny_table), "small", seeds=[0, 1]))
     cells = [cell.cell_id for group in groups for task in group for cell in task.cells]
     shares = []
     for i in (1, 2, 3):
@@ -48,7 +52,7 @@ def test_workers_and_shares_make_the_table(
     with Claims(tmp_path) as other:  # works on the first training that is left
         (task,) = [
             task
-            for group in task_groups(
+            for group in _groups(
                 lines_of(read_table(tiny_table), "small", further={"device": "cpu"})
             )
             for task in group

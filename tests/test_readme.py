@@ -52,15 +52,15 @@ def folder(tmp_path_factory) -> Path:
 def test_wash_bench_commands_run(command: str, folder: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(folder)
     arguments = shlex.split(command)[1:]
-    if arguments[0] in ("run", "plan"):
-        arguments += SHORT
+    if arguments[0] in ("run", "plan", "tune"):
+        arguments += SHORT if arguments[0] != "tune" else [*SHORT, "--seeds=100"]
         if "fashion-mnist" in arguments and not Path("/usr/share/datasets/fashion-mnist").exists():
             pytest.skip("needs the files of the Debian package dataset-fashion-mnist")
         if "fashion-mnist" in arguments:
             arguments += ["--methods=wash", "--classes=0,1"]  # 2,000 test images of 10,000
         if "--method" in arguments:
             arguments += ["--methods=wash"]
-        arguments += ["--no-report"]  # the report command makes it
+        arguments += ["--no-report"] if arguments[0] == "run" else []  # the report command does
     if arguments[0] == "report" and not Path("runs").exists():  # another worker has run them
         assert run_command(["run", *SHORT, "--no-report"]) == 0
     code = run_command(arguments)

@@ -15,6 +15,7 @@ from wash_bench.cli.paper_table import paper_table
 from wash_bench.cli.plan import plan
 from wash_bench.cli.report import report
 from wash_bench.cli.run import run
+from wash_bench.cli.tune import tune
 
 
 def examples(*lines: str) -> str:
@@ -63,6 +64,7 @@ app.command(
     epilog=examples(
         "wash-bench run",
         "wash-bench run digits --methods wash,naive-ensemble --set wash.p=0.1 --seeds 0,1",
+        "wash-bench run digits --methods wash --set wash.p=0.03,0.1,0.3  [dim]# a sweep[/dim]",
         "wash-bench run fashion-mnist --method my_method.py:MyMethod --jobs 2 --out runs/mine",
         "wash-bench run --preset-file mine.toml --device cuda --amp bf16",
         "wash-bench run --dataset folder:pets --image-size 64 --model resnet18 --epochs 30",
@@ -76,6 +78,13 @@ app.command(
         "wash-bench plan imagenet-resnet50 --methods wash,papa --set wash.p=0.01",
     ),
 )(plan)
+app.command(
+    cls=SettingsCommand,
+    epilog=examples(
+        "wash-bench tune digits --grid wash.p=0.03,0.1,0.3 --grid papa.alpha=0.5,0.8 --jobs 2",
+        "wash-bench tune --preset-file mine.toml --grid grids.toml --seeds 100,101 --widen",
+    ),
+)(tune)
 app.command(
     cls=SettingsCommand,
     epilog=examples(

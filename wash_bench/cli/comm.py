@@ -73,6 +73,7 @@ def comm(
     Bytes on the wire: what the collectives send, BatchNorm statistics included.
     """
     from wash_bench.settings.resolve import given, resolve
+    from wash_bench.settings.sweep import labels_of
 
     classes = _whole("--num-classes", num_classes)
     channels = _whole("--in-chans", in_chans)
@@ -102,13 +103,17 @@ def comm(
     site = Site(layout_of(network), training.population, len(optimizer_slots(training)))
     schedule = Schedule("cosine", _RATE, _RATE / 1000, n_steps, epoch_steps)
     rows = []
-    for entry in resolved.entries:
-        made = make_method(entry, resolved.config.set.get(entry.name, {}))
-        ledger = bill(made, site, schedule)
-        row = _account(made, site, ledger, n_steps)
-        if link is not None:
-            row |= prediction(ledger, n_steps, link, step_seconds)
-        rows.append(row)
+    for (config, entries), labels in zip(resolved.rounds, labels_of(resolved.rounds), strict=True):
+        for entry in entries:
+            made = make_method(entry, config.set.get(entry.name, {}))
+            ledger = bill(made, site, schedule)
+            row = {"variant": labels.get(entry.name, entry.name)}
+            row |= _account(made, site, ledger, n_steps)
+            if link is not None:
+                row |= prediction(ledger, n_steps, link, step_seconds)
+            rows.append(row)
+    order = [entry.name for entry in resolved.entries]
+    rows.sort(key=lambda row: order.index(row["method"]))  # a method's variants together
     if as_json:
         import json
 
@@ -169,7 +174,7 @@ def _print(rows: list[dict[str, Any]], model: str) -> None:
     for row in rows:
         table.append(
             [
-                row["method"],
+                row["variant"],
                 count(row["sent_values_per_step"]),
                 count(_rounded(row["sent_values_total"])),
                 count(_rounded(row["sent_values_total_std"])),

@@ -30,6 +30,7 @@ class _Taken:
         function: what the command does.
         own: the parameters of its signature.
         keys: keys of settings; empty for all of them.
+        without: keys of those that it does not take.
         changed: what some options say in place of the setting: help, metavar, default; by key.
         of_preset: whether a preset decides where an option is not given.
     """
@@ -37,6 +38,7 @@ class _Taken:
     function: Function
     own: tuple[inspect.Parameter, ...]
     keys: tuple[str, ...]
+    without: tuple[str, ...]
     changed: Mapping[str, Mapping[str, str]]
     of_preset: bool
 
@@ -58,8 +60,8 @@ class _Taken:
         from wash_bench.config.field import PANELS
         from wash_bench.settings.table import SETTINGS
 
-        wanted = {*self.keys, *self.changed} or SETTINGS.keys()
-        taken = [item for key, item in SETTINGS.items() if key in wanted]
+        wanted = {*self.keys, *self.changed} if self.keys else SETTINGS.keys()
+        taken = [SETTINGS[key] for key in SETTINGS if key in wanted and key not in self.without]
         for item in sorted(taken, key=lambda item: PANELS.index(item.of("panel"))):
             yield self._parameter(item, self.changed.get(item.key, {}))
 
@@ -90,12 +92,16 @@ _TAKEN: dict[Function, _Taken] = {}
 
 
 def takes_settings(
-    *keys: str, of_preset: bool = False, **changed: Mapping[str, str]
+    *keys: str,
+    without: tuple[str, ...] = (),
+    of_preset: bool = False,
+    **changed: Mapping[str, str],
 ) -> Callable[[Function], Function]:
     """Let the function of a ``SettingsCommand`` take settings, as ``**options`` by key.
 
     Args:
         *keys: keys of settings; without any, all of them.
+        without: keys of those that it does not take.
         of_preset: whether a preset decides where an option is not given.
         **changed: further keys, with what their options say in place of the setting: help,
             metavar, default.
@@ -107,7 +113,7 @@ def takes_settings(
     def decorate(function: Function) -> Function:
         parameters = inspect.signature(function, eval_str=True).parameters.values()
         own = tuple(item for item in parameters if item.kind is not inspect.Parameter.VAR_KEYWORD)
-        _TAKEN[function] = _Taken(function, own, keys, changed, of_preset)
+        _TAKEN[function] = _Taken(function, own, keys, without, changed, of_preset)
         # Until the options are made.
         function.__signature__ = inspect.Signature()  # pyright: ignore[reportFunctionMemberAccess]
         return function

@@ -105,14 +105,14 @@ def paper_table(
         return
     from wash_bench.cli.display import display_for
     from wash_bench.paper.collect import collect
-    from wash_bench.paper.tasks import task_groups
     from wash_bench.paper.write import markdown, write
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.experiment import run_tasks
+    from wash_bench.runner.experiment import groups_of, run_tasks
 
     with keeping(), display_for(sys.stdout) as display:
         means = RunContext.of(local, debug=debug, observer=display)
-        outcome = run_tasks(lambda: task_groups(lines), means)
+        rounds = [each for line in lines for each in line.resolved.rounds]
+        outcome = run_tasks(lambda: groups_of(rounds), means)
     if outcome.elsewhere:
         tell_elsewhere(outcome.elsewhere, "table")
     elif local.shard[1] > 1:
@@ -150,7 +150,7 @@ def _list() -> None:
 
 def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
     from wash_bench.cli.printing import count, print_rows, size, span
-    from wash_bench.paper.tasks import plan_lines
+    from wash_bench.paper.cost import plan_lines
 
     plans, notes = plan_lines(lines, download=download)
     headings = ("row", "N", "augmentation", "seeds", "steps", "sent", "on the wire", "time")

@@ -29,12 +29,22 @@ def plan(
 
     resolved = resolved_run(preset, preset_file, options)
     from wash_bench.runner.plan import plan_experiment
+    from wash_bench.settings.sweep import labels_of
 
-    planned = plan_experiment(resolved.config, resolved.entries, download=resolved.download)
-    print_rows(HEADINGS, map(_row, planned.cells), right=HEADINGS[1:-1])
-    for note in (*_coupling(resolved), *planned.notes):
+    order = [entry.name for entry in resolved.entries]
+    rows, seconds, planned, trained = [], 0.0, None, {}
+    for (config, entries), labels in zip(resolved.rounds, labels_of(resolved.rounds), strict=True):
+        times = planned and planned.times
+        planned = plan_experiment(
+            config, entries, download=resolved.download, times=times, trained=trained
+        )
+        seconds += planned.total_seconds
+        rows += [_row(cell, labels.get(cell.method, cell.method)) for cell in planned.cells]
+    rows.sort(key=lambda row: order.index(row[0].split(" (")[0]))  # a method's variants together
+    print_rows(HEADINGS, rows, right=HEADINGS[1:-1])
+    for note in (*_coupling(resolved), *(planned.notes if planned else ())):
         typer.echo(note)
-    typer.echo(f"Estimated time of all trainings, one after another: {span(planned.total_seconds)}")
+    typer.echo(f"Estimated time of all trainings, one after another: {span(seconds)}")
 
 
 HEADINGS = ("method", "seed", "steps", "parameters", "values sent", "sent", "on the wire",
@@ -45,20 +55,20 @@ def _coupling(resolved: Resolved) -> list[str]:
     """What ``--coupling-budget paper`` made of the papers' settings."""
     from wash_bench.settings.coupling import in_words, unscaled
 
-    config = resolved.config
-    if config.coupling_budget == "given":
+    if resolved.config.coupling_budget == "given":
         return []
-    lines = [f"coupling of {name}: {in_words(own)}" for name, own in config.coupling.items()]
-    if left := unscaled(resolved.entries, config.coupling):
+    scaled = [each for config, _ in resolved.rounds for each in config.coupling.items()]
+    lines = [f"coupling of {name}: {in_words(own)}" for name, own in scaled]
+    if left := unscaled(resolved.entries, dict(scaled)):
         lines.append(f"coupling as given, its method does not say how it scales: {', '.join(left)}")
     return lines
 
 
-def _row(cell: CellPlan) -> list[str]:
+def _row(cell: CellPlan, name: str) -> list[str]:
     from wash_bench.cli.printing import count, size, span
 
     return [
-        cell.method,
+        name,
         str(cell.seed),
         count(cell.steps),
         count(cell.parameters),

@@ -62,12 +62,12 @@ def run(
         from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
         from wash_bench.runner.context import RunContext
-        from wash_bench.runner.experiment import run_experiment
+        from wash_bench.runner.experiment import run_rounds
 
         with joined(resolved.config.training.device) as world:
             with display_for(sys.stdout) if world.rank == 0 else Display() as display:
                 means = RunContext.of(resolved, debug=debug, observer=display, world=world)
-                outcome = run_experiment(resolved.config, resolved.entries, means)
+                outcome = run_rounds(resolved.rounds, means)
             if world.rank:
                 return
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):

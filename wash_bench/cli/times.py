@@ -63,13 +63,13 @@ def print_times(rows: list[dict[str, Any]]) -> None:
     table = []
     for row in rows:
         if row["exchange_seconds_per_step"] is None:
-            table.append([row["method"], NOT_PREDICTED, "", "", ""])
+            table.append([row["variant"], NOT_PREDICTED, "", "", ""])
             continue
         needed = row["one_percent_bits_per_second"]
         slowdown = row["slowdown"]
         table.append(
             [
-                row["method"],
+                row["variant"],
                 f"{1e3 * row['exchange_seconds_per_step']:.3f} ms",
                 f"{1e3 * row['latency_seconds_per_step']:.3f} ms",
                 "" if slowdown is None else f"{slowdown:.4f} x",

@@ -6,6 +6,8 @@ of members, the augmentations and the seeds. A row is the name of a method, or a
 label, a method, options (``set``) and settings; a scale may have rows of its own.
 """
 
+from __future__ import annotations
+
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wash_bench.errors import UsageError, nearest
 from wash_bench.metrics import SUMMARY
+from wash_bench.plugins.registry import find_method
+from wash_bench.settings.sweep import differing, told, variants
 
 FOLDER = Path(__file__).resolve().parent / "tables"
 Scale = Literal["paper", "small"]
@@ -35,6 +39,19 @@ class Row(_Strict):
     method: str
     set: dict[str, Any] = {}
     settings: dict[str, Any] = {}
+
+    def variants(self) -> list[Row]:
+        """The row, or one for each variant of a method that it sweeps, told in their labels."""
+        if not any(isinstance(value, list | str) for value in self.set.values()):
+            return [self]
+        found = variants(find_method(self.method), self.set)
+        names = differing(found)
+        return [
+            self.model_copy(
+                update={"set": own, "label": " ".join(filter(None, [self.label, told(own, names)]))}
+            )
+            for own in found
+        ]
 
 
 class ScaleOf(_Strict):
@@ -61,7 +78,8 @@ class Declared(_Strict):
     def rows(self, scale: str) -> list[Row]:
         """The rows at a scale, in order."""
         given = self.scale[scale].row or self.row  # type: ignore[index]
-        return [Row(label=row, method=row) if isinstance(row, str) else row for row in given]
+        rows = [Row(label=row, method=row) if isinstance(row, str) else row for row in given]
+        return [each for row in rows for each in row.variants()]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def parse_value(text: str) -> object:
 
 
 def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
-    """``{"wash": {"p": 0.05}}`` of ``["wash.p=0.05"]``; of equal names the last one counts."""
+    """``{"wash": {"p": 0.05}}`` of ``["wash.p=0.05"]``; a UsageError if malformed or twice."""
     result: dict[str, dict[str, object]] = {}
     for item in items:
         key, equals, text = item.partition("=")
@@ -51,7 +51,9 @@ def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
             value = parse_value(text)
         except UsageError as error:
             raise UsageError(f"--set {item}: {error}") from None
-        result.setdefault(method, {})[name] = value
+        if name in result.setdefault(method, {}):
+            raise UsageError(f"--set {key.strip()} is given twice: write all values after one =")
+        result[method][name] = value
     return result
 
 

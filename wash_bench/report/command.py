@@ -46,11 +46,12 @@ def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
     for place, methods in enumerate(rounds):
         file = f"{stem}{f'-{place + 1}' if len(rounds) > 1 else ''}.toml"
         line = f"wash-bench run --preset-file {file} --out runs/{stem}"
-        result.append(Command(file, _toml(config, methods), line))
+        result.append(Command(file, preset_text(config, methods), line))
     return result
 
 
-def _toml(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]]) -> str:
+def preset_text(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]]) -> str:
+    """A preset file of a cell's configuration, and of methods' options (JSON) and seeds."""
     seeds = sorted({seed for _, own in methods.values() for seed in own})
     settings: dict[str, Any] = {"methods": list(methods), "seeds": seeds}
     for key, item in SETTINGS.items():

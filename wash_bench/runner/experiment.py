@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ from wash_bench.runner.queue import Outcome, open_part, sharded
 from wash_bench.runner.setting import resolve_device
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.worker import share_out
+from wash_bench.settings.sweep import Round, labels_of
 
 
-def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[TrainingTask]:
+def tasks_of(
+    config: RunConfig, entries: Sequence[MethodEntry], labels: Mapping[str, str] | None = None
+) -> list[TrainingTask]:
     """The trainings of an experiment, seeds outside, methods with one rule together."""
     device = resolve_device(config.training.device).type
     dataset, content = config.training.dataset, None
@@ -49,22 +52,46 @@ def tasks_of(config: RunConfig, entries: Sequence[MethodEntry]) -> list[Training
             )
             groups.setdefault(cell.training_id, []).append((cell, entry))
     return [
-        TrainingTask(config, tuple(cell for cell, _ in group), tuple(entry for _, entry in group))
+        TrainingTask(config, tuple(c for c, _ in group), tuple(e for _, e in group), labels or {})
         for group in groups.values()
     ]
+
+
+def groups_of(rounds: Sequence[Round]) -> list[list[TrainingTask]]:
+    """Trainings in groups that can be carried out side by side.
+
+    Returns:
+        Groups of one data set and network. Where two rounds read one training, the later one's
+        cells are in a later group, which finds it trained.
+    """
+    by_training: dict[str, list[dict[str, TrainingTask]]] = {}
+    for (config, entries), labels in zip(rounds, labels_of(rounds), strict=True):
+        groups = by_training.setdefault(config.training.model_dump_json(), [])
+        for task in tasks_of(config, entries, labels):
+            free = (group for group in groups if task.training_id not in group)
+            if (group := next(free, None)) is None:
+                groups.append(group := {})
+            group[task.training_id] = task
+    return [list(group.values()) for groups in by_training.values() for group in groups]
 
 
 def run_experiment(
     config: RunConfig, entries: Sequence[MethodEntry], context: RunContext
 ) -> Outcome:
     """Run what is not done yet of an experiment: what became of each of its cells."""
-    world = context.world
+    return run_rounds([(config, entries)], context)
+
+
+def run_rounds(rounds: Sequence[Round], context: RunContext) -> Outcome:
+    """The same of several settings of methods in one experiment."""
+    world, training = context.world, rounds[0][0].training
     if world.ranks > 1 and (context.jobs > 1 or context.worker):
         option = "--worker" if context.worker else "--jobs"
         raise UsageError(f"{option} trains each population in one process: leave it out here")
-    Spread(config.training.population, world.ranks)  # refuses more processes than members
-    agree(world, _identity(config, entries))
-    return run_tasks(lambda: [tasks_of(config, entries)], context)
+    Spread(training.population, world.ranks)  # refuses more processes than members
+    for config, entries in rounds:
+        agree(world, _identity(config, entries))
+    return run_tasks(lambda: groups_of(rounds), context)
 
 
 def run_tasks(groups: Callable[[], Iterable[list[TrainingTask]]], context: RunContext) -> Outcome:

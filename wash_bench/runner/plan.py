@@ -78,8 +78,10 @@ def plan_experiment(
     *,
     download: bool = False,
     times: Times | None = None,
+    trained: dict[str, str] | None = None,
 ) -> Plan:
     """Count and time; nothing is trained or recorded, and what a run would refuse is refused."""
+    trained = {} if trained is None else trained  # by training, the method that an earlier plan has
     setting, stand_in = _setting(config, download)
     layout = setting.check()
     n = config.training.population
@@ -94,7 +96,7 @@ def plan_experiment(
 
     plan = Plan(times=times)
     for task in tasks_of(config, entries):
-        trained_by: str | None = None
+        trained_by = trained.get(task.training_id)
         for cell, method in zip(task.cells, task.methods(), strict=True):
             ledger = bill(method, site, schedule)
             seconds = 0.0
@@ -115,7 +117,7 @@ def plan_experiment(
                     trained_by,
                 )
             )
-            trained_by = trained_by or cell.method
+            trained_by = trained.setdefault(task.training_id, cell.method)
     plan.notes = [
         f"{schedule.steps_per_epoch} steps an epoch x {config.training.epochs} epochs, "
         f"{setting.data.train_size} training images, batches of {config.training.batch_size}",

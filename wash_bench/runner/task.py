@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wash_bench.config import RunConfig
@@ -19,6 +20,8 @@ class TrainingTask:
     config: RunConfig
     cells: tuple[Cell, ...]
     entries: tuple[MethodEntry, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What to call methods, by name, of which the run has several variants."""
 
     @property
     def training_id(self) -> str:
@@ -37,7 +40,7 @@ class TrainingTask:
 
     def progress(self, status: Status, **more: Any) -> Progress:
         """A progress record of this task; ``more`` are further fields of it."""
-        names = tuple(cell.method for cell in self.cells)
+        names = tuple(self.labels.get(cell.method, cell.method) for cell in self.cells)
         return Progress(self.training_id, names, self.seed, status, **more)
 
     def part(self, kept: set[str]) -> TrainingTask | None:
@@ -50,7 +53,7 @@ class TrainingTask:
         if not pairs:
             return None
         cells, entries = zip(*pairs, strict=True)
-        return TrainingTask(self.config, cells, entries)
+        return replace(self, cells=cells, entries=entries)
 
 
 Results = list[tuple[str, str | None]]

@@ -16,6 +16,7 @@ from wash_bench.plugins.registry import (
 )
 from wash_bench.settings.coupling import of_coupling
 from wash_bench.settings.layers import Layer
+from wash_bench.settings.sweep import variants
 
 
 def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry]:
@@ -44,7 +45,7 @@ def merge_options(
         tuned: with it, the layer whose coupling was chosen for another training and is left out.
 
     Returns:
-        The options by method, all allowed.
+        The options by method, all allowed; one with several values is a sweep.
 
     Raises:
         UsageError: a method or an option is not known, or a value is not allowed.
@@ -67,7 +68,8 @@ def merge_options(
                     held[key] = held[key] | value if table else value
     for name, entry in running.items():
         try:
-            make_method(entry, merged.get(name, {}))
+            for own in variants(entry, merged.get(name, {})):
+                make_method(entry, own)
         except UsageError as error:  # an unknown option or a bad value
             raise UsageError(f"{error}{_origin(layers, entry, str(error))}") from None
     return merged
@@ -111,7 +113,8 @@ def _origin(layers: Sequence[Layer], entry: MethodEntry, message: str) -> str:
             continue
         options = {key.replace("-", "_"): value for key, value in given[entry.name].items()}
         try:
-            make_method(entry, options)
+            for own in variants(entry, options):
+                make_method(entry, own)
         except UsageError as error:
             if str(error) == message:
                 return f" in {layer.file}"

@@ -5,7 +5,7 @@ values are checked by pydantic before it is loaded.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,29 @@ from wash_bench.settings.layers import Layer, merge_model_args, parse_list
 from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.methods import find_methods, merge_options
 from wash_bench.settings.presets import DEFAULT_PRESET, find_preset, read_preset
+from wash_bench.settings.sweep import Round, rounds, variants
 from wash_bench.settings.table import LOCAL, SETTINGS
 
 
 class Resolved(LocalConfig):
-    """A run, ready to be planned or started: its settings, and the methods in their order."""
+    """A run, ready to be planned or started.
+
+    Attributes:
+        config: its settings, with the first variant of each method that is swept.
+        entries: the methods, in the order of ``config.methods``.
+        further: the same settings with the other variants; a method is in as many as it has.
+    """
 
     config: InstanceOf[RunConfig]
     entries: list[InstanceOf[MethodEntry]]
+    further: tuple[InstanceOf[RunConfig], ...] = ()
+
+    @property
+    def rounds(self) -> list[Round]:
+        """All settings, each with its methods: every method at most once in a round."""
+        known = {entry.name: entry for entry in self.entries}
+        configs = (self.config, *self.further)
+        return [(config, [known[name] for name in config.methods]) for config in configs]
 
 
 def resolve(
@@ -97,16 +112,15 @@ class _Resolver:
         if values.get("coupling_budget") == "paper":
             papers = {"set": paper_options(values.get("dataset", ""))}
             of_papers = Layer("the papers' preset", papers)
-        values["set"] = merge_options(entries, self.layers, of_papers, self.tuned)
+        values["set"] = options = merge_options(entries, self.layers, of_papers, self.tuned)
+        of_methods = {entry.name: variants(entry, options.get(entry.name, {})) for entry in entries}
         sections = self._sections(values)
-        local = sections.pop(LOCAL)
-        config = checked(RunConfig, sections.pop("") | sections | {"preset": preset}, self._label)
+        local, top = sections.pop(LOCAL), sections.pop("")
+        config = checked(RunConfig, top | sections | {"preset": preset}, self._label)
         check_names(config.training)
-        if config.coupling_budget == "paper":
-            paper = _training_of(reference(config.training.dataset))
-            options, record = scale(entries, config.set, config.training, paper)
-            config = config.model_copy(update={"set": options, "coupling": record})
-        return checked(Resolved, local | {"config": config, "entries": entries}, self._label)
+        config, *further = (_round(config, entries, own) for own in rounds(of_methods))
+        found = {"config": config, "entries": entries, "further": further}
+        return checked(Resolved, local | found, self._label)
 
     def _check_keys(self, layer: Layer) -> None:
         for key in layer.values:
@@ -144,3 +158,17 @@ def _finite(value: Any) -> bool:
 
 def _training_of(preset: str) -> TrainingConfig:
     return resolve(preset, None, {}).config.training
+
+
+def _round(
+    config: RunConfig, entries: Sequence[MethodEntry], chosen: Mapping[str, dict[str, Any]]
+) -> RunConfig:
+    """The settings with one variant of some methods, its coupling scaled where that is asked."""
+    options = {name: own for name, own in chosen.items() if own}
+    changed: dict[str, Any] = {"methods": tuple(chosen), "set": options}
+    if config.coupling_budget == "paper":
+        own = [entry for entry in entries if entry.name in chosen]
+        paper = _training_of(reference(config.training.dataset))
+        options, record = scale(own, options, config.training, paper)
+        changed |= {"set": options, "coupling": record}
+    return config.model_copy(update=changed)

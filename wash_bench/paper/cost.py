@@ -1,29 +1,11 @@
-"""A table's training tasks, in groups that are run one after another, and what they cost."""
+"""What a table's trainings cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wash_bench.paper.cells import Line
 from wash_bench.runner.experiment import tasks_of
 from wash_bench.runner.plan import CellPlan, Times, plan_experiment
-from wash_bench.runner.task import TrainingTask
-
-
-def task_groups(lines: Sequence[Line]) -> Iterator[list[TrainingTask]]:
-    """Trainings to carry out side by side; one that two lines read is in the groups of both."""
-    settings: dict[str, list[TrainingTask]] = {}
-    for line in lines:
-        config = line.resolved.config
-        key = config.training.model_dump_json()
-        settings.setdefault(key, []).extend(tasks_of(config, line.resolved.entries))
-    for tasks in settings.values():
-        rounds: list[dict[str, TrainingTask]] = []
-        for task in tasks:
-            place = next((r for r in rounds if task.training_id not in r), None)
-            if place is None:
-                rounds.append(place := {})
-            place[task.training_id] = task
-        yield from (list(r.values()) for r in rounds)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""``wash-bench tune``: the choice, the way beyond an edge, and the command from end to end."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from wash_bench.cli.main import run_command
+from wash_bench.errors import UsageError
+from wash_bench.plugins.registry import find_method
+from wash_bench.settings.resolve import resolve
+from wash_bench.tuning.choice import Tried, Tuned
+from wash_bench.tuning.grid import blocks_of, read_grid, widened
+
+
+def tried(options: dict, *values: float, sent: float = 1.0) -> Tried:
+    return Tried(options, dict(enumerate(values)), {"sent_values_per_step": sent})
+
+
+def test_the_highest_mean_is_chosen_and_of_equals_what_sends_less() -> None:
+    dear, cheap = tried({"p": 0.2}, 80, 82, sent=9), tried({"p": 0.1}, 81, 81, sent=5)
+    assert Tuned("wash", (tried({"p": 0.3}, 70, 71), dear, cheap)).best is cheap
+    assert Tuned("wash", (dear, tried({"p": 0.1}, 80, 81))).best is dear
+
+
+def test_a_setting_that_failed_at_a_seed_is_no_choice() -> None:
+    whole, half = tried({"p": 0.1}, 50, 50), tried({"p": 0.2}, 90)
+    assert Tuned("wash", (whole, half)).best is whole
+    assert Tuned("wash", (tried({"p": 0.1}),)).best is None
+    assert math.isnan(tried({"p": 0.1}).score.mean)
+
+
+def test_what_the_seeds_tell_apart_is_paired() -> None:
+    best, close = tried({"p": 0.1}, 60, 90, 75.2), tried({"p": 0.2}, 59, 91, 75)
+    below = tried({"p": 0.3}, 58, 88.1, 73.1)  # always two points less, whatever the seed
+    assert Tuned("wash", (best, close, below)).level == [close]
+
+
+@pytest.mark.parametrize(
+    ("best", "edge", "beyond"),
+    [(0.1, "least", 0.0333), (0.3, None, None), (0.9, "greatest", 0.986)],
+)
+def test_edges_and_the_next_value(best: float, edge: str | None, beyond: float | None) -> None:
+    values = (0.1, 0.3, 0.9)
+    tuned = Tuned("wash", tuple(tried({"p": p}, 9.0 if p == best else 1.0) for p in values))
+    assert tuned.edges() == ({"p": edge} if edge else {})
+    found = widened(tuned, find_method("wash"))
+    assert found == ([{"p": beyond}] if beyond else [])
+
+
+def test_whole_numbers_stay_whole_and_bounds_hold() -> None:
+    dart = find_method("dart")
+    tuned = Tuned("dart", tuple(tried({"every": e}, float(e)) for e in (5, 15)))
+    assert widened(tuned, dart) == [{"every": 45}]
+    tuned = Tuned("dart", tuple(tried({"every": e}, -float(e)) for e in (2, 5)))
+    assert widened(tuned, dart) == [{"every": 1}]
+    tuned = Tuned("dart", tuple(tried({"every": e}, -float(e)) for e in (1, 5)))
+    assert tuned.edges() == {"every": "least"} and widened(tuned, dart) == []
+
+
+def test_a_grid_of_several_options_widens_beside_the_best_of_the_others() -> None:
+    grid = [tried({"every": e, "alpha": a}, a + e) for e in (1, 10) for a in (0.5, 0.9)]
+    tuned = Tuned("papa", tuple(grid))
+    found = widened(tuned, find_method("papa"))
+    assert found == [{"every": 100, "alpha": 0.9}, {"every": 10, "alpha": 0.98}]
+
+
+def test_grids_from_files_and_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text("wash.p = [0.1, 0.2]\n[[papa]]\nalpha = [0.9]\n[[papa]]\nalpha = 0.0\n")
+    grid = read_grid([str(path), "dart.every=1,5"])
+    assert grid["dart"] == [{"every": "1,5"}]
+    assert blocks_of(grid)[1] == {"papa": {"alpha": 0.0}}
+    for items, said in (
+        ([], "nothing to tune"),
+        ([str(path), "papa.every=1"], "papa has its grid already"),
+        ([str(tmp_path / "none.toml")], "cannot read --grid"),
+        (["wash.p"], "cannot read --grid wash.p"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            read_grid(items)
+
+
+PRESET = """
+dataset = "digits"
+train-limit = 100
+model = "test_resnet"
+stem = "keep"
+population = 2
+val-share = 0.2
+batch-size = 32
+epochs = 1
+barrier-points = 3
+barrier-images = 20
+bn-images = 32
+barrier-bn-images = 32
+device = "cpu"
+methods = "naive-ensemble,wash,papa"
+seeds = [0, 1]
+[set.papa]
+every = 2
+"""
+
+
+def test_the_command_tunes_writes_goes_on_and_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text(PRESET)
+    out = tmp_path / "out"
+    command = ["tune", "--preset-file", str(preset), "--out", str(out), "--threads", "1"]
+    command += ["--grid", "wash.p=0.1,0.9", "--grid", "papa.alpha=0.5"]
+    assert run_command([*command, "--seeds", "1,100"]) == 2
+    assert "the preset's own results use 1" in capsys.readouterr().err
+    assert not out.exists()
+    assert run_command(command) == 0
+    told = capsys.readouterr().out
+    assert "papa: every = 2, alpha = 0.5; 0 others are not told from it" in told
+    table = pd.read_csv(out / "tuning" / "tuning.csv")
+    assert len(table) == 6 and set(table["seed"]) == {100, 101}
+    means = table[table["method"] == "wash"].groupby("options")["method_val_acc"].mean()
+    chosen = table[table["chosen"] & (table["method"] == "wash")]["options"].unique()
+    assert means[chosen[0]] == means.max()
+    records = [json.loads(path.read_text()) for path in out.glob("cells/*.json")]
+    assert {r["seed"] for r in records} == {100, 101} and len(records) == 6
+    tuned = tomllib.loads((out / "tuning" / "tuned.toml").read_text())
+    assert tuned["set"]["wash"] == json.loads(chosen[0])
+    assert tuned["set"]["papa"] == {"every": 2, "alpha": 0.5}
+    again = resolve(None, out / "tuning" / "tuned.toml", {}).config
+    own = resolve(None, preset, {}).config
+    assert (again.training, again.seeds, again.methods) == (own.training, own.seeds, own.methods)
+    cells = {path: path.stat().st_mtime_ns for path in out.glob("cells/*.json")}
+    assert run_command([*command, "--grid", "naive-ensemble.x=1"]) == 2
+    assert run_command(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob("cells/*.json")} == cells

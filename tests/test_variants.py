@@ -1,0 +1,125 @@
+"""Several values of an option: which variants they make, and what runs, plans and tables say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wash_bench.cli.main import run_command
+from wash_bench.errors import UsageError
+from wash_bench.paper.declared import Row
+from wash_bench.plugins.registry import find_method
+from wash_bench.runner.experiment import groups_of
+from wash_bench.settings.resolve import resolve
+from wash_bench.settings.sweep import differing, labels_of, rounds, variants
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True),
+    st.lists(st.floats(0, 1), min_size=1, max_size=3, unique=True),
+)
+def test_every_combination_is_a_variant_once(periods: list[int], probabilities: list[float]):
+    found = variants(find_method("wash"), {"every": periods, "p": probabilities})
+    expected = [{"every": e, "p": p} for e, p in itertools.product(periods, probabilities)]
+    assert found == expected
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+def test_rounds_hold_every_variant_once_and_no_method_twice(counts: list[int]):
+    of_methods = {f"m{i}": [{"x": k} for k in range(n)] for i, n in enumerate(counts)}
+    found = rounds(of_methods)
+    assert len(found) == max(counts)
+    for name, own in of_methods.items():
+        assert [chosen[name] for chosen in found if name in chosen] == own
+
+
+def test_values_come_as_text_and_as_toml_lists():
+    wash = find_method("wash")
+    assert variants(wash, {"p": "0.01,0.1"}) == variants(wash, {"p": [0.01, 0.1]})
+    assert variants(wash, {"operator": "shuffle,average"})[1] == {"operator": "average"}
+
+
+def test_an_option_that_is_a_list_is_swept_by_semicolons():
+    dart = find_method("dart")
+    assert variants(dart, {"branches": "plain,cutout"}) == [{"branches": "plain,cutout"}]
+    assert len(variants(dart, {"branches": "plain;cutout,mixup"})) == 2
+    assert len(variants(dart, {"branches": [["plain"], ["cutout", "mixup"]]})) == 2
+    assert variants(dart, {"branches": ["plain", "cutout"]}) == [{"branches": ["plain", "cutout"]}]
+
+
+def test_a_wrapper_is_swept_too():
+    found = variants(find_method("wash+ema"), {"p": 0.1, "ema": {"decay": [0.9, 0.99]}})
+    assert found == [{"p": 0.1, "ema": {"decay": d}} for d in (0.9, 0.99)]
+    assert differing(found) == ["ema.decay"]
+
+
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        (["wash.p=0.1,"], "wash.p=0.1,: a value is missing"),
+        (["wash.p=0.1,0.1"], "0.1 is given twice"),
+        (["wash.p=0.1,2"], "wash.p=2"),
+        (["wash.p=0.1", "wash.p=0.2"], "--set wash.p is given twice"),
+        (["wash.q=1,2"], "no option 'q'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(given_: list[str], said: str):
+    with pytest.raises(UsageError, match=said.replace(".", r"\.").replace("+", r"\+")):
+        resolve("digits", None, {"methods": "wash,papa", "set": given_})
+
+
+def test_a_sweep_is_the_same_cells_as_its_runs_one_by_one():
+    options = {"methods": "wash,naive-ensemble", "seeds": "0,1"}
+    swept = resolve("digits", None, options | {"set": ["wash.p=0.01,0.1"]})
+    found = {cell.cell_id for g in groups_of(swept.rounds) for task in g for cell in task.cells}
+    alone = set()
+    for p in ("0.01", "0.1"):
+        one = resolve("digits", None, options | {"set": [f"wash.p={p}"]})
+        alone |= {c.cell_id for g in groups_of(one.rounds) for task in g for c in task.cells}
+    assert found == alone and len(found) == 6
+    assert labels_of(swept.rounds) == [{"wash": "wash (p=0.01)"}, {"wash": "wash (p=0.1)"}]
+
+
+def test_a_merge_rule_that_is_swept_trains_once():
+    swept = resolve("digits", None, {"methods": "trimmed-mean", "set": ["trimmed-mean.trim=0,0.3"]})
+    groups = groups_of(swept.rounds)
+    assert [len(group) for group in groups] == [len(swept.config.seeds)] * 2
+    first, second = ({task.training_id for task in group} for group in groups)
+    assert first == second
+
+
+def test_the_papers_coupling_is_scaled_for_each_variant():
+    options = {"methods": "wash", "coupling_budget": "paper", "set": ["wash.p=0.0001,0.0002"]}
+    configs = [config for config, _ in resolve("digits", None, options).rounds]
+    scaled = [config.set["wash"]["p"] for config in configs]
+    assert scaled[1] == pytest.approx(2 * scaled[0]) and scaled[0] > 0.0001
+    assert [config.coupling["wash"]["paper"]["p"] for config in configs] == [0.0001, 0.0002]
+
+
+def test_comm_and_plan_have_a_row_each(capsys: pytest.CaptureFixture[str]):
+    command = [
+        "comm",
+        "--model",
+        "test_resnet",
+        "--methods",
+        "wash,papa",
+        "--set",
+        "wash.p=0.1,0.2",
+    ]
+    assert run_command([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in found] == ["wash (p=0.1)", "wash (p=0.2)", "papa"]
+    assert [row["method"] for row in found] == ["wash", "wash", "papa"]
+    assert found[1]["sent_values_total"] == pytest.approx(2 * found[0]["sent_values_total"])
+
+
+def test_a_table_declares_a_sweep_in_one_row():
+    row = Row(label="wash", method="wash", set={"p": [0.01, 0.1], "every": 2})
+    assert [each.label for each in row.variants()] == ["wash p=0.01", "wash p=0.1"]
+    assert [each.set["p"] for each in row.variants()] == [0.01, 0.1]
+    plain = Row(label="x", method="wash", set={"p": 0.1})
+    assert plain.variants() == [plain]

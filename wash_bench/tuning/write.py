@@ -1,0 +1,139 @@
+"""What tuning writes: the table of all settings, and the preset with the best of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wash_bench.config import RunConfig
+from wash_bench.metrics import METRICS
+from wash_bench.record.files import write_text
+from wash_bench.report import markdown
+from wash_bench.report.command import preset_text
+from wash_bench.report.grid import DAGGER, number, written
+from wash_bench.report.machines import machine
+from wash_bench.report.stats import estimate
+from wash_bench.tuning.choice import CHOSEN_BY, Tried, Tuned
+from wash_bench.tuning.outcome import BESIDE
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A finished tuning: its settings with its seeds, the preset's own, and what came out."""
+
+    title: str
+    config: RunConfig
+    base: RunConfig
+    methods: Sequence[Tuned]
+    environments: Sequence[dict[str, Any]]
+
+
+def write(tuning: Tuning, folder: Path) -> list[Path]:
+    """Write tuning.md, tuning.csv and tuned.toml into a folder, each as a whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "tuning.md": text(tuning),
+        "tuning.csv": frame(tuning).to_csv(index=False, lineterminator="\n"),
+        "tuned.toml": preset(tuning),
+    }
+    for name, content in texts.items():
+        write_text(folder / name, content)
+    return [folder / name for name in texts]
+
+
+def text(tuning: Tuning) -> str:
+    """The table in Markdown: the best setting of a method bold, what is level with it marked."""
+    seeds = ", ".join(map(str, tuning.config.seeds))
+    own = ", ".join(map(str, tuning.base.seeds))
+    lines = [
+        f"# Tuning: {markdown.escape(tuning.title)}",
+        "",
+        f"Seeds {seeds}; the preset's results have {own}. Chosen by the validation accuracy of the"
+        " network that the method delivers (of most the averaged model, BatchNorm statistics"
+        " averaged), mean over the seeds, in per cent; of equal settings the one that sends less."
+        f" Bold: the best of a method. {DAGGER}: the seeds do not tell it from the best (the 95 % t"
+        " interval of the difference, paired by seed, contains 0). The other columns choose"
+        " nothing, and test data play no part.",
+        "",
+        machine(pd.DataFrame(list(tuning.environments)), ""),
+        "",
+        markdown.table(
+            ["method", "setting", *(METRICS[key].heading for key in (CHOSEN_BY, *BESIDE))],
+            [_row(tuned, tried) for tuned in tuning.methods for tried in tuned.tried],
+            "llrrrr",
+        ),
+        "",
+    ]
+    return "\n".join([*lines, *(f"- {markdown.escape(note)}" for note in notes(tuning))]) + "\n"
+
+
+def notes(tuning: Tuning) -> list[str]:
+    """The choice of each method, where it stands at an edge of the grid, and what failed."""
+    found = []
+    for tuned in tuning.methods:
+        if tuned.best is None:
+            found.append(f"{tuned.method}: no setting finished at all seeds")
+        else:
+            level = len(tuned.level)
+            other = "1 other is" if level == 1 else f"{level} others are"
+            found.append(f"{tuned.method}: {_label(tuned.best)}; {other} not told from it")
+        for name, side in tuned.edges().items():
+            found.append(
+                f"{tuned.method}: {name} = {tuned.best and tuned.best.options[name]} is the"
+                f" {side} of the values tried; --widen goes on beyond it"
+            )
+        found += [f"{tuned.method} failed: {reason}" for reason in tuned.failed]
+    return found
+
+
+def frame(tuning: Tuning) -> pd.DataFrame:
+    """A row a method, setting and seed: validation accuracy, and what stands beside it."""
+    return pd.DataFrame(
+        [
+            {
+                "method": tuned.method,
+                "options": json.dumps(dict(tried.options), sort_keys=True),
+                "seed": seed,
+                CHOSEN_BY: value,
+                "chosen": tried is tuned.best,
+            }
+            | {f"{key}_over_seeds": tried.means[key] for key in BESIDE}
+            for tuned in tuning.methods
+            for tried in tuned.tried
+            for seed, value in tried.by_seed.items()
+        ]
+    )
+
+
+def preset(tuning: Tuning) -> str:
+    """The preset with the best settings, as a file for ``--preset-file``."""
+    options = {name: dict(tuning.base.set.get(name, {})) for name in tuning.base.methods}
+    for tuned in tuning.methods:
+        own = options.setdefault(tuned.method, dict(tuning.base.set.get(tuned.method, {})))
+        for name, value in (tuned.best.options if tuned.best else {}).items():
+            *wrapper, key = name.split(".")
+            (own.setdefault(wrapper[0], {}) if wrapper else own)[key] = value
+    seeds = list(tuning.base.seeds)
+    methods = {name: (json.dumps(own), seeds) for name, own in options.items()}
+    head = f"# {tuning.title}, tuned on seeds {', '.join(map(str, tuning.config.seeds))}.\n"
+    return head + preset_text(tuning.base.model_dump(mode="json"), methods)
+
+
+def _row(tuned: Tuned, tried: Tried) -> list[str]:
+    if not tried.by_seed:
+        shown = "failed"
+    else:
+        shown = number(tried.score.mean, METRICS[CHOSEN_BY].digits or 2)
+    if tried is tuned.best:
+        shown = f"**{shown}**"
+    elif tried in tuned.level:
+        shown += f" {DAGGER}"
+    beside = [written(estimate([tried.means[key]]), METRICS[key]) for key in BESIDE]
+    return [markdown.escape(tuned.method), markdown.escape(_label(tried)), shown, *beside]
+
+
+def _label(tried: Tried) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in tried.options.items()) or "defaults"
