@@ -10,7 +10,7 @@ PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
 .PHONY: help demo test test-fast check pages benchmarks results results-digits results-fashion-mnist results-methods \
-  results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
+  results-gate results-tuning results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
@@ -22,6 +22,8 @@ help:
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
 	@echo "make results-fashion-mnist  the six methods, 3 seeds, into results/fashion-mnist/ (resumable)"
+	@echo "make results-gate           is the preset converged trained to the end? into results/gate/"
+	@echo "make results-tuning         its tuning, hours, resumable, into results/tuning/converged/"
 	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
 	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
 	@echo "make results-fine-tuning    a checkpoint, fine-tuned, 3 seeds, into results/fine-tuning/ (resumable)"
@@ -63,7 +65,7 @@ benchmarks: $(VENV)/.installed
 
 # One after another, also under make -j: each part uses the cores itself.
 results: $(VENV)/.installed
-	for part in digits fashion-mnist methods overlap fine-tuning paper-tables; do \
+	for part in gate tuning digits fashion-mnist methods overlap fine-tuning paper-tables; do \
 	  $(MAKE) results-$$part || exit 1; done
 	$(BIN)/python scripts/update_readme.py
 
@@ -73,6 +75,19 @@ results-digits: demo
 results-fashion-mnist: $(VENV)/.installed
 	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --jobs $(JOBS) --out $(RUNS)/fashion-mnist
 	$(BIN)/wash-bench report $(RUNS)/fashion-mnist --out results/fashion-mnist
+
+# Whether members are trained to the end: their loss, their ensemble, and three times the epochs.
+results-gate: $(VENV)/.installed
+	for epochs in 180 540; do $(BIN)/wash-bench run converged --methods naive-ensemble,greedy-soup \
+	  --seeds 100,101 --epochs $$epochs --no-report --jobs $(JOBS) --out $(RUNS)/gate || exit 1; done
+	$(BIN)/wash-bench report $(RUNS)/gate --figures none --out $(RUNS)/gate/report
+	mkdir -p results/gate && cd $(RUNS)/gate/report && \
+	  cp table.md summary.csv environment.csv $(CURDIR)/results/gate
+
+# The records are kept: what is finished there is not trained again.
+results-tuning: $(VENV)/.installed
+	$(BIN)/wash-bench tune converged --grid results/tuning/grids/converged.toml --barrier-points 3 \
+	  --threads 1 --jobs $(JOBS) --out results/records/tune-converged --tables results/tuning/converged
 
 # Of the merge rules, those that are shown on WASH's members too, and with one member corrupted.
 MERGES_OF_WASH := learned-soup fisher regmean median

@@ -23,21 +23,16 @@ TINY = (
 title = "Tiny"
 about = "Two methods on a few digits."
 papers = ["WASH"]
-metrics = ["average_acc", "sent_vs_papa"]
+metrics = ["average_acc", "greedy_acc", "sent_vs_papa"]
 
 [[row]]
 label = "papa"
 method = "papa"
 
 [[row]]
-label = "wash p=0.1"
+label = "wash"
 method = "wash"
-set = { p = 0.1 }
-
-[[row]]
-label = "wash p=0.2"
-method = "wash"
-set = { p = 0.2 }
+set = { p = [0.1, 0.2] }
 
 [[row]]
 label = "naive-ensemble"

@@ -90,6 +90,9 @@ def test_a_table_runs_and_stands_beside_the_published_numbers(
     )
     assert first["difference"].notna().sum() == 1  # nothing else is published
     assert first.loc["papa", "published_source"] == "not available" and "not available" in text
+    soups = frame[frame["metric"] == "greedy_acc"].set_index("row")["ours"]
+    (soup,) = (line for line in text.splitlines() if line.startswith("| greedy-soup"))
+    assert any(f"{soups['greedy-soup']:.2f} ({size})" in soup for size in (1, 2))  # of its members
     headings = next(line for line in text.splitlines() if line.startswith("| row"))
     assert headings.count("published") == 1  # a column in which there is nothing is left out
     for form in ("png", "svg"):

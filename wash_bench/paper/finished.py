@@ -17,6 +17,9 @@ from wash_bench.report.grid import Cell
 from wash_bench.report.main_table import rank
 from wash_bench.report.stats import Estimate, paired
 
+SIZE = "greedy_size"
+"""Of every line, beside its table's metrics: a greedy soup may hold a single member."""
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
 from wash_bench.paper import budget_plot, plot, wording
-from wash_bench.paper.finished import Entry, PaperTable
+from wash_bench.paper.finished import SIZE, Entry, PaperTable
 from wash_bench.record.files import write_text
 from wash_bench.report import grid, style
 from wash_bench.report.figures import FORMATS
@@ -38,7 +38,7 @@ def markdown(table: PaperTable) -> str:
     marks, published = table.marks(), table.published
     columns = ["row", "N", "augmentation"]
     for metric in table.named.table.metrics:
-        columns.append(METRICS[metric].heading)
+        columns.append(METRICS[metric].heading + " (size)" * (metric == "greedy_acc"))
         if metric in published:
             columns += ["published"] + ["difference"] * differences
     rows = []
@@ -46,7 +46,10 @@ def markdown(table: PaperTable) -> str:
         cells = [Cell(line.row.label), Cell(str(line.population)), Cell(line.augment)]
         for metric in table.named.table.metrics:
             entry, mark = table.entries[place, metric], marks.get((place, metric), Cell(""))
-            cells.append(Cell(written(entry.ours, METRICS[metric]), mark.best, mark.tied))
+            text = written(entry.ours, METRICS[metric])
+            if metric == "greedy_acc" and (size := table.entries[place, SIZE].ours).n:
+                text += f" ({size.mean:.2g})"
+            cells.append(Cell(text, mark.best, mark.tied))
             if metric in published:
                 cells += map(Cell, _theirs(table, entry, differences))
         rows.append(cells)
