@@ -20,7 +20,8 @@ def stand_in(monkeypatch, result):
     """Replace the training and the report, which have tests of their own."""
     calls = []
 
-    def run_experiment(config, entries, context):
+    def run_rounds(rounds, context):
+        ((config, entries),) = rounds
         calls.append((config, entries, context))
         if isinstance(result, BaseException):
             raise result
@@ -33,7 +34,7 @@ def stand_in(monkeypatch, result):
     import wash_bench.report.write
     import wash_bench.runner.experiment
 
-    monkeypatch.setattr(wash_bench.runner.experiment, "run_experiment", run_experiment)
+    monkeypatch.setattr(wash_bench.runner.experiment, "run_rounds", run_rounds)
     monkeypatch.setattr(wash_bench.report.write, "write_report", write_report)
     return calls
 

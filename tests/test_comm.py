@@ -65,7 +65,7 @@ def test_what_a_method_without_charges_sends_is_not_predicted(capsys, tmp_path):
     time = ["--bandwidth", "1Gbit", "--step-time", "10ms"]
     rows = comm(capsys, *base, *time)
     assert rows["own"].keys() == rows["papa"].keys()
-    given = ("method", "population", "parameters", "steps")
+    given = ("variant", "method", "population", "parameters", "steps")
     assert {key for key, value in rows["own"].items() if value is not None} == set(given)
     assert all(value is not None for value in rows["papa"].values())
     for arguments in (["comm", *base, *time], ["plan", "digits", *base, "--train-limit=64"]):

@@ -188,9 +188,9 @@ def test_values(text, value):
 
 
 def test_sets():
-    items = ["wash.p=0.05", "papa.alpha = 0.9", "wash.layer=first", "wash.p=0.1", "x.f=a=b"]
+    items = ["wash.p=0.05", "papa.alpha = 0.9", "wash.layer=first", "x.f=a=b"]
     assert parse_set(items) == {
-        "wash": {"p": 0.1, "layer": "first"},
+        "wash": {"p": 0.05, "layer": "first"},
         "papa": {"alpha": 0.9},
         "x": {"f": "a=b"},
     }

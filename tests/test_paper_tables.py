@@ -187,7 +187,7 @@ def test_a_table_without_cells_says_so(tiny_table: Path, tmp_path: Path) -> None
         (("average_acc", "averaged_acc"), "no metric 'averaged_acc'; did you mean 'average_acc'"),
         (('label = "papa"', 'label = "wash p=0.1"'), "needs rows with different labels"),
         (("about", "abuot"), "about: Field required"),
-        (("set = { p = 0.1 }", "set = { q = 0.1 }"), "row 'wash p=0.1': method 'wash' has no opti"),
+        (("p = [0.1, 0.2]", "q = [0.1, 0.2]"), "row 'wash': method 'wash' has no opti"),
     ],
 )
 def test_a_wrong_table_is_told(tmp_path: Path, change: tuple[str, str], message: str) -> None:
