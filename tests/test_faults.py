@@ -29,7 +29,7 @@ TINY = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--s
 TINY += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0"]
 TINY += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--methods=wash"]
 TINY += [f"--epochs={EPOCHS}", "--eval-every=10", "--no-report", "--threads=1"]
-PROCS = [sys.executable, "-m", "wash_bench", "run", "--procs=2"]
+PROCS = [str(Path(sys.executable).with_name("wash-bench")), "run", "--procs=2"]
 
 
 def _port() -> int:
@@ -43,10 +43,15 @@ def _torchrun(ranks: int = 2) -> list[str]:
     return [*launcher, f"--master-port={_port()}", "-m", "wash_bench", "run"]
 
 
-def _start(command: list[str], **environment: str) -> subprocess.Popen:
+def _start(
+    command: list[str], folder: Path | None = None, ignored: int | None = None, **environment: str
+) -> subprocess.Popen:
+    """A process, in a folder of its own, that ignores a signal from its start on, as nohup's."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
         command,
+        cwd=folder,
+        preexec_fn=ignored and (lambda: signal.signal(ignored, signal.SIG_IGN) and None),
         env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -139,8 +144,11 @@ def test_a_killed_rank_is_named_and_the_run_resumes(
 def test_a_rank_that_stands_still_is_found(tmp_path: Path) -> None:
     """The rest ends after the silence; how long torchrun then waits is its own affair."""
     out = tmp_path / "runs"
-    run = _start([*PROCS, *TINY, "--epochs=100000", f"--out={out}"])
+    (tmp_path / "random.py").write_text("raise ImportError('a file of the user')")
+    command = [*PROCS, *TINY, "--epochs=100000", f"--out={out}"]
+    run = _start(command, folder=tmp_path, ignored=signal.SIGHUP)
     _after_first_checkpoint(out, run)
+    run.send_signal(signal.SIGHUP)  # the terminal is gone: nohup's processes go on
     stopped, other = _rank(out, 1), _rank(out, 0)
     os.kill(stopped, signal.SIGSTOP)
     began = time.monotonic()

@@ -1,9 +1,11 @@
 """Runs the command line and tells every error in one line on stderr."""
 
+import io
 import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from wash_bench.errors import LAUNCHED, Interrupted, UsageError, WashBenchError
 
@@ -13,6 +15,7 @@ LINGER = 10.0  # seconds
 def run_command(arguments: Sequence[str]) -> int:
     """Carry out a command line: exit code 0, 1 for failures, 2 for mistakes, 130 after Ctrl-C."""
     debug = "--debug" in arguments
+    _ready_streams()
     try:
         from wash_bench.cli.app import app
 
@@ -40,6 +43,16 @@ def run_command(arguments: Sequence[str]) -> int:
             return _tell(error, told(), getattr(error, "exit_code", 2), debug)
         text = f"internal error, {type(error).__name__}: {error} (--debug shows where)"
         return _tell(error, text, 1, debug)
+
+
+def _ready_streams() -> None:
+    """Write to nowhere where there is no output, and spell what a terminal cannot show."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _tell_interrupted(text: str) -> int:

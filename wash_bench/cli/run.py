@@ -129,13 +129,13 @@ def _report_once(resolved: Resolved) -> None:
 
 def _in_processes(resolved: Resolved, arguments: list[str]) -> NoReturn:
     """Carry out this command line in ``--procs`` processes, and end with their exit code."""
+    from wash_bench.cores import cores
     from wash_bench.distributed.launch import launch
     from wash_bench.distributed.spread import Spread
 
     Spread(resolved.config.training.population, resolved.procs)  # refuses too many
     if not resolved.threads:
-        cores = os.cpu_count() or 1
-        limit_threads(max(1, cores // resolved.procs))
+        limit_threads(max(1, cores() // resolved.procs))
     raise typer.Exit(launch(resolved.procs, arguments))
 
 

@@ -29,8 +29,13 @@ class Arrays:
 
 
 def default_data_dir() -> Path:
-    """Where downloads go unless --data-dir says otherwise."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """Where downloads go unless --data-dir says otherwise; a WashBenchError without a home."""
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError:
+        raise WashBenchError(
+            "there is no home directory with a cache for data: give --data-dir"
+        ) from None
     return Path(cache) / "wash-bench"
 
 
@@ -67,7 +72,13 @@ def read_fashion_mini(folder: Path | None, download: bool) -> Arrays:
 
 def read_fashion_mnist(folder: Path | None, download: bool) -> Arrays:
     """Fashion-MNIST's four idx files, wherever ``find_fashion`` finds them."""
-    found = find_fashion(folder, default_data_dir(), download)
+    try:
+        cache = default_data_dir()
+    except WashBenchError:
+        if folder is None:
+            raise
+        cache = folder
+    found = find_fashion(folder, cache, download)
     return Arrays(read_fashion(found, "train"), read_fashion(found, "test"))
 
 

@@ -1,6 +1,5 @@
 """Folder data sets: decoded by DataLoader workers, augmented batch-wise on the device."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,9 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as F
 
+from wash_bench.cores import cores
 from wash_bench.data.augment import augment, normalize
 from wash_bench.data.catalog import DatasetSpec
 from wash_bench.data.mix import mix
+from wash_bench.data.pictures import rgb
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.scan import Folders, broken_image
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
@@ -25,6 +26,7 @@ from wash_bench.seeds import derive, torch_stream
 # Of fewer images a worker process costs more to start than it saves.
 WORKERS_FROM = 512
 _CROP_SCALE, _CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's and the papers' defaults
+_THIN = 8  # longer side over shorter: of more, only the middle is looked at
 _RESIZE = 256 / 224  # shorter side before the central crop, as a share of the crop
 
 Item = tuple[int, int | None]  # position of a file, seed of its crop (None: resize, central crop)
@@ -37,17 +39,17 @@ class ImageFiles(Dataset):
         self.paths = paths
         self.size = size
 
-    def __getitem__(self, item: Item) -> Tensor | str:
+    def __getitem__(self, item: Item) -> np.ndarray | str:
         """The image, or an error line: an exception would lose its form between processes."""
         index, seed = item
         path = self.paths[index]
         try:
             with Image.open(path) as file:
-                image = file.convert("RGB")
+                image = rgb(file)
             image = self._central(image) if seed is None else self._random(image, seed)
         except Exception as error:  # Pillow's plug-ins raise many kinds
             return broken_image(path, error)
-        return torch.from_numpy(np.array(image))
+        return np.array(image)
 
     # torchvision's types tell of tensors alone; these functions take Pillow's images too.
     def _random(self, image: Any, seed: int) -> Any:
@@ -58,6 +60,9 @@ class ImageFiles(Dataset):
         return F.resized_crop(image, *box, [self.size, self.size])
 
     def _central(self, image: Any) -> Any:
+        short, long = sorted(image.size)
+        if long > _THIN * short:  # resized whole, it would fill the memory
+            image = F.center_crop(image, [min(side, _THIN * short) for side in image.size[::-1]])
         return F.center_crop(F.resize(image, [round(self.size * _RESIZE)]), [self.size, self.size])
 
 
@@ -81,9 +86,10 @@ class _Plan:
         return len(self.parts)
 
 
-def _stack(images: list[Tensor | str]) -> Tensor | str:
+def _stack(images: list[np.ndarray | str]) -> np.ndarray | str:
+    """One array, which passes through a pipe: tensors would need shared memory, often too small."""
     broken = [image for image in images if isinstance(image, str)]
-    return broken[0] if broken else torch.stack([i for i in images if isinstance(i, Tensor)])
+    return broken[0] if broken else np.stack([i for i in images if not isinstance(i, str)])
 
 
 class FolderSource(DataSource):
@@ -122,7 +128,7 @@ class FolderSource(DataSource):
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
         if workers is None:
             few = len(all_labels) < WORKERS_FROM
-            workers = 0 if few else min(4, os.cpu_count() or 1)
+            workers = 0 if few else min(4, cores())
         self._workers = workers
         # One loader a member, kept over the epochs with its workers: members take turns in a step.
         self._loaders: dict[int, tuple[DataLoader, _Plan]] = {}
@@ -202,7 +208,7 @@ class FolderSource(DataSource):
             for images in loader:
                 if isinstance(images, str):
                     raise WashBenchError(images)
-                yield images.to(self.device, non_blocking=True)
+                yield torch.from_numpy(images).to(self.device, non_blocking=True)
         finally:
             if kept is not None:
                 self._busy.discard(kept)
@@ -214,7 +220,6 @@ class FolderSource(DataSource):
             batch_sampler=plan,
             num_workers=self._workers,
             collate_fn=_stack,
-            pin_memory=self.device.type == "cuda",
             persistent_workers=keep and self._workers > 0,
             generator=torch.Generator(),  # or it would draw from the global stream
         )

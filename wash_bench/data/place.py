@@ -1,5 +1,7 @@
 """Whether the folder of a data set is there, asked before anything heavy is imported."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from wash_bench.config import fingerprint
@@ -23,12 +25,22 @@ def check_place(dataset: str, data_dir: str | None) -> None:
             )
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, links to folders followed, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        about = Path(place).stat()
+        if (about.st_dev, about.st_ino) in seen:  # a link back up
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        yield from (Path(place, name) for name in names if Path(place, name).is_file())
+
+
 def content_of(root: Path) -> str:
     """A fingerprint of the images of a folder: the names and sizes of its files."""
     # The files are not read: a picture that is replaced by another of the same name and size in
     # bytes goes unnoticed.
-    files = (path for part in ("train", "val") for path in (root / part).rglob("*"))
-    listed = sorted(
-        (path.relative_to(root).as_posix(), path.stat().st_size) for path in files if path.is_file()
-    )
+    files = (path for part in ("train", "val") for path in files_below(root / part))
+    listed = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in files)
     return fingerprint(listed)

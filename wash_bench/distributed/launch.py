@@ -28,6 +28,7 @@ def launch(procs: int, arguments: list[str]) -> int:
         The exit code of the command: that of the process that failed first, 1 if it was killed.
     """
     os.environ[LAUNCHED] = "1"  # this process names the one that was killed
+    os.environ["PYTHONSAFEPATH"] = "1"  # or the user's random.py would be Python's
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
@@ -35,10 +36,13 @@ def launch(procs: int, arguments: list[str]) -> int:
         nproc_per_node=procs,
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",  # a machine's own name may be one that no server knows
         max_restarts=0,
         monitor_interval=0.1,
     )
+    if hasattr(config, "signals_to_handle") and _under_nohup():
+        config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"  # or the agent would end of SIGHUP
     try:
         elastic_launch(config, sys.executable)("-m", "wash_bench", *arguments)
     except ChildFailedError as error:
@@ -58,3 +62,7 @@ def launch(procs: int, arguments: list[str]) -> int:
         sys.stderr.write(f"wash-bench: the processes could not be joined: {error}\n")
         return 1
     return 0
+
+
+def _under_nohup() -> bool:
+    return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from wash_bench.cores import cores
+
 jobs = 1
 """Trainings side by side in this run: whoever starts several processes sets it in each."""
 
@@ -39,7 +41,7 @@ def capture(device: str = "cpu") -> dict[str, str | int | float]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cpu_cores": _cores(),
+        "cpu_cores": cores(),
         "memory_gib": _memory(),
         **{name: _version(name) for name in PACKAGES},
         **_torch(device),
@@ -75,12 +77,6 @@ def _version(package: str) -> str:
         return ""
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _cpu() -> str:
     """The processor's model; ``platform.processor()`` is empty or an architecture on Linux."""
     try:
@@ -106,7 +102,7 @@ def _memory() -> float:
 def _torch(device: str) -> dict[str, str | int]:
     torch = sys.modules.get("torch")
     if torch is None:
-        return {"threads": _cores(), "device": device, "cuda": ""}
+        return {"threads": cores(), "device": device, "cuda": ""}
     name = device
     if device.startswith("cuda") and torch.cuda.is_available():
         name = torch.cuda.get_device_name(device)

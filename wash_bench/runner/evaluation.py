@@ -12,13 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wash_bench.core.clock import Schedule
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
-from wash_bench.errors import CellFailure, WashBenchError
+from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.measure import measure_method, measure_population
@@ -26,12 +24,10 @@ from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
 from wash_bench.record.files import write_atomically
 from wash_bench.runner.context import RunContext
+from wash_bench.runner.machine import of_machine
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
-
-OF_MACHINE = (WashBenchError, OSError, torch.OutOfMemoryError)
-"""What the machine runs into: no failure of a cell, and the same command tries again."""
 
 
 def evaluate(
@@ -68,9 +64,9 @@ def evaluate(
             measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, settings)
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)
-        except OF_MACHINE:
-            raise
         except Exception as error:  # one method's merge; the others that read the training go on
+            if of_machine(error):
+                raise
             failures[cell.cell_id] = reason_of(error, context.debug)
     return measured, failures
 

@@ -1,22 +1,17 @@
 """Carrying out one training task: its training, its evaluation, and its cells' records."""
 
-import contextlib
-import errno
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from wash_bench.core.method import Site
-from wash_bench.errors import CellFailure, WashBenchError
+from wash_bench.errors import CellFailure
 from wash_bench.record.environment import capture, continued
 from wash_bench.record.files import write_json
 from wash_bench.record.identity import cell_config
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.evaluation import OF_MACHINE, evaluate, reason_of
+from wash_bench.runner.evaluation import evaluate, reason_of
+from wash_bench.runner.machine import machine_failures, of_machine
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
 from wash_bench.runner.trainer import Trainer
@@ -56,33 +51,11 @@ def _measure(
         )
     except CellFailure as failure:
         reason = str(failure)
-    except OF_MACHINE:
-        raise
     except Exception as error:  # whatever a method's or a network's own code runs into
-        if context.world.ranks > 1:
-            raise  # the others do not know of it
+        if of_machine(error) or context.world.ranks > 1:
+            raise  # of several ranks, the others do not know of it
         reason = reason_of(error, context.debug)
     return {}, {cell.cell_id: reason for cell in task.cells}
-
-
-@contextlib.contextmanager
-def machine_failures(root: Path) -> Iterator[None]:
-    """Turn what the machine refuses into a WashBenchError that says what to do."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise WashBenchError(
-                f"the disk of {root} is full; free some space and run the same command again"
-            ) from error
-        reason = f"{error.strerror or error} ({error.filename or root})"
-        raise WashBenchError(reason) from error
-    except torch.OutOfMemoryError as error:
-        raise WashBenchError(
-            "the device is out of memory; lower --batch-size or --population, or set --amp bf16"
-        ) from error
 
 
 def _write_cells(
