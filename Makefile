@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# Workers of the tests: more than cores, since some tests wait for processes that they start.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())")
 RUNS ?= runs
 # Of the papers' tables: paper or small; PAPER_FLAGS takes --plan, --download, --published FILE, ...
 SCALE ?= small
@@ -14,7 +16,7 @@ TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wa
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
-	@echo "make test                   install, then the test suite, one worker a core"
+	@echo "make test                   install, then the test suite, side by side"
 	@echo "make test-fast              the same without what starts processes or trains long"
 	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
 	@echo "make pages                  README and docs: committed results, methods, settings"
@@ -44,10 +46,10 @@ demo: $(VENV)/.installed
 	$(BIN)/wash-bench run digits --jobs $(JOBS) --out $(RUNS)/demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 # pyright's warning of a newer version would look it up in the net.
 check: $(VENV)/.installed
