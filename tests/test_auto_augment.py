@@ -30,6 +30,7 @@ def test_operations_of_probability_zero_are_the_identity():
     assert torch.equal(aa.auto_augment(images, stream(), policy), images)
 
 
+@pytest.mark.slow
 def test_each_image_gets_what_torchvisions_single_image_transform_gives():
     """One certain operation at a time: the result is one of torchvision's for its two signs."""
     images = pixels(8, 32, 3).permute(0, 3, 1, 2).contiguous()

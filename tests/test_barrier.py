@@ -35,6 +35,7 @@ def evaluator(tiny: RunConfig) -> Evaluator:
 CONFIG = EvaluationConfig(barrier_points=5, barrier_images=60, barrier_bn_images=64)
 
 
+@pytest.mark.slow
 def test_equal_members_have_no_barrier(evaluator: Evaluator) -> None:
     member = evaluator.population.state(0)
     points = barrier_points(evaluator, [member, member.clone(), member.clone()], CONFIG)
@@ -45,6 +46,7 @@ def test_equal_members_have_no_barrier(evaluator: Evaluator) -> None:
     assert summary["barrier_nway_loss"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_barrier_against_networks_interpolated_by_hand(evaluator: Evaluator) -> None:
     population = evaluator.population
     points = barrier_points(evaluator, population.states(), CONFIG)
@@ -196,6 +198,7 @@ def test_a_small_last_batch_counts_by_its_images() -> None:
     assert network[0].num_batches_tracked == 3
 
 
+@pytest.mark.slow
 def test_a_barrier_makes_its_batches_once(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

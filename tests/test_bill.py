@@ -61,6 +61,7 @@ def test_deterministic_rules_cost_exactly_what_arithmetic_says(method, slots, n)
         assert ledger.sent_values > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Wash, WashOpt])
 @pytest.mark.parametrize(
     "options",
@@ -87,6 +88,7 @@ def test_drawn_rules_cost_what_arithmetic_expects(kind, options, n):
         assert measured == pytest.approx(expected.tallies["permute", "buffers"].wire_bytes, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Wash, WashOpt])
 @pytest.mark.parametrize("p", [0.05, 1.0])
 def test_the_variance_of_the_total_is_the_measured_one(kind, p):
@@ -180,6 +182,7 @@ def test_resnet18_of_cifar10_has_the_papers_size_and_statistics():
     assert (layout.size, layout.buffer_size, layout.counter_size) == (11_173_962, 9_600, 20)
 
 
+@pytest.mark.slow
 def test_a_papers_length_of_training_is_billed_at_once():
     """300 epochs of 780 steps: PAPA sends d every tenth step, DART d every fifth epoch."""
     layout = layout_of(nn.Linear(10, 10))

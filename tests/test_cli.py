@@ -30,6 +30,7 @@ def test_help_imports_nothing_heavy():
     assert imported_by(help_text) == []
 
 
+@pytest.mark.slow
 def test_a_mistake_is_answered_before_torch_is_imported():
     for arguments in (["run", "--set", "wash.p=2"], ["run", "--model", "resnet_18"]):
         code = "from wash_bench.cli.main import run_command\n"

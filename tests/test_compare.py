@@ -115,6 +115,7 @@ def test_settings_of_a_method_find_their_like(tmp_path):
     assert (only.method, only.difference.mean) == ("wash (p=0.05) / wash", 2.0)
 
 
+@pytest.mark.slow
 def test_a_report_and_its_run_folder_are_equal(recorded, reported):
     comparison = compare(recorded, reported)
     assert comparison.differences == []

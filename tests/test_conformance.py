@@ -49,6 +49,7 @@ def answers() -> dict[str, Answer]:
     return dict(zip(named, in_two_processes(everybody), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(INSTALLED))
 def test_an_installed_method_passes(name: str) -> None:
     for subject in INSTALLED[name]:
@@ -88,6 +89,7 @@ def test_a_method_without_charges_is_checked_but_for_them() -> None:
             assert "not predicted" in finding.text and "kB a member" in finding.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("check", "cls", "words"), CASES)
 def test_a_broken_method_fails_its_check(check: str, cls: type, words: str, request) -> None:
     answer = request.getfixturevalue("answers")[cls.__name__] if check == PROCESSES else None

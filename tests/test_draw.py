@@ -40,6 +40,7 @@ def test_drawn_coordinates_are_ascending_and_within_their_pieces(seed, parts):
     assert count == len(drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.9])
 def test_each_coordinate_is_selected_alone_with_its_probability(p):
     """Marginals, and the joint law of two neighbours, over 10,000 draws."""

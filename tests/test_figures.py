@@ -191,6 +191,7 @@ def test_every_figure_is_the_same_each_time(tmp_path, monkeypatch):
     assert {name.split(".")[-1] for name in first} == {"png", "svg"}
 
 
+@pytest.mark.slow
 def test_figures_are_chosen_by_name(tmp_path, capsys):
     write_cell(tmp_path / "run", "wash", 0)
     out = tmp_path / "report"

@@ -87,6 +87,7 @@ def test_without_a_grid_nothing_changes(tiny) -> None:
 # Probing -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_probing_trains_the_head_alone_and_the_same_for_all(tiny, tmp_path, optimizer) -> None:
     path = saved(tmp_path / "five.safetensors", 5)

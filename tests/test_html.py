@@ -81,6 +81,7 @@ def page(tmp_path_factory) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_names_come_out_as_text(page):
     found = Elements(page)
     assert sum(tag == "script" for tag, _ in found.tags) == 1
@@ -173,6 +174,7 @@ def test_a_click_sorts_and_names_do_nothing(page, tmp_path):
     assert title == "2 experiments – wash-bench report"
 
 
+@pytest.mark.slow
 @browser
 def test_no_request_leaves_the_page(page, tmp_path):
     """A proxy hears whatever the browser asks of the network; a page that asks shows it listens."""
@@ -219,6 +221,7 @@ def test_no_request_leaves_the_page(page, tmp_path):
     assert all(tag != "button" or a["type"] == "button" for tag, a in found.tags)
 
 
+@pytest.mark.slow
 @browser
 @pytest.mark.parametrize(("width", "dark"), [(1200, True), (500, False)])
 def test_it_is_drawn_in_light_and_dark_and_on_a_phone(page, tmp_path, width, dark):

@@ -86,6 +86,7 @@ def test_equal_members_at_rest_stay_as_they_are(name: str):
     assert stays == (name not in PRUNES), PRUNES.get(name)
 
 
+@pytest.mark.slow
 @everyone
 def test_equal_members_that_move_alike_are_plain_training(name: str):
     trained = train(METHODS[name], 3, alike=True, population=equal_members(3))
@@ -105,6 +106,7 @@ def test_a_single_member_is_plain_training(name: str):
         assert same_bits(trained, plain)
 
 
+@pytest.mark.slow
 @everyone
 def test_busy_rules_do_something_to_members_that_differ(name: str):
     """Or the tests above would hold of a rule that never acts."""

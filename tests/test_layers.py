@@ -41,6 +41,7 @@ def test_imports_go_down_and_in_no_circle():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "lines", "reason"),
     [

@@ -35,6 +35,7 @@ def _loop(config: TrainingConfig, method=None, seed: int = 0) -> Loop:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
 def test_members_train_as_networks_of_their_own(tiny: RunConfig, optimizer: str, model: str):
@@ -69,6 +70,7 @@ def test_members_train_as_networks_of_their_own(tiny: RunConfig, optimizer: str,
             torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_a_member_does_not_depend_on_method_or_population_size(tiny: RunConfig) -> None:
     """Data, order, augmentation and init of member 1 are the same under N = 2 and N = 3."""
     small = tiny.training.model_copy(update={"population": 2, "init": "independent"})
@@ -108,6 +110,7 @@ def test_bf16_autocast_trains_and_keeps_float32_weights(tiny: RunConfig) -> None
     assert (second < first).all()
 
 
+@pytest.mark.slow
 def test_fp16_scales_the_loss_of_each_member_on_its_own(tiny: RunConfig) -> None:
     loop = _loop(tiny.training.model_copy(update={"amp": "fp16"}))
     assert len({id(scaler) for scaler in loop.scalers}) == loop.population.n

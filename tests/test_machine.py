@@ -29,6 +29,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("failure", "said"), FAILURES, ids=lambda value: str(value)[:20])
 def test_it_is_told_in_a_line_and_no_cell_fails(
     failure: Exception, said: str, tiny: RunConfig, tmp_path: Path, monkeypatch

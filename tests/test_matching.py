@@ -84,6 +84,7 @@ def test_hidden_head_of_timms_vgg_may_be_permuted(images):
     torch.testing.assert_close(other(images), network(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["best", "identity", "forward"])
 def test_weights_of_a_permuted_copy_are_matched_back(network, start):
     other = shuffled_copy(network)
@@ -97,6 +98,7 @@ def test_weights_of_a_permuted_copy_are_matched_back(network, start):
         assert torch.equal(tensor, network.state_dict()[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", sorted(NETWORKS.keys() - {"seresnet18"}), indirect=True)
 def test_activations_of_a_permuted_copy_are_matched_back(network, images):
     # Of squeeze-and-excitation's few units some are active for no image: nothing tells them apart.

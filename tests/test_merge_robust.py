@@ -81,6 +81,7 @@ def test_the_robust_mean_takes_the_value_of_a_majority_that_agrees():
     np.testing.assert_allclose(merged(RobustMean, population).weights, population.weights[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_the_geometric_median_of_models_and_of_layers(n):
     population = members(n)

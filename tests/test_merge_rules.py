@@ -67,6 +67,7 @@ def test_merging_leaves_the_members_alone(rule):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(st.permutations(range(5)), st.integers(0, 1000))
 def test_the_order_of_the_members_does_not_matter(order, seed):

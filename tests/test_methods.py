@@ -71,6 +71,7 @@ def test_papa_may_leave_buffers_alone():
     assert changed(population, before) == {"weights"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epochs", "warmup", "warmup_epochs", "every"),
     [(4, 0.5, 2, 1), (9, 0.5, 4, 2), (100, 0.29, 29, 7), (5, 0.1, 0, 2), (6, 0.0, 0, 3)],

@@ -73,6 +73,7 @@ def test_unknown_names_get_the_nearest(name, words):
 # Seeds -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "resnet18", "vgg11_bn"])
 def test_weights_depend_on_the_seed_alone(name):
     torch.manual_seed(11)
@@ -102,6 +103,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_fit(name, channels):

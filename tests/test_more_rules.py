@@ -62,6 +62,7 @@ def test_a_single_member_trains_plainly(make):
     assert exchange.ledger.wire_bytes == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", VARIANTS)
 @pytest.mark.parametrize("stop", [10, 20, 30])
 def test_a_resumed_training_ends_the_same(make, stop):

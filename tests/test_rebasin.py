@@ -121,6 +121,7 @@ def test_repaired_average_regains_the_members_variance(images):
     assert repaired == pytest.approx(own, rel=0.3)
 
 
+@pytest.mark.slow
 def test_rules_run_on_the_suites_own_judge(tiny):
     """Two members that were never trained: what is merged must predict, and nothing is touched."""
     setting = Setting.of(tiny.training.model_copy(update={"population": 2, "init": "independent"}))

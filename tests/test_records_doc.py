@@ -134,6 +134,7 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
+@pytest.mark.slow
 def test_every_file_and_no_other_is_described(folder: Path) -> None:
     described = _described()
     with Claims(folder):  # a worker is only there while it lives

@@ -119,6 +119,7 @@ def test_reports_load_no_torch(tmp_path):
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_parquet_holds_what_the_csv_files_hold(recorded, tmp_path):
     pytest.importorskip("pyarrow")
     write.write_report([recorded], tmp_path, parquet=True, figures=())

@@ -155,6 +155,7 @@ def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) ->
     }
 
 
+@pytest.mark.slow
 def test_methods_of_one_file_share_a_training_only_if_they_train_alike(
     tiny: RunConfig, tmp_path: Path
 ) -> None:

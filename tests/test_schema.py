@@ -82,6 +82,7 @@ def test_other_versions_are_refused(version) -> None:
         current("cell", {"schema": version})
 
 
+@pytest.mark.slow
 def test_a_training_of_version_1_goes_on_to_the_same_bits(tiny: RunConfig, tmp_path: Path) -> None:
     entries, (whole, old) = [find_method("wash-opt")], (tmp_path / "whole", tmp_path / "old")
     run_experiment(tiny, entries, RunContext(out=whole, threads=1))
@@ -112,6 +113,7 @@ def _newer(path: Path) -> None:
     write_json(path, read_json(path) | {"schema": SCHEMA + 1})
 
 
+@pytest.mark.slow
 def test_a_newer_folder_is_refused_with_the_file_and_the_version(
     tiny: RunConfig, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def test_the_maps_show_the_lowest_seeds_members_and_their_average(tmp_path):
     assert labels == ["1.67 → 1.89"] * 2 + ["86.7 → 86.7"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [2, 3, 4])
 def test_a_map_with_a_hole_is_drawn(tmp_path, points):
     with_triangle(tmp_path, points, hole=True)

@@ -55,6 +55,7 @@ def _acts(method: Method) -> bool:
     return getattr(method.options, "p", 1.0) > 0 and method.options.every != 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3, 5])
 @pytest.mark.parametrize(
     "method",
@@ -78,6 +79,7 @@ def test_drawn_rules_cost_what_arithmetic_expects(method: Method, n: int):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

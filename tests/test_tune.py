@@ -107,6 +107,7 @@ every = 2
 """
 
 
+@pytest.mark.slow
 def test_the_command_tunes_writes_goes_on_and_refuses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

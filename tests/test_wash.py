@@ -106,6 +106,7 @@ def test_layer_probabilities_by_hand(rule, index, k):
     assert list(got.values()) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_counts_per_layer_follow_p_l(rule):
     """Selections of 2,000 steps per tensor, within five standard deviations of the binomial."""

@@ -80,6 +80,7 @@ def test_averaging_every_coordinate_is_local_sgd_but_for_the_last_step():
     assert changed(population, before) == {"weights"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Wash, WashOpt])
 @pytest.mark.parametrize("twin", [{"operator": "average"}, {"permutation": "cyclic_shift"}])
 @pytest.mark.parametrize("n", [2, 5])
