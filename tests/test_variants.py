@@ -51,6 +51,14 @@ def test_an_option_that_is_a_list_is_swept_by_semicolons():
     assert variants(dart, {"branches": ["plain", "cutout"]}) == [{"branches": ["plain", "cutout"]}]
 
 
+def test_lists_are_told_as_they_are_typed():
+    swept = resolve(
+        "digits", None, {"methods": "dart", "set": ["dart.branches=plain;cutout,mixup"]}
+    )
+    names = [labels["dart"] for labels in labels_of(swept.rounds)]
+    assert names == ["dart (branches=plain)", "dart (branches=cutout,mixup)"]
+
+
 def test_a_wrapper_is_swept_too():
     found = variants(find_method("wash+ema"), {"p": 0.1, "ema": {"decay": [0.9, 0.99]}})
     assert found == [{"p": 0.1, "ema": {"decay": d}} for d in (0.9, 0.99)]

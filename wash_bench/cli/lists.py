@@ -38,6 +38,7 @@ def methods(
 ) -> None:
     """List the methods, or show one with its options, their defaults and what is unverified."""
     from wash_bench.cli.printing import print_rows
+    from wash_bench.plugins.options import as_typed
     from wash_bench.plugins.registry import describe, find_method, load_method_file
 
     if name is None:
@@ -65,7 +66,7 @@ def methods(
         if option.unverified:
             meaning += f"; unverified default: {option.unverified}"
         allowed = " ".join(part for part in (option.type, option.limits) if part)
-        rows.append((f"{method.name}.{option.name}", _plain(option.default), allowed, meaning))
+        rows.append((f"{method.name}.{option.name}", as_typed(option.default), allowed, meaning))
     print_rows(("option", "default", "allowed", "meaning"), rows)
 
 
@@ -138,9 +139,3 @@ def _filtered(names: list[str], pattern: str | None, what: str) -> list[str]:
     if not found:
         raise UsageError(f"no {what} matches {pattern!r}: {nearest(pattern, names)}")
     return found
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.paper.published import Published
+from wash_bench.plugins.options import as_typed
 from wash_bench.report.caption import intervals
 from wash_bench.report.machines import machine, mixed
-from wash_bench.report.notes import BOLD, TIED, as_typed
+from wash_bench.report.notes import BOLD, TIED
 from wash_bench.settings.coupling import in_words
 
 if TYPE_CHECKING:

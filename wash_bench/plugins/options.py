@@ -39,6 +39,13 @@ def parse_value(text: str) -> object:
     return value
 
 
+def as_typed(value: object) -> str:
+    """A value as ``--set`` takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_typed, value))
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
 def parse_set(items: Iterable[str]) -> dict[str, dict[str, object]]:
     """``{"wash": {"p": 0.05}}`` of ``["wash.p=0.05"]``; a UsageError if malformed or twice."""
     result: dict[str, dict[str, object]] = {}

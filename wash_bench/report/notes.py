@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.plugins.options import as_typed
 from wash_bench.report.machines import mixed
 
 if TYPE_CHECKING:
@@ -119,13 +120,6 @@ def _settings(cells: pd.DataFrame) -> list[str]:
             told = " ".join(f"{key}={as_typed(value)}" for key, value in options.items())
             parts.append(f"{str(variant).split(' (')[0]}: {told}")
     return [f"Options: {'; '.join(parts)}."] if parts else []
-
-
-def as_typed(value: Any) -> str:
-    """An option's value as ``--set`` takes it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(as_typed, value))
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from wash_bench.plugins.options import as_typed
+
 
 def name_variants(frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
     """One method with two settings in one experiment becomes two rows of the table."""
@@ -18,7 +20,7 @@ def name_variants(frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
         )
         for row, option in zip(rows.index, own, strict=True):
             if differing:
-                told = ", ".join(f"{key}={option.get(key)}" for key in differing)
+                told = ", ".join(f"{key}={as_typed(option.get(key))}" for key in differing)
                 frame.loc[row, "variant"] = f"{frame.loc[row, 'method']} ({told})"
 
 

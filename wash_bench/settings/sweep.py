@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
-from wash_bench.plugins.options import parse_value
+from wash_bench.plugins.options import as_typed, parse_value
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -68,7 +68,7 @@ def flattened(options: Mapping[str, Any]) -> Options:
 def told(options: Mapping[str, Any], names: Iterable[str]) -> str:
     """Some of a variant's options, as ``every=10, alpha=0.9``."""
     flat = flattened(options)
-    return ", ".join(f"{name}={flat[name]}" for name in names if name in flat)
+    return ", ".join(f"{name}={as_typed(flat[name])}" for name in names if name in flat)
 
 
 def labels_of(rounds: Sequence[Round]) -> list[dict[str, str]]:

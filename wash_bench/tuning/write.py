@@ -10,6 +10,7 @@ import pandas as pd
 
 from wash_bench.config import RunConfig
 from wash_bench.metrics import METRICS
+from wash_bench.plugins.options import as_typed
 from wash_bench.record.files import write_text
 from wash_bench.report import markdown
 from wash_bench.report.command import preset_text
@@ -136,4 +137,7 @@ def _row(tuned: Tuned, tried: Tried) -> list[str]:
 
 
 def _label(tried: Tried) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in tried.options.items()) or "defaults"
+    return (
+        ", ".join(f"{name} = {as_typed(value)}" for name, value in tried.options.items())
+        or "defaults"
+    )
