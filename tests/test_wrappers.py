@@ -187,7 +187,6 @@ class Second(MergeRule):
         return Predictor([judge.members[1]], (1,))
 
 
-@pytest.mark.slow
 def test_merge_rules_read_the_training_of_the_method_inside(
     short: RunConfig, tmp_path: Path
 ) -> None:
