@@ -14,8 +14,9 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.settings.resolve import resolve
+from wash_bench.settings.sweep import rounds
 from wash_bench.tuning.choice import Tried, Tuned
-from wash_bench.tuning.grid import blocks_of, read_grid, widened
+from wash_bench.tuning.grid import read_grid, widened
 
 
 def tried(options: dict, *values: float, sent: float = 1.0) -> Tried:
@@ -70,12 +71,19 @@ def test_a_grid_of_several_options_widens_beside_the_best_of_the_others() -> Non
     assert found == [{"every": 100, "alpha": 0.9}, {"every": 10, "alpha": 0.98}]
 
 
+def test_beside_a_wrapper_the_options_keep_their_places() -> None:
+    settings = [{"p": p, "ema.decay": 0.9} for p in (0.01, 0.1)]
+    tuned = Tuned("wash+ema", tuple(tried(own, own["p"]) for own in settings))
+    found = widened(tuned, find_method("wash+ema"))
+    assert found == [{"p": 0.182, "ema": {"decay": 0.9}}]  # p beyond 0.1 by the factor ends at 1
+
+
 def test_grids_from_files_and_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "grid.toml"
     path.write_text("wash.p = [0.1, 0.2]\n[[papa]]\nalpha = [0.9]\n[[papa]]\nalpha = 0.0\n")
     grid = read_grid([str(path), "dart.every=1,5"])
     assert grid["dart"] == [{"every": "1,5"}]
-    assert blocks_of(grid)[1] == {"papa": {"alpha": 0.0}}
+    assert rounds(grid)[1] == {"papa": {"alpha": 0.0}}
     for items, said in (
         ([], "nothing to tune"),
         ([str(path), "papa.every=1"], "papa has its grid already"),

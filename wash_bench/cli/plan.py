@@ -32,16 +32,16 @@ def plan(
     from wash_bench.settings.sweep import labels_of
 
     order = [entry.name for entry in resolved.entries]
-    rows, seconds, planned, trained = [], 0.0, None, {}
+    cells, seconds, planned, trained = [], 0.0, None, {}
     for (config, entries), labels in zip(resolved.rounds, labels_of(resolved.rounds), strict=True):
         times = planned and planned.times
         planned = plan_experiment(
             config, entries, download=resolved.download, times=times, trained=trained
         )
         seconds += planned.total_seconds
-        rows += [_row(cell, labels.get(cell.method, cell.method)) for cell in planned.cells]
-    rows.sort(key=lambda row: order.index(row[0].split(" (")[0]))  # a method's variants together
-    print_rows(HEADINGS, rows, right=HEADINGS[1:-1])
+        cells += [(cell, labels.get(cell.method, cell.method)) for cell in planned.cells]
+    cells.sort(key=lambda named: order.index(named[0].method))  # a method's variants together
+    print_rows(HEADINGS, [_row(*named) for named in cells], right=HEADINGS[1:-1])
     for note in (*_coupling(resolved), *(planned.notes if planned else ())):
         typer.echo(note)
     typer.echo(f"Estimated time of all trainings, one after another: {span(seconds)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +12,6 @@ from wash_bench.cli.options import DEBUG, takes_settings
 from wash_bench.cli.run import Preset, PresetFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wash_bench.settings.resolve import Resolved
     from wash_bench.settings.sweep import Round
     from wash_bench.tuning.grid import Grid
@@ -43,7 +42,7 @@ def tune(
         ),
     ] = None,
     tables: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
             metavar="DIR",
             help="Folder of tuning.md, tuning.csv and tuned.toml.",
@@ -62,8 +61,6 @@ def tune(
     Writes the table of all that was tried, and a preset file with the best. The same command goes
     on with a tuning that was stopped; more values are tried beside those that are done.
     """
-    from pathlib import Path
-
     from wash_bench.cli.run import end_if_failed, keeping, limit_threads
     from wash_bench.settings.checks import check_folder, check_start
     from wash_bench.settings.resolve import resolve
@@ -77,7 +74,7 @@ def tune(
     options = {**options, "out": out, "seeds": options.get("seeds") or SEEDS}
     first, rounds = _rounds(preset, preset_file, options, wanted)
     _own_seeds(first, base)
-    folder = Path(tables) if tables else first.out / "tuning"
+    folder = tables or first.out / "tuning"
     check_folder(first.out, "--out")
     check_folder(folder, "--tables")
     check_start(first.config.training)
@@ -97,12 +94,12 @@ def _rounds(
     """The settings of the grid, each once, under everything else that was asked for."""
     from wash_bench.plugins.options import parse_set
     from wash_bench.settings.resolve import resolve
-    from wash_bench.tuning.grid import blocks_of
+    from wash_bench.settings.sweep import rounds
 
     fixed = parse_set(options.get("set") or [])
+    files = options.get("method") or []
     found, resolved = [], None
-    for block in blocks_of(grid):
-        files = options.get("method") or []
+    for block in rounds(grid):
         own = {method: fixed.get(method, {}) | table for method, table in block.items()}
         named = [name for name in block if not _from_file(name, files)]
         more = {"set": {**fixed, **own}, "methods": named or None, "method": files}
@@ -150,7 +147,6 @@ def _widen(
     debug: bool,
 ) -> list[tuple[str, str]]:
     """Add settings beyond the edges to ``rounds`` and run them, until the best are inside."""
-    from wash_bench.plugins.registry import find_method
     from wash_bench.tuning.grid import widened
     from wash_bench.tuning.outcome import outcome_of
 
@@ -160,7 +156,7 @@ def _widen(
         found = {
             tuned.method: settings
             for tuned in outcome_of(rounds, resolved.out)
-            if (settings := widened(tuned, known.get(tuned.method, find_method(tuned.method))))
+            if (settings := widened(tuned, known[tuned.method]))
         }
         if not found:
             break

@@ -6,7 +6,7 @@ gets shorter (or longer); this module holds what the methods share. It imports n
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,9 @@ def scaled_pull(alpha: float, every: int, budget: Budget, *, by_rate: bool) -> S
     Returns:
         ``alpha`` and ``every``.
     """
-    rates, papers = (budget.rates, budget.paper_rates) if by_rate else (constant, constant)
+    rates, papers = map(
+        _sampled, (budget.rates, budget.paper_rates) if by_rate else (constant,) * 2
+    )
     wanted = _log_kept(alpha, papers) * budget.paper_steps / every  # over the whole training
     strongest = _log_kept(0.0, rates)  # of one pull
     period = every
@@ -117,7 +119,11 @@ def scaled_pull(alpha: float, every: int, budget: Budget, *, by_rate: bool) -> S
     return Scaled({"alpha": (low + high) / 2, "every": period})
 
 
-def _log_kept(alpha: float, rates: Rates) -> float:
-    """Mean of log a_t over a training: at the middles of ``POINTS`` equal parts of it."""
-    shares = ((point + 0.5) / POINTS for point in range(POINTS))
-    return sum(math.log(max(1e-12, 1 - rates(x) * (1 - alpha))) for x in shares) / POINTS
+def _sampled(rates: Rates) -> list[float]:
+    """The rates at the middles of ``POINTS`` equal parts of the training."""
+    return [rates((point + 0.5) / POINTS) for point in range(POINTS)]
+
+
+def _log_kept(alpha: float, rates: Sequence[float]) -> float:
+    """Mean of log a_t over a training."""
+    return sum(math.log(max(1e-12, 1 - rate * (1 - alpha))) for rate in rates) / len(rates)

@@ -93,14 +93,19 @@ def takes(field: FieldInfo, kind: type) -> bool:
     return within(field.annotation)
 
 
-def _limits(field: FieldInfo) -> str:
-    """The range of a field, as ``in [0, 1]`` or ``>= 1``."""
-    found = {
+def bounds_of(field: FieldInfo, *further: str) -> dict[str, Any]:
+    """A field's ge, gt, le and lt, and ``further`` constraints of pydantic, where it has them."""
+    return {
         key: getattr(limit, key)
         for limit in field.metadata
-        for key in ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")
+        for key in ("ge", "gt", "le", "lt", *further)
         if getattr(limit, key, None) is not None
     }
+
+
+def _limits(field: FieldInfo) -> str:
+    """The range of a field, as ``in [0, 1]`` or ``>= 1``."""
+    found = bounds_of(field, "multiple_of", "min_length", "max_length")
     low = found.get("ge", found.get("gt"))
     high = found.get("le", found.get("lt"))
     words = []

@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from wash_bench.config.field import choices_of
 from wash_bench.errors import UsageError, nearest
+from wash_bench.plugins.words import bounds_of
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _KINDS |= {"str": "a text", "Path": "a text"}
@@ -47,12 +48,7 @@ def allowed(field: FieldInfo) -> str:
 
 def _limits(field: FieldInfo) -> str:
     """The bounds of a numeric field in words, or an empty text."""
-    bounds = {
-        name: getattr(item, name)
-        for item in field.metadata
-        for name in ("ge", "gt", "le", "lt")
-        if getattr(item, name, None) is not None
-    }
+    bounds = bounds_of(field)
     if bounds.keys() == {"ge", "le"}:
         return f"between {bounds['ge']} and {bounds['le']}"
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}

@@ -118,7 +118,10 @@ class _Resolver:
         local, top = sections.pop(LOCAL), sections.pop("")
         config = checked(RunConfig, top | sections | {"preset": preset}, self._label)
         check_names(config.training)
-        config, *further = (_round(config, entries, own) for own in rounds(of_methods))
+        paper = None
+        if config.coupling_budget == "paper":
+            paper = _training_of(reference(config.training.dataset))
+        config, *further = (_round(config, entries, own, paper) for own in rounds(of_methods))
         found = {"config": config, "entries": entries, "further": further}
         return checked(Resolved, local | found, self._label)
 
@@ -161,14 +164,16 @@ def _training_of(preset: str) -> TrainingConfig:
 
 
 def _round(
-    config: RunConfig, entries: Sequence[MethodEntry], chosen: Mapping[str, dict[str, Any]]
+    config: RunConfig,
+    entries: Sequence[MethodEntry],
+    chosen: Mapping[str, dict[str, Any]],
+    paper: TrainingConfig | None,
 ) -> RunConfig:
-    """The settings with one variant of some methods, its coupling scaled where that is asked."""
+    """The settings with one variant of some methods, scaled from the papers' training if given."""
     options = {name: own for name, own in chosen.items() if own}
     changed: dict[str, Any] = {"methods": tuple(chosen), "set": options}
-    if config.coupling_budget == "paper":
+    if paper:
         own = [entry for entry in entries if entry.name in chosen]
-        paper = _training_of(reference(config.training.dataset))
         options, record = scale(own, options, config.training, paper)
         changed |= {"set": options, "coupling": record}
     return config.model_copy(update=changed)

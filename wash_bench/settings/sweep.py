@@ -41,7 +41,7 @@ def variants(entry: MethodEntry, options: Mapping[str, Any]) -> list[Options]:
 
 
 def rounds(of_methods: Mapping[str, Sequence[Options]]) -> list[dict[str, Options]]:
-    """One variant of each method a round; methods with fewer variants are in the first alone."""
+    """One variant, or table of a grid, of each method a round; who has fewer is in the first."""
     most = max((len(own) for own in of_methods.values()), default=0)
     return [
         {name: own[place] for name, own in of_methods.items() if place < len(own)}
@@ -63,6 +63,15 @@ def flattened(options: Mapping[str, Any]) -> Options:
         inner = value.items() if isinstance(value, Mapping) else ()
         flat |= {f"{key}.{name}": item for name, item in inner} if inner else {key: value}
     return flat
+
+
+def nested(flat: Mapping[str, Any]) -> Options:
+    """The inverse of ``flattened``: a wrapper's own options in a table of its name."""
+    options: Options = {}
+    for name, value in flat.items():
+        *wrapper, key = name.split(".")
+        (options.setdefault(wrapper[0], {}) if wrapper else options)[key] = value
+    return options
 
 
 def told(options: Mapping[str, Any], names: Iterable[str]) -> str:

@@ -26,6 +26,8 @@ from pydantic.fields import FieldInfo
 from wash_bench.errors import UsageError
 from wash_bench.plugins.entry import MethodEntry
 from wash_bench.plugins.options import parse_set
+from wash_bench.plugins.words import bounds_of
+from wash_bench.settings.sweep import nested
 from wash_bench.tuning.choice import Tuned
 
 Grid = dict[str, list[dict[str, Any]]]
@@ -52,19 +54,10 @@ def read_grid(items: Sequence[str]) -> Grid:
     return grid
 
 
-def blocks_of(grid: Grid) -> list[dict[str, dict[str, Any]]]:
-    """The tables, one of each method a block."""
-    most = max(map(len, grid.values()))
-    return [
-        {method: tables[place] for method, tables in grid.items() if place < len(tables)}
-        for place in range(most)
-    ]
-
-
 def widened(tuned: Tuned, entry: MethodEntry) -> list[dict[str, Any]]:
     """Settings beyond the edges at which the best one stands, as the grid's own steps go on."""
     found = []
-    for name, _ in tuned.edges().items():
+    for name in tuned.edges():
         field = entry.load().Options.model_fields.get(name)
         values = tuned.values(name)
         if tuned.best and field:
@@ -72,19 +65,14 @@ def widened(tuned: Tuned, entry: MethodEntry) -> list[dict[str, Any]]:
             ordered = list(reversed(values)) if low else values
             value = _beyond(ordered[-2], ordered[-1], field)
             if value is not None:
-                found.append({**tuned.best.options, name: value})
+                found.append(nested({**tuned.best.options, name: value}))
     return found
 
 
 def _beyond(before: float, edge: float, field: FieldInfo) -> float | None:
     """The next value after an edge: by the same factor, or as much nearer to a bound."""
     whole = isinstance(before, int) and isinstance(edge, int)
-    bounds = {
-        key: getattr(item, key)
-        for item in field.metadata
-        for key in ("ge", "gt", "le", "lt")
-        if getattr(item, key, None) is not None
-    }
+    bounds = bounds_of(field)
     up = edge > before
     bound = bounds.get("le", bounds.get("lt")) if up else bounds.get("ge", bounds.get("gt"))
     if edge == bound or 0 in (before, edge):

@@ -17,6 +17,7 @@ from wash_bench.report.command import preset_text
 from wash_bench.report.grid import DAGGER, number, written
 from wash_bench.report.machines import machine
 from wash_bench.report.stats import estimate
+from wash_bench.settings.sweep import flattened, nested
 from wash_bench.tuning.choice import CHOSEN_BY, Tried, Tuned
 from wash_bench.tuning.outcome import BESIDE
 
@@ -114,9 +115,8 @@ def preset(tuning: Tuning) -> str:
     options = {name: dict(tuning.base.set.get(name, {})) for name in tuning.base.methods}
     for tuned in tuning.methods:
         own = options.setdefault(tuned.method, dict(tuning.base.set.get(tuned.method, {})))
-        for name, value in (tuned.best.options if tuned.best else {}).items():
-            *wrapper, key = name.split(".")
-            (own.setdefault(wrapper[0], {}) if wrapper else own)[key] = value
+        if tuned.best:
+            own |= nested(flattened(own) | dict(tuned.best.options))
     seeds = list(tuning.base.seeds)
     methods = {name: (json.dumps(own), seeds) for name, own in options.items()}
     head = f"# {tuning.title}, tuned on seeds {', '.join(map(str, tuning.config.seeds))}.\n"
