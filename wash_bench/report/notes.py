@@ -23,7 +23,8 @@ BOLD = (
 )
 TIED = (
     "†: the seeds do not tell it from the bold value (the 95 % t interval of the"
-    " difference, paired by seed, contains 0; not adjusted for several comparisons)."
+    " difference, paired by seed and no narrower than the test images allow, contains 0; not"
+    " adjusted for several comparisons)."
 )
 
 

@@ -57,7 +57,8 @@ def text(tuning: Tuning) -> str:
         " network that the method delivers (of most the averaged model, BatchNorm statistics"
         " averaged), mean over the seeds, in per cent; of equal settings the one that sends less."
         f" Bold: the best of a method. {DAGGER}: the seeds do not tell it from the best (the 95 % t"
-        " interval of the difference, paired by seed, contains 0). The other columns choose"
+        " interval of the difference, paired by seed and no narrower than the validation images"
+        " allow, contains 0). The other columns choose"
         " nothing, and test data play no part.",
         "",
         machine(pd.DataFrame(list(tuning.environments)), ""),
