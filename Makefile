@@ -12,7 +12,7 @@ PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
 .PHONY: help demo test test-fast check pages benchmarks results results-digits results-fashion-mnist results-methods \
-  results-gate results-tuning results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
+  results-gate results-tuning results-converged results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
@@ -28,6 +28,7 @@ help:
 	@echo "make results-tuning         its tuning, hours, resumable, into results/tuning/converged/"
 	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
 	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
+	@echo "make results-converged      the comparison with members trained to the end, hours, resumable"
 	@echo "make results-fine-tuning    a checkpoint, fine-tuned, 3 seeds, into results/fine-tuning/ (resumable)"
 	@echo "make results-paper-tables   every table and ablation at the small scale, into results/paper-tables/"
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
@@ -67,7 +68,7 @@ benchmarks: $(VENV)/.installed
 
 # One after another, also under make -j: each part uses the cores itself.
 results: $(VENV)/.installed
-	for part in gate tuning digits fashion-mnist methods overlap fine-tuning paper-tables; do \
+	for part in gate tuning converged digits fashion-mnist methods overlap fine-tuning paper-tables; do \
 	  $(MAKE) results-$$part || exit 1; done
 	$(BIN)/python scripts/update_readme.py
 
@@ -90,6 +91,15 @@ results-gate: $(VENV)/.installed
 results-tuning: $(VENV)/.installed
 	$(BIN)/wash-bench tune converged --grid results/tuning/grids/converged.toml --barrier-points 3 \
 	  --threads 1 --jobs $(JOBS) --out results/records/tune-converged --tables results/tuning/converged
+
+# The comparison with members trained to the end; the records are kept, as the tuning's.
+CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS) \
+	  --out results/records/converged
+results-converged: $(VENV)/.installed
+	$(CONVERGED) --methods naive-ensemble,greedy-soup,wash,papa
+	$(CONVERGED) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
+	$(CONVERGED) --seeds 0,1,2,3,4 --methods dart --set dart.branches=auto-augment,cutout,cutmix
+	$(BIN)/wash-bench report results/records/converged --out results/converged
 
 # Of the merge rules, those that are shown on WASH's members too, and with one member corrupted.
 MERGES_OF_WASH := learned-soup fisher regmean median

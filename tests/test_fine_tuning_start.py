@@ -34,6 +34,18 @@ def _half(path: Path, state: dict) -> None:
     save_file({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)
 
 
+def _averaged(path: Path, state: dict) -> None:
+    model = torch.optim.swa_utils.AveragedModel(network(10))
+    model.module.load_state_dict(state)
+    torch.save(model.state_dict(), path)
+
+
+def _lightning(path: Path, state: dict) -> None:
+    """A LightningModule with the network, a wrapper of its own around it, and a loss's weights."""
+    held = {f"net.model.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": held | {"loss.weight": torch.ones(10)}, "epoch": 1}, path)
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [
@@ -42,6 +54,8 @@ def _half(path: Path, state: dict) -> None:
         ("a.pth", _plain),
         ("timm.pth.tar", _timm),
         ("ema.pt", _ema),
+        ("averaged.pt", _averaged),
+        ("lightning.ckpt", _lightning),
     ],
 )
 def test_all_members_are_the_checkpoint_at_step_0(tiny, tmp_path, name, write) -> None:
@@ -52,6 +66,20 @@ def test_all_members_are_the_checkpoint_at_step_0(tiny, tmp_path, name, write) -
         for key, tensor in tensors_of(loop, row).items():
             expected = state[key].half().float() if write is _half else state[key].float()
             assert torch.equal(tensor.float(), expected), key
+
+
+def test_a_prefix_that_was_taken_off_is_told(tiny, tmp_path, capsys) -> None:
+    _lightning(tmp_path / "a.ckpt", network(10).state_dict())
+    Setting.of(fine_tuning(tiny, tmp_path / "a.ckpt")).check()
+    assert "a.ckpt: read from under net.model., besides it loss.weight" in capsys.readouterr().err
+
+
+def test_a_network_that_stands_twice_is_refused(tiny, tmp_path) -> None:
+    state = network(10).state_dict()
+    twice = {f"{of}.{key}": value for of in ("model", "teacher") for key, value in state.items()}
+    torch.save(twice, tmp_path / "a.ckpt")
+    with pytest.raises(UsageError, match=r"2 times, under model\., teacher\."):
+        Setting.of(fine_tuning(tiny, tmp_path / "a.ckpt")).network(0, 0)
 
 
 def test_a_new_head_is_member_0s_for_all_and_is_told_of(tiny, tmp_path, capsys) -> None:

@@ -8,6 +8,7 @@ from wash_bench.config import DEFAULT_METHODS, EvaluationConfig, RunConfig, Trai
 from wash_bench.config.field import PANELS
 from wash_bench.errors import UsageError
 from wash_bench.settings.local import LocalConfig
+from wash_bench.settings.origin import chosen
 from wash_bench.settings.presets import preset_names
 from wash_bench.settings.resolve import resolve
 from wash_bench.settings.table import SETTINGS
@@ -233,3 +234,35 @@ def test_a_folder_without_train_or_val_is_refused_at_once(tmp_path, missing):
 
 def test_both_rates_are_called_by_their_options():
     assert refused(lr="1e-9").startswith("--lr-min (0.0001) is above --lr (1e-09)")
+
+
+@pytest.mark.parametrize("given", [{"dataset": "fashion-mini"}, {"dataset": "folder:X"}])
+def test_the_digits_preset_holds_for_digits_alone(given, tmp_path, monkeypatch):
+    for part in ("train", "val"):
+        (tmp_path / "X" / part / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    resolved = resolve(None, None, given)
+    assert resolved.config == RunConfig(preset="none", training=TrainingConfig(**given))
+    assert "built-in defaults and the methods' own; then --dataset." in resolved.origin
+    assert resolve(None, None, {"dataset": "digits"}).config == resolve("digits", None, {}).config
+
+
+def test_where_the_settings_come_from_is_one_line(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 4\n")
+    told = resolve("digits", file, {"lr": "0.1", "out": "x", "jobs": "2"}).origin
+    assert told == f"Settings: preset digits; then {file}; then --lr."
+    told = resolve("digits", None, {"dataset": "fashion-mini"}).origin
+    assert "preset digits (made for digits, not for fashion-mini); then --dataset." in told
+    told = resolve(None, None, {"dataset": "fashion-mnist"}).origin
+    assert " Presets made for fashion-mnist: converged, fashion-mnist, " in told
+
+
+def test_a_stem_or_a_size_that_was_chosen_is_told():
+    small = TrainingConfig(dataset="fashion-mini", model="resnet18", image_size=32)
+    assert chosen(small) == (
+        "Trains resnet18 with the papers' stem for small images (--stem keep: timm's own) on "
+        "fashion-mini at 32 px (resized from its 28), N = 3."
+    )
+    assert "stem" not in chosen(small.model_copy(update={"stem": "keep"}))
+    assert chosen(TrainingConfig(dataset="digits", model="test_vit")).endswith("at 8 px, N = 3.")

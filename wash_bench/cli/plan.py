@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wash_bench.cli.options import DEBUG, takes_settings
-from wash_bench.cli.run import Preset, PresetFile, resolved_run
+from wash_bench.cli.run import Preset, PresetFile, resolved_run, tell_settings
 
 if TYPE_CHECKING:
     from wash_bench.runner.plan import CellPlan
@@ -42,6 +42,7 @@ def plan(
         cells += [(cell, labels.get(cell.method, cell.method)) for cell in planned.cells]
     cells.sort(key=lambda named: order.index(named[0].method))  # a method's variants together
     print_rows(HEADINGS, [_row(*named) for named in cells], right=HEADINGS[1:-1])
+    tell_settings(resolved)
     for note in (*_coupling(resolved), *(planned.notes if planned else ())):
         typer.echo(note)
     typer.echo(f"Estimated time of all trainings, one after another: {span(seconds)}")

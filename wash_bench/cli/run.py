@@ -28,7 +28,7 @@ Preset = Annotated[
     typer.Argument(
         metavar="PRESET",
         help="Settings to start from (see wash-bench presets).",
-        show_default="digits",
+        show_default="digits; for another --dataset none",
         autocompletion=_complete_preset,
     ),
 ]
@@ -58,6 +58,8 @@ def run(
     resolved = resolved_run(preset, preset_file, options)
     if resolved.procs > 1 and "RANK" not in os.environ:
         _in_processes(resolved, context.obj)
+    if os.environ.get("RANK", "0") == "0":
+        tell_settings(resolved)
     with keeping():
         from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
@@ -150,6 +152,14 @@ def resolved_run(preset: str | None, preset_file: Path | None, options: dict[str
     if resolved.threads:
         limit_threads(resolved.threads)
     return resolved
+
+
+def tell_settings(resolved: Resolved) -> None:
+    """Where the settings come from, and what is trained."""
+    from wash_bench.settings.origin import chosen
+
+    typer.echo(resolved.origin)
+    typer.echo(chosen(resolved.config.training))
 
 
 def limit_threads(threads: int) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wash_bench.errors import UsageError
+from wash_bench.models.prefixes import unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_COUNTER = ".num_batches_tracked"  # older torch had none
 _NAMED = 3  # tensors that an error line names of each kind
 
 
@@ -81,7 +83,7 @@ class InitCheckpoint:
             name: its architecture, for the error line.
 
         Returns:
-            A note if the head is new, else "".
+            A note if the head is new or a wrapper's prefix was taken off, else "".
 
         Raises:
             UsageError: another tensor is missing, too much, or of another shape.
@@ -92,17 +94,14 @@ class InitCheckpoint:
 
         mine = model.state_dict()
         head = [key for key in head_parameters(model) if key in mine]
-        theirs = dict(self.tensors)
-        note = ""
+        needed = [k for k in mine if k not in head and not k.endswith(_COUNTER)]
+        theirs, note = unwrapped(self.tensors, needed, f"--init checkpoint:{self.path}")
+        note = f"{self.path.name}: {note}" if note else ""
         if any(key not in theirs or theirs[key].shape != mine[key].shape for key in head):
-            note = self._note(head, mine, theirs)
+            note = "; ".join(filter(None, [note, self._note(head, mine, theirs)]))
             for key in head:
                 theirs[key] = mine[key]
-        missing = [
-            key
-            for key in mine
-            if key not in theirs and not key.endswith(".num_batches_tracked")  # older torch's
-        ]
+        missing = [key for key in mine if key not in theirs and not key.endswith(_COUNTER)]
         unknown = [key for key in theirs if key not in mine]
         other = [
             f"{key} {tuple(theirs[key].shape)} instead of {tuple(mine[key].shape)}"

@@ -11,6 +11,7 @@ from wash_bench.config import CHECKPOINT_PREFIX
 from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import METRICS
 from wash_bench.report.machines import machine, mixed
+from wash_bench.settings.presets import NO_PRESET
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,10 @@ def title(cells: pd.DataFrame) -> str:
         f"{first['dataset']}, {first['model']}, N = {first['population']}"
         f" (experiment {first['experiment_id']})"
     )
+
+
+def _preset(name: str) -> str:
+    return "No preset" if name == NO_PRESET else f"Preset {name}"
 
 
 def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[str]:
@@ -52,7 +57,7 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     warmup = f", {first['warmup']:g} epochs of warm-up" if first.get("warmup") else ""
     amp = "" if first["amp"] in (None, "off") else f", {first['amp']} autocast"
     sentences = [
-        f"Preset {first['preset']}: {data}; {model}; N = {first['population']} members,"
+        f"{_preset(first['preset'])}: {data}; {model}; N = {first['population']} members,"
         f" {_start(first)}, {first['augment']} augmentation; {schedule} of"
         f" {first['batch_size']} images a member; {first['optimizer']}, learning rate"
         f" {first['lr']:g} ({first['schedule']}{warmup}){amp}."

@@ -9,6 +9,8 @@ from wash_bench.errors import UsageError, nearest
 
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
 DEFAULT_PRESET = "digits"
+NO_PRESET = "none"
+"""What stands for the name where the settings begin with the built-in defaults."""
 
 
 @dataclass(frozen=True)

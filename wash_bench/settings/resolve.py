@@ -20,7 +20,8 @@ from wash_bench.settings.coupling import paper_options, reference, scale
 from wash_bench.settings.layers import Layer, merge_model_args, parse_list
 from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.methods import find_methods, merge_options
-from wash_bench.settings.presets import DEFAULT_PRESET, find_preset, read_preset
+from wash_bench.settings.origin import made_for, origin
+from wash_bench.settings.presets import DEFAULT_PRESET, NO_PRESET, find_preset, read_preset
 from wash_bench.settings.sweep import Round, rounds, variants
 from wash_bench.settings.table import LOCAL, SETTINGS
 
@@ -32,11 +33,13 @@ class Resolved(LocalConfig):
         config: its settings, with the first variant of each method that is swept.
         entries: the methods, in the order of ``config.methods``.
         further: the same settings with the other variants; a method is in as many as it has.
+        origin: a line that says where the settings come from.
     """
 
     config: InstanceOf[RunConfig]
     entries: list[InstanceOf[MethodEntry]]
     further: tuple[InstanceOf[RunConfig], ...] = ()
+    origin: str = ""
 
     @property
     def rounds(self) -> list[Round]:
@@ -56,8 +59,8 @@ def resolve(
     """Lay the options over the preset file over the preset, and check everything.
 
     Args:
-        preset: name of a preset in the package. None means ``digits``, or, with a preset file,
-            the built-in defaults.
+        preset: name of a preset in the package. None means ``digits``; with a preset file, or
+            for other data, which its settings were not chosen for, the built-in defaults.
         preset_file: the user's own preset.
         options: what the command line gave, by key with underscores; None means not given.
         defaults: start from the built-in defaults where no preset is named.
@@ -67,8 +70,11 @@ def resolve(
     """
     layers: list[Layer] = []
     tuned = None
-    name = preset or DEFAULT_PRESET
-    if preset is not None or not (preset_file or defaults):
+    name = preset or NO_PRESET
+    dataset = options.get("dataset")
+    if not (preset or preset_file or defaults) and dataset in (None, made_for(DEFAULT_PRESET)):
+        name = DEFAULT_PRESET
+    if name != NO_PRESET:
         found = find_preset(name)
         layers.append(tuned := Layer(found.path.name, found.values))
     if preset_file is not None:
@@ -122,7 +128,8 @@ class _Resolver:
         if config.coupling_budget == "paper":
             paper = _training_of(reference(config.training.dataset))
         config, *further = (_round(config, entries, own, paper) for own in rounds(of_methods))
-        found = {"config": config, "entries": entries, "further": further}
+        told = origin(self.layers, self.tuned, config.training.dataset)
+        found = {"config": config, "entries": entries, "further": further, "origin": told}
         return checked(Resolved, local | found, self._label)
 
     def _check_keys(self, layer: Layer) -> None:
