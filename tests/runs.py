@@ -23,14 +23,16 @@ def entries_of(*names: str):
     return [find_method(name) for name in names]
 
 
-def stop_after_an_epoch(config: RunConfig, entries: Sequence[MethodEntry], out: Path) -> None:
-    """Begin a run and break it off in its second epoch, with a checkpoint of the first."""
+def stop_after_an_epoch(
+    config: RunConfig, entries: Sequence[MethodEntry], out: Path, epochs: int = 1
+) -> None:
+    """Begin a run and break it off after some epochs, with a checkpoint of each."""
 
     class Stop(BaseException):
         pass
 
     def stop(progress: Progress) -> None:
-        if progress.epoch > 1:
+        if progress.epoch > epochs:
             raise Stop
 
     with pytest.raises(Stop):

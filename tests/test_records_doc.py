@@ -123,13 +123,17 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 
     (average,) = out.glob("trainings/wash_ema-*/average.safetensors")
     tuned = config.model_copy(
-        update={"training": config.training.model_copy(update={"init": f"checkpoint:{average}"})}
+        update={
+            "training": config.training.model_copy(
+                update={"init": f"checkpoint:{average}", "epochs": 3}
+            )
+        }
     )
 
     dead = out / "claims" / "workers" / "dead.json"  # whose age the plain run reads off the clock
     dead.write_text('{"stale": 10}')
     os.utime(dead, (0, 0))
-    stop_after_an_epoch(tuned, entries[:1], out)
+    stop_after_an_epoch(tuned, entries[:1], out, epochs=2)
     write_report([out], out / "report", figures=())
     return out
 

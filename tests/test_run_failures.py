@@ -113,3 +113,39 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
         assert len(again.cached) == 1
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("def predictors(self, population, judge): return {}", "delivers no model"),
+        (
+            "def after_step(self, population, exchange, clock): "
+            "population.buffers[1] = float('nan')",
+            "outputs of member 1 are not numbers",
+        ),
+        (
+            "def after_step(self, population, exchange, clock): torch.set_grad_enabled(False)",
+            "does not require grad",
+        ),
+    ],
+)
+def test_a_method_that_misbehaves_fails_alone(tiny, tmp_path, line, reason) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(
+        "import torch\n"
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        "class Bad(NaiveEnsemble):\n"
+        '    name = "bad"\n'
+        "    def training_key(self): return {'rule': 'bad'}\n"
+        f"    {line}\n"
+    )
+    training = tiny.training.model_copy(update={"epochs": 1})
+    config = tiny.model_copy(update={"training": training})
+    entries = [load_method_file(f"{path}:Bad"), *entries_of("papa")]
+    outcome = run_experiment(config, entries, RunContext(out=tmp_path / "out"))
+    ((_, told),) = outcome.failed
+    assert reason in told
+    assert len(outcome.finished) == 1
+    record = records_of(tmp_path / "out")["bad", 0]
+    assert record["status"] == "failed" and record["summary"] == {}

@@ -2,20 +2,25 @@
 
 import io
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from wash_bench.errors import LAUNCHED, Interrupted, UsageError, WashBenchError
 
 LINGER = 10.0  # seconds
+_ended_by: list[int] = []  # the signal that a handler turned into an exception
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Carry out a command line: exit code 0, 1 for failures, 2 for mistakes, 130 after Ctrl-C."""
     debug = "--debug" in arguments
     _ready_streams()
+    _end_by_exception()
     try:
         from wash_bench.cli.app import app
 
@@ -45,6 +50,18 @@ def run_command(arguments: Sequence[str]) -> int:
         return _tell(error, text, 1, debug)
 
 
+def _end_by_exception() -> None:
+    """Let SIGTERM, as schedulers send it, unwind like Ctrl-C; ranks have a watch of their own."""
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        _ended_by.append(number)
+        raise KeyboardInterrupt
+
+    alone = "RANK" not in os.environ and threading.current_thread() is threading.main_thread()
+    if alone and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminated)
+
+
 def _ready_streams() -> None:
     """Write to nowhere where there is no output, and spell what a terminal cannot show."""
     for name in ("stdout", "stderr"):
@@ -56,9 +73,13 @@ def _ready_streams() -> None:
 
 
 def _tell_interrupted(text: str) -> int:
+    terminated = bool(_ended_by)
+    _ended_by.clear()
+    if terminated:
+        text = text.replace("interrupted", "terminated", 1)
     if os.environ.get("LOCAL_RANK", "0") == "0" and LAUNCHED not in os.environ:
         print(f"wash-bench: {text}", file=sys.stderr)  # noqa: T201
-    return Interrupted.exit_code
+    return 128 + signal.SIGTERM if terminated else Interrupted.exit_code
 
 
 def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:

@@ -23,7 +23,7 @@ class EvaluationConfig(Settings):
     """How many of them (0: all)."""
     bn_images: int = setting(0, MEASURE, unit="images", ge=0)
     """Images that re-estimate BatchNorm, except along segments (0: the training data)."""
-    barrier_bn_images: int = setting(1280, MEASURE, unit="images", ge=1)
+    barrier_bn_images: int = setting(1280, MEASURE, unit="images", ge=2)
     """Images that re-estimate BatchNorm at each barrier point."""
     ece_bins: int = setting(15, MEASURE, unit="bins", ge=1)
     """Bins of the expected calibration error."""
@@ -32,6 +32,13 @@ class EvaluationConfig(Settings):
     points along an edge (0: do not)."""
     simplex_margin: float = setting(0.0, MEASURE, "SHARE", needs="simplex_points", ge=0, le=1)
     """How far the triangle goes on beyond the members, as a share of its edge."""
+
+    @field_validator("bn_images")
+    @classmethod
+    def _variance(cls, images: int) -> int:
+        if images == 1:
+            raise ValueError("must be 0 (the training data) or at least 2")
+        return images
 
     @field_validator("simplex_points")
     @classmethod

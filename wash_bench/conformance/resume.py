@@ -76,7 +76,9 @@ def _load(subject: Subject, folder: Path) -> Trained:
     """A fresh method and population, filled from a checkpoint."""
     method, population = subject.make(), population_of(N, alike=True)
     population.remember(method.member_slots())
-    found = checkpoint.load(folder, population, method)
+    found = checkpoint.pointer(folder)
+    assert found is not None
+    checkpoint.load(folder, found, population, method)
     exchange = LocalExchange(N, 0)
     exchange.ledger.load(found["notes"]["ledger"])
     return Trained(method, population, exchange)

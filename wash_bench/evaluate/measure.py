@@ -10,6 +10,7 @@ from wash_bench.config import EvaluationConfig
 from wash_bench.core.judge import Predictor
 from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState
+from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.population_judge import PopulationJudge
@@ -34,7 +35,8 @@ def measure_population(
     a merged network) and, as ``..._bn_...``, re-estimated on one and the same augmented stream.
 
     Returns:
-        The columns of ``metrics.py`` that all cells of the training share, and the points.
+        The columns of ``metrics.py`` that all cells of the training share, and the points; a
+        CellFailure where a member's outputs are not numbers.
     """
     summary: dict[str, Any] = {}
     members, average, greedy = judge.members, judge.average(), judge.greedy()
@@ -55,6 +57,8 @@ def measure_population(
                 summary[f"{name}_acc_max"] = max(values)
 
     plain = [evaluator.log_probs(member, "test") for member in members]
+    for row, log_probs in enumerate(plain):
+        _finite(log_probs, f"member {row}")
     put_members("member", plain)
     put("ensemble", mean_of_probabilities(plain))
     put("ensemble_logit", mean_of_logits(plain))
@@ -96,13 +100,20 @@ def measure_method(
         BatchNorm statistics re-estimated, ``method_val_acc`` its validation accuracy,
         ``merge_seconds`` the time to make all its models; ``predictor_NAME_acc`` is the accuracy
         of every one of them.
+
+    Raises:
+        CellFailure: there is no model, or one whose outputs are not numbers.
     """
     began = time.monotonic()
     predictors = method.predictors(evaluator.population, judge)
+    if not predictors:
+        raise CellFailure(f"{method.name} delivers no model: its predictors() is empty")
     result: dict[str, Any] = {"merge_seconds": time.monotonic() - began}
     labels = evaluator.labels("test")
     for position, (name, predictor) in enumerate(predictors.items()):
-        scores = all_scores(_predict(evaluator, predictor), labels, config.ece_bins)
+        log_probs = _predict(evaluator, predictor)
+        _finite(log_probs, f"the model {name!r}")
+        scores = all_scores(log_probs, labels, config.ece_bins)
         if position == 0:
             result["method_predictor"] = name
             result["method_networks"] = len(predictor.states)
@@ -114,6 +125,11 @@ def measure_method(
                 result["method_bn_acc"] = accuracy(fresh, labels)
         result[f"predictor_{name}_acc"] = scores["acc"]
     return result
+
+
+def _finite(log_probs: Tensor, what: str) -> None:
+    if log_probs.isnan().any():
+        raise CellFailure(f"the outputs of {what} are not numbers on the test images")
 
 
 def _predict(evaluator: Evaluator, predictor: Predictor) -> Tensor:

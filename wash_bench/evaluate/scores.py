@@ -52,7 +52,9 @@ def ece(log_probs: Tensor, labels: Tensor, bins: int = 15) -> float:
 
 
 def all_scores(log_probs: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
-    """``acc`` and ``ece`` in per cent, ``nll`` in nats, ``brier``."""
+    """``acc`` and ``ece`` in per cent, ``nll`` in nats, ``brier``; NaN where outputs are none."""
+    if log_probs.isnan().any():  # argmax of NaN is class 0, which would be an accuracy
+        return dict.fromkeys(("acc", "nll", "ece", "brier"), math.nan)
     return {
         "acc": accuracy(log_probs, labels),
         "nll": nll(log_probs, labels),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,17 @@ def alone(store: Store) -> Iterator[None]:
                         f"wait until it ends (if it was killed, {stale:.0f} s), join it with "
                         "--worker, or choose another --out"
                     )
+        sweep(store.root)
         yield
+
+
+def sweep(root: Path) -> None:
+    """Remove unfinished files that a killed run left behind; nobody else must be writing."""
+    for pattern in ("cells/.*.part", "trainings/*/.*.part", "trainings/*/state-*/.*.part"):
+        for path in root.glob(pattern):
+            path.unlink(missing_ok=True)
+    for path in root.glob("report/.report-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def refuse_plain_run(store: Store) -> None:

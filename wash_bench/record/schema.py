@@ -20,6 +20,33 @@ Kind = Literal["cell", "evaluation", "state", "events"]
 Record = dict[str, Any]
 
 
+_KEYS: dict[Kind, dict[str, type | tuple[type, ...]]] = {
+    "cell": {
+        "cell_id": str,
+        "training_id": str,
+        "experiment_id": str,
+        "method": str,
+        "seed": int,
+        "status": str,
+        "config": dict,
+    },
+    "evaluation": {"parameters": int, "steps": int, "exchanges": dict},
+    "state": {"epoch": int, "finished": bool, "folder": str, "notes": dict},
+}
+"""What no reader of a file can do without, and its type."""
+
+
+def lacking(kind: Kind, data: Record) -> str | None:
+    """What is missing in a file or of another type, in words; None if all is there."""
+    for key, of in _KEYS.get(kind, {}).items():
+        value = data.get(key)
+        if not isinstance(value, of) or (isinstance(value, bool) and of is int):
+            return f"{key!r} is missing or no {getattr(of, '__name__', of)}"
+    if kind == "cell" and data["status"] == "finished" and not data.get("summary"):
+        return "'summary' is missing"
+    return None
+
+
 class UnknownSchema(WashBenchError):
     """A file is of a version that this wash-bench does not read, most likely of a newer one."""
 
@@ -38,7 +65,14 @@ def current(kind: Kind, data: Record) -> Record:
 
 
 def read_record(kind: Kind, path: Path) -> Record | None:
-    """What a JSON file holds under today's keys; None if it is not there, or broken."""
+    """Read a JSON file under today's keys.
+
+    Returns:
+        What it holds; None if it is not there, or broken.
+
+    Raises:
+        UnknownSchema: it is of a version that is not read here.
+    """
     try:
         data = read_json(path)
     except (FileNotFoundError, ValueError):
@@ -46,9 +80,12 @@ def read_record(kind: Kind, path: Path) -> Record | None:
     if not isinstance(data, dict):
         return None
     try:
-        return current(kind, data)
+        data = current(kind, data)
     except UnknownSchema as problem:
         raise UnknownSchema(f"{path}: {problem}") from None
+    except (AttributeError, KeyError, TypeError):  # of another form than its version has
+        return None
+    return None if lacking(kind, data) else data
 
 
 def _unchanged(data: Record) -> Record:

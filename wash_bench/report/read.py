@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from wash_bench.record.schema import UnknownSchema, current
+from wash_bench.record.schema import UnknownSchema, current, lacking
 from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS, SIMPLEX_FIELDS
+from wash_bench.report.door import complaint
 
 NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
 STATUSES = ("finished", "failed")
@@ -37,31 +38,23 @@ def cell(path: Path) -> dict[str, Any]:
         data = current("cell", data)
     except UnknownSchema as problem:
         raise BrokenRecord(str(problem)) from None
-    for key, kind in {
-        "cell_id": str,
-        "training_id": str,
-        "experiment_id": str,
-        "method": str,
-        "seed": int,
-        "config": dict,
-    }.items():
-        if not isinstance(data.get(key), kind):
-            raise BrokenRecord(f"{key!r} is missing or no {kind.__name__}")
-    if data.get("status") not in STATUSES:
+    except (AttributeError, KeyError, TypeError):
+        raise BrokenRecord("not of the form of its version") from None
+    if problem := lacking("cell", data):
+        raise BrokenRecord(problem)
+    if data["status"] not in STATUSES:
         raise BrokenRecord(f"status {data.get('status')!r} is none of {', '.join(STATUSES)}")
     for key in ("training", "evaluation"):
         if not isinstance(data["config"].get(key), dict):
             raise BrokenRecord(f"'config.{key}' is missing")
     training = data["config"]["training"]
-    lacking = [key for key in ("dataset", "model", "population", *SETTINGS) if key not in training]
-    lacking += [key for key in NUMBERS if not isinstance(training.get(key), int | float)]
-    if lacking:
-        raise BrokenRecord(f"'config.training' lacks {', '.join(dict.fromkeys(lacking))}")
-    for key in ("summary", "options"):
-        data[key] = data.get(key) or {}
-        if not isinstance(data[key], dict):
-            raise BrokenRecord(f"{key!r} is no object")
-    return data
+    absent = [key for key in ("dataset", "model", "population", *SETTINGS) if key not in training]
+    absent += [key for key in NUMBERS if not isinstance(training.get(key), int | float)]
+    if absent:
+        raise BrokenRecord(f"'config.training' lacks {', '.join(dict.fromkeys(absent))}")
+    if problem := complaint(data):
+        raise BrokenRecord(problem)
+    return data | {key: data.get(key) or {} for key in ("summary", "options")}
 
 
 def events(path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -11,6 +11,7 @@ from wash_bench.record.identity import cell_config
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import evaluate, reason_of
+from wash_bench.runner.isolation import torch_as_it_was
 from wash_bench.runner.machine import machine_failures, of_machine
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
@@ -29,7 +30,9 @@ def perform(task: TrainingTask, setting: Setting, store: Store, context: RunCont
         What became of each cell.
     """
     folder, world = store.training(task.training_id), context.world
-    with machine_failures(store.root):
+    with machine_failures(store.root), torch_as_it_was():
+        if world.rank == 0:
+            checkpoint.remove_older(folder.path)
         measured, failures = _measure(task, setting, folder, context)
         if world.rank == 0:
             _write_cells(task, store, folder, measured, failures)
@@ -44,7 +47,15 @@ def _measure(
     """The summaries of the cells by id (at rank 0), and the reasons of those that failed."""
     try:
         trainer = Trainer(task, setting, folder, context)
-        notes = _train(task, trainer, folder, context)
+        try:
+            notes = _train(task, trainer, folder, context)
+        except checkpoint.Damaged as damage:
+            trainer.note(f"{damage}; trained anew from its start")
+            if context.world.rank == 0:
+                checkpoint.discard(folder.path)
+            context.world.wait()
+            trainer = Trainer(task, setting, folder, context)
+            notes = _train(task, trainer, folder, context)
         population = trainer.whole()
         return (
             ({}, {}) if population is None else evaluate(task, trainer, population, notes, context)
@@ -92,7 +103,9 @@ def _train(
 ) -> dict[str, Any]:
     """Train the population, unless that is done; the notes of its state."""
     world, setting = context.world, trainer.setting
-    state = checkpoint.pointer(folder.path)
+    state = world.share(checkpoint.pointer(folder.path))
+    if state is None and (folder.path / "state.json").exists():
+        trainer.note(f"{folder.path / 'state.json'} cannot be read; trained anew from its start")
     if state is not None and state["finished"]:
         return trainer.load_finished()
     if world.rank == 0:

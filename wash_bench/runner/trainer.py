@@ -1,13 +1,15 @@
 """One training from its first step, or its last checkpoint, to its finished population."""
 
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from wash_bench.core.clock import Clock
 from wash_bench.core.population import ModelState, Population, consensus
 from wash_bench.data.recipe import Recipe
-from wash_bench.errors import CellFailure
+from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.scores import accuracy, nll
 from wash_bench.record.events import EventLog
@@ -44,6 +46,11 @@ class Trainer:
         )
         self._began = time.monotonic()
         self._first_step = 0
+
+    def note(self, text: str) -> None:
+        """Tell the user what is no failure, once."""
+        if self.world.rank == 0:
+            sys.stderr.write(f"wash-bench: note: {text}\n")
 
     def evaluator(self, population: Population | None = None) -> Evaluator:
         """An evaluator of a population's states, by default of this process's own."""
@@ -93,7 +100,7 @@ class Trainer:
         epoch, keep_bytes = self._resume(loop)
         self._first_step = epoch * self.schedule.steps_per_epoch
         self.tell(self.progress)
-        events = EventLog(None if self.world.rank else self.folder.events, keep_bytes)
+        events = EventLog(None if self.world.rank else self.folder.events, keep_bytes, self.note)
         evaluator = self.evaluator()
         epochs = self.setting.config.epochs
         notes: dict[str, Any] = {}
@@ -112,33 +119,55 @@ class Trainer:
         return notes
 
     def load_finished(self) -> dict[str, Any]:
-        """Fill the population from a training that is done; its notes."""
-        return self._load()["notes"]
+        """Fill the population from a training that is done.
 
-    def _load(self) -> dict[str, Any]:
-        """The state that stands; a file that one process cannot read fails the cell at all."""
-        found, failures = {}, []
+        Returns:
+            Its notes.
+
+        Raises:
+            WashBenchError: a file of it is damaged.
+        """
+        found = checkpoint.pointer(self.folder.path)
+        assert found is not None
+        if damage := self._load(found):
+            raise WashBenchError(
+                f"{damage}; remove {self.folder.path} and run the same command again, which "
+                "trains it anew"
+            )
+        return found["notes"]
+
+    def _load(self, found: Mapping[str, Any]) -> str:
+        """Take a state; what is damaged about it, in whatever process, or "" if it is taken."""
+        failures = []
         try:
-            found = checkpoint.load(self.folder.path, self.population, self.method)
-        except CellFailure as failure:
+            checkpoint.load(self.folder.path, found, self.population, self.method)
+        except checkpoint.Damaged as failure:
             failures = [str(failure)]
-        if failures := self.world.collect(failures):
-            raise CellFailure(failures[0])
-        return found
+        return next(iter(self.world.collect(failures)), "")
 
     def _resume(self, loop: Loop) -> tuple[int, int]:
         """The epoch to go on with and the valid length of the event log."""
-        if checkpoint.pointer(self.folder.path) is None:
+        found = self.world.share(checkpoint.pointer(self.folder.path))
+        if found is None:
             self.method.start(self.population, self.exchange)
             return 0, 0
-        found = self._load()
+        if damage := self._load(found):
+            before = found.get("previous")
+            if before is None or self._load(before):
+                raise checkpoint.Damaged(damage)
+            self.note(f"{damage}; goes on from epoch {before['epoch']}, the state before it")
+            found = before
         notes = found["notes"]
-        self.exchange.ledger.load(notes["ledger"])
-        loop.train_seconds = notes["train_seconds"]
-        for member, scaler in zip(self.population.members, loop.scalers, strict=True):
-            if scaler is not None:
-                scaler.load_state_dict(notes["scalers"][member])
-        return found["epoch"], notes["events_bytes"]
+        try:
+            self.exchange.ledger.load(notes["ledger"])
+            loop.train_seconds = notes["train_seconds"]
+            for member, scaler in zip(self.population.members, loop.scalers, strict=True):
+                if scaler is not None:
+                    scaler.load_state_dict(notes["scalers"][member])
+            return found["epoch"], notes["events_bytes"]
+        except (AttributeError, KeyError, TypeError) as error:
+            path = self.folder.path / "state.json"
+            raise checkpoint.Damaged(f"{path}: its notes are not of its form") from error
 
     def _save(self, loop: Loop, epoch: int, events_bytes: int) -> dict[str, Any]:
         """Write the state after ``epoch`` epochs; its notes."""

@@ -6,10 +6,15 @@ architecture's own names (timm loads it), ``optimizer-N.safetensors`` its optimi
 ``method.safetensors`` what the method remembers. Members are written by the process that holds
 them, the pointer by rank 0 once all are there; until then the older state stands whole. The
 number of processes may change from one run to the next.
+
+The pointer holds the SHA-256 of every file, and, until the training is finished, the state before
+this one, which is kept: bytes that changed on the disk are noticed, and the older state is used.
 """
 
 import errno
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,10 +31,17 @@ from wash_bench.errors import CellFailure
 from wash_bench.record.files import write_atomically, write_json
 from wash_bench.record.schema import SCHEMA, read_record
 
+_STATE = re.compile(r"state-\d+")
+
+
+class Damaged(CellFailure):
+    """A file of a state is not what was written."""
+
 
 def pointer(folder: Path) -> dict[str, Any] | None:
     """What ``state.json`` says (``epoch``, ``finished``, ``folder``, ``notes``), if it is there."""
-    return read_record("state", folder / "state.json")
+    found = read_record("state", folder / "state.json")
+    return found if found and _STATE.fullmatch(found["folder"]) else None
 
 
 def save(
@@ -45,50 +57,89 @@ def save(
     """Write the state after ``epoch`` epochs, with what the training wants back as JSON ``notes``.
 
     Every process calls it. Where a file cannot be written, as when the disk is full, the older
-    state stands. A finished training's state is without the optimizer's.
+    state stands. A finished training's state is without the optimizer's, and stands alone.
     """
     state = folder / f"state-{epoch}"
+    written: dict[str, Mapping[str, Tensor]] = {}
     for row, member in enumerate(population.members):
         tensors = population.named_tensors(population.state(row))
-        save_tensors(state / f"member-{member}.safetensors", tensors)
+        written[f"member-{member}.safetensors"] = tensors
         if not finished:
-            save_tensors(state / f"optimizer-{member}.safetensors", _optimizer(population, row))
+            written[f"optimizer-{member}.safetensors"] = _optimizer(population, row)
         if rows := _memory(population, row):
-            save_tensors(state / f"method-{member}.safetensors", rows)
+            written[f"method-{member}.safetensors"] = rows
     if world.rank == 0:
-        save_tensors(state / "method.safetensors", method.state_dict())
-    world.wait()
+        written["method.safetensors"] = method.state_dict()
+    for name, tensors in written.items():
+        save_tensors(state / name, tensors)
+    digests = world.collect([(name, _digest(state / name)) for name in written])
     if world.rank == 0:
         say = {"epoch": epoch, "finished": finished, "folder": state.name, "notes": notes}
+        say["sha256"] = dict(sorted(digests))
+        before = pointer(folder)
+        if before and not finished and before["folder"] != state.name:
+            say["previous"] = {key: value for key, value in before.items() if key != "previous"}
         write_json(folder / "state.json", {"schema": SCHEMA} | say)
-        for old in folder.glob("state-*"):
-            if old != state:
-                shutil.rmtree(old, ignore_errors=True)
+        remove_older(folder)
 
 
-def load(folder: Path, population: Population, method: Method) -> dict[str, Any]:
-    """Fill population and method from the state that stands; a CellFailure if it is broken."""
+def remove_older(folder: Path) -> None:
+    """Remove states that the pointer does not name, as a killed run leaves them."""
     found = pointer(folder)
     if found is None:
-        raise CellFailure(f"{folder} holds no state; remove it and run again")
+        return
+    kept = {found["folder"], (found.get("previous") or found)["folder"]}
+    for old in folder.glob("state-*"):
+        if old.name not in kept:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove all states, so that the training begins anew."""
+    (folder / "state.json").unlink(missing_ok=True)
+    for old in folder.glob("state-*"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path, found: Mapping[str, Any], population: Population, method: Method) -> None:
+    """Fill population and method from a state that the pointer names.
+
+    Raises:
+        Damaged: a file is not there, or not as it was written.
+    """
     state = folder / found["folder"]
     device = str(population.device)
+    digests = found.get("sha256") or {}  # older versions had none
+
+    def read(name: str) -> dict[str, Tensor]:
+        path = state / name
+        try:
+            if name in digests and _digest(path) != digests[name]:
+                raise Damaged(f"{path}: its bytes are not those that were written")
+            return load_file(path, device)
+        except (OSError, SafetensorError) as error:
+            raise Damaged(f"{path}: {error}") from error
+
     try:
         for row, member in enumerate(population.members):
-            population.fill(row, load_file(state / f"member-{member}.safetensors", device))
+            population.fill(row, read(f"member-{member}.safetensors"))
             if not found["finished"]:
-                kept = load_file(state / f"optimizer-{member}.safetensors", device)
+                kept = read(f"optimizer-{member}.safetensors")
                 for name, vector in _optimizer(population, row).items():
                     vector.copy_(kept[name])
             if rows := _memory(population, row):
-                kept = load_file(state / f"method-{member}.safetensors", device)
+                kept = read(f"method-{member}.safetensors")
                 for name, vector in rows.items():
                     vector.copy_(kept[name])
         if (state / "method.safetensors").exists() or not found["finished"]:
-            method.load_state_dict(load_file(state / "method.safetensors", device))
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise CellFailure(f"{state} does not fit; remove {folder}: {error}") from error
-    return found
+            method.load_state_dict(read("method.safetensors"))
+    except (KeyError, RuntimeError) as error:
+        raise Damaged(f"{state} does not fit: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,18 @@
+"""One task's settings of torch do not reach the next one's."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def torch_as_it_was() -> Iterator[None]:
+    """Gradients on inside; gradient mode and default type afterwards as they were before."""
+    # A method or a network of a user's own may switch them and not back.
+    kind = torch.get_default_dtype()
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(kind)
