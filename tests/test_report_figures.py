@@ -8,10 +8,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from tests.records import write_cell
 from wash_bench.report import frames, write
-from wash_bench.report.figures import figures
+from wash_bench.report.figures import figures, write_figures
+from wash_bench.report.style import blank, styled
 
 
 @pytest.mark.slow
@@ -66,3 +68,22 @@ def test_one_epoch_is_drawn_on_a_whole_axis(tmp_path):
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
     low, high = dict(figures(frames.load([tmp_path]), ("training",)))["training"].axes[2].get_xlim()
     assert low == 0 and high == 2 * events[0]["epoch"]
+
+
+def test_powers_of_ten_are_formulas() -> None:
+    with styled():
+        figure = blank(2.0)
+        figure.add_subplot().set(yscale="log", ylim=(1e-3, 10.0))
+        figure.draw_without_rendering()
+    shown = [text for text in figure.findobj(Text) if "mathdefault" in text.get_text()]
+    assert shown and all(text.get_parse_math() for text in shown)
+
+
+def test_a_dollar_in_a_name_is_drawn_as_it_stands(tmp_path) -> None:
+    for tag in ("b", "$_$"):
+        write_cell(tmp_path, "wash", 0, options={"tag": tag})
+    shown = ""
+    for path in write_figures(frames.load([tmp_path]), tmp_path, ("bytes", "ablation")):
+        if path.suffix == ".svg":
+            shown += path.read_text()
+    assert shown.count("$_$") and r"\$" not in shown

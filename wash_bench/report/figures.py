@@ -138,12 +138,22 @@ def write_figures(records: Records, out: Path, names: Collection[str] = ALL) -> 
 def figures(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Figure]]:
     """The name (without ending) and the figure, experiment by experiment."""
     finished = records.summary[records.summary["status"] == "finished"]  # others broke off
+    finished = _literal(finished)
     experiments = [experiment_id for experiment_id, _ in records.experiments()]
     for experiment_id in experiments:
         tail = f"-{experiment_id}" if len(experiments) > 1 else ""
         cells = finished[finished["experiment_id"] == experiment_id]
         yield from _drawn(Source(cells, records), names, False, tail)
     yield from _drawn(Source(finished, records), names, True, "")
+
+
+def _literal(cells: pd.DataFrame) -> pd.DataFrame:
+    """A dollar in a name is a dollar; matplotlib would begin a formula with it."""
+    escaped = {name: r"\$" for name in ("dataset", "model", "method", "variant")}
+    escaped["options"] = r"\\$"  # JSON, in which the backslash needs one too
+    return cells.assign(
+        **{name: cells[name].str.replace("$", to, regex=False) for name, to in escaped.items()}
+    )
 
 
 def _drawn(

@@ -63,7 +63,6 @@ _RC: dict[Any, Any] = {
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.4,
     "savefig.dpi": 200,
-    "text.parse_math": False,  # a dollar in a name is a dollar
     "svg.hashsalt": "wash-bench",  # element ids, and with them the file, are the same each time
 }
 
