@@ -17,6 +17,7 @@ from wash_bench.plugins.registry import find_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting
+from wash_bench.train.checkpoint import pointer
 from wash_bench.train.vary import member_hyperparameters
 
 # The grid ------------------------------------------------------------------------------------
@@ -164,8 +165,10 @@ def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> N
         out = tmp_path / f"killed-{end}"
         with pytest.raises(_Stop):
             run_experiment(config, entries, RunContext(out=out, threads=1, observer=stop))
-        (left,) = out.glob("trainings/*/state-*")
-        assert left.name == f"state-{end - 1}"
+        (training,) = out.glob("trainings/*")
+        assert pointer(training)["folder"] == f"state-{end - 1}"
+        kept = {f"state-{epoch}" for epoch in (end - 2, end - 1) if epoch}  # and the one before
+        assert {left.name for left in training.glob("state-*")} == kept
         assert not run_experiment(config, entries, RunContext(out=out, threads=1)).failed
         for whole in (tmp_path / "whole").glob("trainings/*/state-*/member-*.safetensors"):
             again = load_file(out / whole.relative_to(tmp_path / "whole"))
