@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.records import write_cell
-from tests.runs import assert_same_bits, entries_of
+from tests.runs import assert_same_bits, entries_of, stop_after_an_epoch
 from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
 from wash_bench.record.store import Store
@@ -44,17 +44,8 @@ def whole(tiny_module: RunConfig, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def stopped(tiny_module: RunConfig, tmp_path_factory) -> Path:
     """The same, broken off in its third epoch: a state, and the one before it."""
-
-    class Stop(BaseException):
-        pass
-
-    def stop(progress) -> None:
-        if progress.epoch > 2:
-            raise Stop
-
     out = tmp_path_factory.mktemp("stopped")
-    with pytest.raises(Stop):
-        _run(_config(tiny_module), out, stop)
+    stop_after_an_epoch(_config(tiny_module), entries_of("papa"), out, epochs=2)
     return out
 
 

@@ -19,14 +19,21 @@ from wash_bench.runner.experiment import run_experiment
 
 def _file(folder: Path, cls: str, after_step: str) -> Path:
     """A method of independent members, called like its class, with a statement after each step."""
+    return _method(
+        folder, cls, f"def after_step(self, population, exchange, clock):\n        {after_step}"
+    )
+
+
+def _method(folder: Path, cls: str, body: str) -> Path:
+    """The same with any definition of its own."""
     path = folder / f"{cls.lower()}.py"
     path.write_text(
+        "import torch\n"
         "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
         f"class {cls}(NaiveEnsemble):\n"
         f'    name = "{cls.lower()}"\n'
         f"    def training_key(self): return {{'rule': '{cls.lower()}'}}\n"
-        "    def after_step(self, population, exchange, clock):\n"
-        f"        {after_step}\n"
+        f"    {body}\n"
     )
     return path
 
@@ -131,15 +138,7 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
     ],
 )
 def test_a_method_that_misbehaves_fails_alone(tiny, tmp_path, line, reason) -> None:
-    path = tmp_path / "bad.py"
-    path.write_text(
-        "import torch\n"
-        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
-        "class Bad(NaiveEnsemble):\n"
-        '    name = "bad"\n'
-        "    def training_key(self): return {'rule': 'bad'}\n"
-        f"    {line}\n"
-    )
+    path = _method(tmp_path, "Bad", line)
     training = tiny.training.model_copy(update={"epochs": 1})
     config = tiny.model_copy(update={"training": training})
     entries = [load_method_file(f"{path}:Bad"), *entries_of("papa")]

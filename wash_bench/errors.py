@@ -1,6 +1,7 @@
 """The errors that a user sees: one line on stderr each, with the fix in it."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 LAUNCHED = "WASH_BENCH_LAUNCHER"
@@ -27,6 +28,11 @@ class Interrupted(WashBenchError):
 
 class CellFailure(WashBenchError):
     """One training or evaluation failed; the other cells of the run go on."""
+
+
+def note(text: str) -> None:
+    """Tell the user, in one line on stderr, what is no failure."""
+    sys.stderr.write(f"wash-bench: note: {text}\n")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

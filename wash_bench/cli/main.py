@@ -1,12 +1,13 @@
 """Runs the command line and tells every error in one line on stderr."""
 
+import contextlib
 import io
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -18,9 +19,13 @@ _ended_by: list[int] = []  # the signal that a handler turned into an exception
 
 def run_command(arguments: Sequence[str]) -> int:
     """Carry out a command line: exit code 0, 1 for failures, 2 for mistakes, 130 after Ctrl-C."""
-    debug = "--debug" in arguments
     _ready_streams()
-    _end_by_exception()
+    with _unwound_by_sigterm():
+        return _carried_out(arguments)
+
+
+def _carried_out(arguments: Sequence[str]) -> int:
+    debug = "--debug" in arguments
     try:
         from wash_bench.cli.app import app
 
@@ -50,7 +55,8 @@ def run_command(arguments: Sequence[str]) -> int:
         return _tell(error, text, 1, debug)
 
 
-def _end_by_exception() -> None:
+@contextlib.contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
     """Let SIGTERM, as schedulers send it, unwind like Ctrl-C; ranks have a watch of their own."""
 
     def terminated(number: int, frame: FrameType | None) -> None:
@@ -58,8 +64,14 @@ def _end_by_exception() -> None:
         raise KeyboardInterrupt
 
     alone = "RANK" not in os.environ and threading.current_thread() is threading.main_thread()
-    if alone and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminated)
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _ready_streams() -> None:

@@ -46,16 +46,7 @@ def _measure(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The summaries of the cells by id (at rank 0), and the reasons of those that failed."""
     try:
-        trainer = Trainer(task, setting, folder, context)
-        try:
-            notes = _train(task, trainer, folder, context)
-        except checkpoint.Damaged as damage:
-            trainer.note(f"{damage}; trained anew from its start")
-            if context.world.rank == 0:
-                checkpoint.discard(folder.path)
-            context.world.wait()
-            trainer = Trainer(task, setting, folder, context)
-            notes = _train(task, trainer, folder, context)
+        trainer, notes = _trained(task, setting, folder, context)
         population = trainer.whole()
         return (
             ({}, {}) if population is None else evaluate(task, trainer, population, notes, context)
@@ -98,6 +89,21 @@ def _write_cells(
         )
 
 
+def _trained(
+    task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
+) -> tuple[Trainer, dict[str, Any]]:
+    """The trained population and its notes; begun anew where no state of it is whole."""
+    trainer = Trainer(task, setting, folder, context)
+    try:
+        return trainer, _train(task, trainer, folder, context)
+    except checkpoint.Damaged as damage:
+        trainer.note(f"{damage}; trained anew from its start")
+    if context.world.rank == 0:
+        checkpoint.remove_states(folder.path)
+    context.world.wait()
+    return _trained(task, setting, folder, context)
+
+
 def _train(
     task: TrainingTask, trainer: Trainer, folder: TrainingFolder, context: RunContext
 ) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def _train(
     if state is None and (folder.path / "state.json").exists():
         trainer.note(f"{folder.path / 'state.json'} cannot be read; trained anew from its start")
     if state is not None and state["finished"]:
-        return trainer.load_finished()
+        return trainer.load_finished(state)
     if world.rank == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_json(folder.path / "training.json", _about(task, trainer))
@@ -117,7 +123,7 @@ def _train(
         write_json(folder.environment, environment)
         folder.set_status("running")
     world.wait()
-    notes = trainer.run()
+    notes = trainer.run(state)
     if world.rank == 0:
         folder.set_status("finished")
     return notes

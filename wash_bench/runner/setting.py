@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -18,7 +17,7 @@ from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
 from wash_bench.distributed.group import local_device
-from wash_bench.errors import UsageError
+from wash_bench.errors import UsageError, note
 from wash_bench.models.build import build_model
 from wash_bench.models.check import check_fit
 from wash_bench.models.head import head_parameters
@@ -116,9 +115,9 @@ class Setting:
         # A head that the checkpoint does not give is told of on the standard error stream.
         config, data = self.config, self.data
         data.steps_per_epoch(config.batch_size)
-        network, note = self._started(0, 0)
-        if note:
-            sys.stderr.write(f"wash-bench: note: {note}\n")
+        network, about = self._started(0, 0)
+        if about:
+            note(about)
         if config.linear_probe and not head_parameters(network):
             raise UsageError(
                 f"model {config.model!r} has no classifier of its own to probe: "

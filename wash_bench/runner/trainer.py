@@ -1,6 +1,5 @@
 """One training from its first step, or its last checkpoint, to its finished population."""
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +8,7 @@ from typing import Any
 from wash_bench.core.clock import Clock
 from wash_bench.core.population import ModelState, Population, consensus
 from wash_bench.data.recipe import Recipe
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import WashBenchError, note
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.scores import accuracy, nll
 from wash_bench.record.events import EventLog
@@ -50,7 +49,7 @@ class Trainer:
     def note(self, text: str) -> None:
         """Tell the user what is no failure, once."""
         if self.world.rank == 0:
-            sys.stderr.write(f"wash-bench: note: {text}\n")
+            note(text)
 
     def evaluator(self, population: Population | None = None) -> Evaluator:
         """An evaluator of a population's states, by default of this process's own."""
@@ -84,8 +83,8 @@ class Trainer:
         whole.member_state = {name: rows for name, rows in memory.items() if rows is not None}
         return self.method.evaluated(whole)
 
-    def run(self) -> dict[str, Any]:
-        """Train to the end; the notes of the final state (ledger, seconds)."""
+    def run(self, found: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Train from the state that the pointer names to the end; the notes of the final state."""
         loop = Loop(
             self.setting.config,
             self.method,
@@ -97,7 +96,7 @@ class Trainer:
             self.schedule,
             self.world,
         )
-        epoch, keep_bytes = self._resume(loop)
+        epoch, keep_bytes = self._resume(loop, found)
         self._first_step = epoch * self.schedule.steps_per_epoch
         self.tell(self.progress)
         events = EventLog(None if self.world.rank else self.folder.events, keep_bytes, self.note)
@@ -118,8 +117,8 @@ class Trainer:
             events.close()
         return notes
 
-    def load_finished(self) -> dict[str, Any]:
-        """Fill the population from a training that is done.
+    def load_finished(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Fill the population from the state of a training that is done.
 
         Returns:
             Its notes.
@@ -127,8 +126,6 @@ class Trainer:
         Raises:
             WashBenchError: a file of it is damaged.
         """
-        found = checkpoint.pointer(self.folder.path)
-        assert found is not None
         if damage := self._load(found):
             raise WashBenchError(
                 f"{damage}; remove {self.folder.path} and run the same command again, which "
@@ -145,26 +142,25 @@ class Trainer:
             failures = [str(failure)]
         return next(iter(self.world.collect(failures)), "")
 
-    def _resume(self, loop: Loop) -> tuple[int, int]:
+    def _resume(self, loop: Loop, found: Mapping[str, Any] | None) -> tuple[int, int]:
         """The epoch to go on with and the valid length of the event log."""
-        found = self.world.share(checkpoint.pointer(self.folder.path))
         if found is None:
             self.method.start(self.population, self.exchange)
             return 0, 0
-        if damage := self._load(found):
-            before = found.get("previous")
-            if before is None or self._load(before):
+        state = found
+        if damage := self._load(state):
+            state = found.get("previous")
+            if state is None or self._load(state):
                 raise checkpoint.Damaged(damage)
-            self.note(f"{damage}; goes on from epoch {before['epoch']}, the state before it")
-            found = before
-        notes = found["notes"]
+            self.note(f"{damage}; goes on from epoch {state['epoch']}, the state before it")
+        notes = state["notes"]
         try:
             self.exchange.ledger.load(notes["ledger"])
             loop.train_seconds = notes["train_seconds"]
             for member, scaler in zip(self.population.members, loop.scalers, strict=True):
                 if scaler is not None:
                     scaler.load_state_dict(notes["scalers"][member])
-            return found["epoch"], notes["events_bytes"]
+            return state["epoch"], notes["events_bytes"]
         except (AttributeError, KeyError, TypeError) as error:
             path = self.folder.path / "state.json"
             raise checkpoint.Damaged(f"{path}: its notes are not of its form") from error

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.data.catalog import spec_of
 from wash_bench.models.stems import resolve_stem
-from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.presets import find_preset, preset_names
-from wash_bench.settings.table import SETTINGS
+from wash_bench.settings.table import LOCAL, SETTINGS
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
     from wash_bench.settings.layers import Layer
-
-_AT_HOME = frozenset(LocalConfig.model_fields)  # decide nothing about what a run finds
 
 
 def origin(layers: Sequence[Layer], tuned: Layer | None, dataset: str) -> str:
@@ -32,30 +29,25 @@ def origin(layers: Sequence[Layer], tuned: Layer | None, dataset: str) -> str:
     parts, hint = [], ""
     if tuned is None:
         parts.append("the built-in defaults and the methods' own")
-        own = [name for name in preset_names() if made_for(name) == dataset]
-        if len(layers) == 1 and own:
-            hint = f" Presets made for {dataset}: {', '.join(own)}."
-        elif len(layers) == 1:
-            hint = f" No preset is made for {dataset}; wash-bench tune finds methods' settings."
+        if len(layers) == 1:
+            hint = _hint(dataset)
     else:
         made = str(tuned.values.get("dataset", dataset))
         other = f" (made for {made}, not for {dataset})" if made != dataset else ""
         parts.append(f"preset {tuned.file.removesuffix('.toml')}{other}")
     *files, given = layers
     parts += [layer.file for layer in files if layer is not tuned]
-    if flags := _flags(given.values):
+    items = [SETTINGS[key] for key in given.values]
+    if flags := [item.flag for item in items if item.section != LOCAL]:
         parts.append(", ".join(flags))
     return f"Settings: {'; then '.join(parts)}.{hint}"
 
 
-def _flags(keys: Iterable[str]) -> list[str]:
-    items = [SETTINGS[key] for key in keys if key in SETTINGS]
-    return [item.flag for item in items if item.name not in _AT_HOME]
-
-
-def made_for(preset: str) -> str | None:
-    """The data set that a preset of the package is made for."""
-    return find_preset(preset).values.get("dataset")
+def _hint(dataset: str) -> str:
+    own = [name for name in preset_names() if find_preset(name).values.get("dataset") == dataset]
+    if own:
+        return f" Presets made for {dataset}: {', '.join(own)}."
+    return f" No preset is made for {dataset}; wash-bench tune finds methods' settings."
 
 
 def chosen(training: TrainingConfig) -> str:

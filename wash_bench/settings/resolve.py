@@ -20,7 +20,7 @@ from wash_bench.settings.coupling import paper_options, reference, scale
 from wash_bench.settings.layers import Layer, merge_model_args, parse_list
 from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.methods import find_methods, merge_options
-from wash_bench.settings.origin import made_for, origin
+from wash_bench.settings.origin import origin
 from wash_bench.settings.presets import DEFAULT_PRESET, NO_PRESET, find_preset, read_preset
 from wash_bench.settings.sweep import Round, rounds, variants
 from wash_bench.settings.table import LOCAL, SETTINGS
@@ -70,12 +70,11 @@ def resolve(
     """
     layers: list[Layer] = []
     tuned = None
-    name = preset or NO_PRESET
-    dataset = options.get("dataset")
-    if not (preset or preset_file or defaults) and dataset in (None, made_for(DEFAULT_PRESET)):
-        name = DEFAULT_PRESET
-    if name != NO_PRESET:
-        found = find_preset(name)
+    name = NO_PRESET
+    found = find_preset(preset or DEFAULT_PRESET)
+    of_data = options.get("dataset") in (None, found.values["dataset"])
+    if preset or (of_data and not (preset_file or defaults)):
+        name = found.name
         layers.append(tuned := Layer(found.path.name, found.values))
     if preset_file is not None:
         own = read_preset(preset_file)

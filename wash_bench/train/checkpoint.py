@@ -60,19 +60,21 @@ def save(
     state stands. A finished training's state is without the optimizer's, and stands alone.
     """
     state = folder / f"state-{epoch}"
-    written: dict[str, Mapping[str, Tensor]] = {}
-    for row, member in enumerate(population.members):
-        tensors = population.named_tensors(population.state(row))
-        written[f"member-{member}.safetensors"] = tensors
-        if not finished:
-            written[f"optimizer-{member}.safetensors"] = _optimizer(population, row)
-        if rows := _memory(population, row):
-            written[f"method-{member}.safetensors"] = rows
-    if world.rank == 0:
-        written["method.safetensors"] = method.state_dict()
-    for name, tensors in written.items():
+    written = []
+
+    def write(name: str, tensors: Mapping[str, Tensor]) -> None:
         save_tensors(state / name, tensors)
-    digests = world.collect([(name, _digest(state / name)) for name in written])
+        written.append((name, _digest(state / name)))
+
+    for row, member in enumerate(population.members):
+        write(f"member-{member}.safetensors", population.named_tensors(population.state(row)))
+        if not finished:
+            write(f"optimizer-{member}.safetensors", _optimizer(population, row))
+        if rows := _memory(population, row):
+            write(f"method-{member}.safetensors", rows)
+    if world.rank == 0:
+        write("method.safetensors", method.state_dict())
+    digests = world.collect(written)
     if world.rank == 0:
         say = {"epoch": epoch, "finished": finished, "folder": state.name, "notes": notes}
         say["sha256"] = dict(sorted(digests))
@@ -85,20 +87,20 @@ def save(
 
 def remove_older(folder: Path) -> None:
     """Remove states that the pointer does not name, as a killed run leaves them."""
-    found = pointer(folder)
-    if found is None:
-        return
-    kept = {found["folder"], (found.get("previous") or found)["folder"]}
+    if found := pointer(folder):
+        _remove_but(folder, {found["folder"], (found.get("previous") or found)["folder"]})
+
+
+def remove_states(folder: Path) -> None:
+    """Remove pointer and states, so that the training begins anew."""
+    (folder / "state.json").unlink(missing_ok=True)
+    _remove_but(folder, set())
+
+
+def _remove_but(folder: Path, kept: set[str]) -> None:
     for old in folder.glob("state-*"):
         if old.name not in kept:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def discard(folder: Path) -> None:
-    """Remove all states, so that the training begins anew."""
-    (folder / "state.json").unlink(missing_ok=True)
-    for old in folder.glob("state-*"):
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def load(folder: Path, found: Mapping[str, Any], population: Population, method: Method) -> None:
