@@ -28,7 +28,6 @@ def _method(folder: Path, cls: str, body: str) -> Path:
     """The same with any definition of its own."""
     path = folder / f"{cls.lower()}.py"
     path.write_text(
-        "import torch\n"
         "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
         f"class {cls}(NaiveEnsemble):\n"
         f'    name = "{cls.lower()}"\n'
@@ -132,7 +131,8 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
             "outputs of member 1 are not numbers",
         ),
         (
-            "def after_step(self, population, exchange, clock): torch.set_grad_enabled(False)",
+            "def after_step(self, population, exchange, clock):\n"
+            "        import torch; torch.set_grad_enabled(False)",
             "does not require grad",
         ),
     ],
