@@ -11,7 +11,7 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
-.PHONY: help demo test test-fast check pages benchmarks results results-digits results-fashion-mnist results-methods \
+.PHONY: help demo test test-fast check pages benchmarks gpu results results-digits results-fashion-mnist results-methods \
   results-gate results-tuning results-converged results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
 	@echo "make pages                  README and docs: committed results, methods, settings"
 	@echo "make benchmarks             measure the shuffle and the loop, into benchmarks/results/"
+	@echo "make gpu                    tests and measurements for a machine with a CUDA device"
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
 	@echo "make results-fashion-mnist  the six methods, 3 seeds, into results/fashion-mnist/ (resumable)"
@@ -66,6 +67,11 @@ benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
 	$(BIN)/python benchmarks/loop.py --out benchmarks/results/loop.md
 
+# On a machine with a CUDA device, under eight minutes.
+gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -m gpu tests
+	$(BIN)/python benchmarks/gpu.py
+
 # One after another, also under make -j: each part uses the cores itself.
 results: $(VENV)/.installed
 	for part in gate tuning converged digits fashion-mnist methods overlap fine-tuning paper-tables; do \
@@ -93,13 +99,21 @@ results-tuning: $(VENV)/.installed
 	  --threads 1 --jobs $(JOBS) --out results/records/tune-converged --tables results/tuning/converged
 
 # The comparison with members trained to the end; the records are kept, as the tuning's.
-CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS) \
-	  --out results/records/converged
+CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS)
+CONVERGED_3 := $(CONVERGED) --out results/records/converged
+CONVERGED_5 := $(CONVERGED) --population 5 --out results/records/converged-5
+CONVERGED_HETEROGENEOUS := $(CONVERGED) --augment heterogeneous --epochs 300 \
+	  --out results/records/converged-heterogeneous
 results-converged: $(VENV)/.installed
-	$(CONVERGED) --methods naive-ensemble,greedy-soup,wash,papa
-	$(CONVERGED) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
-	$(CONVERGED) --seeds 0,1,2,3,4 --methods dart --set dart.branches=auto-augment,cutout,cutmix
-	$(BIN)/wash-bench report results/records/converged --out results/converged
+	$(CONVERGED_3) --methods naive-ensemble,greedy-soup,wash,papa
+	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
+	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart --set dart.branches=auto-augment,cutout,cutmix
+	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods naive-ensemble,greedy-soup,wash,papa,dart,wash-opt,local-sgd
+	$(CONVERGED_HETEROGENEOUS) --seeds 0,1,2,3,4 --methods naive-ensemble,greedy-soup,wash,papa
+	for part in converged converged-5 converged-heterogeneous; do \
+	  $(BIN)/wash-bench report results/records/$$part --out $(RUNS)/$$part && mkdir -p results/$$part && \
+	  (cd $(RUNS)/$$part && cp table.md summary.csv environment.csv bytes.png $(CURDIR)/results/$$part) || exit 1; \
+	  done
 
 # Of the merge rules, those that are shown on WASH's members too, and with one member corrupted.
 MERGES_OF_WASH := learned-soup fisher regmean median
