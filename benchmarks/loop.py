@@ -85,7 +85,7 @@ def rows_for(model: str, model_args: dict, repeats: int) -> list[str]:
             for m in range(MEMBERS)
         ],
         "zeroing the gradient row": lambda: [
-            population.gradient.zero_() for _ in range(MEMBERS * len(batches))
+            population.gradient_row(0).zero_() for _ in range(MEMBERS * len(batches))
         ],
         "seeding the forward pass": lambda: [
             torch.manual_seed(derive(0, "forward", m, s))

@@ -69,7 +69,7 @@ def main() -> None:
 
     def training_step() -> None:
         for member, module in enumerate(population.modules):
-            population.gradient.zero_()
+            population.gradient_row(0).zero_()
             torch.nn.functional.cross_entropy(module(images), labels).backward()
             optimizer.step(member, 0.0)
 

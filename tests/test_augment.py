@@ -17,6 +17,7 @@ from wash_bench.data.augment import (
     normalize,
     random_erasing_,
 )
+from wash_bench.data.draws import draws_of
 from wash_bench.data.mix import mix, smooth_targets
 from wash_bench.data.recipe import Recipe
 
@@ -34,7 +35,7 @@ quick = settings(max_examples=25, deadline=None)
 )
 def test_crop_and_flip_equals_the_loop(batch, side, channels, padding, flip, seed):
     images = pixels(batch, side, channels)
-    result = crop_and_flip(images, padding, flip, stream(seed))
+    result = crop_and_flip(images, padding, flip, draws_of(stream(seed), batch))
     draws, naive = stream(seed), images.numpy()
     offsets = torch.zeros(2, batch, dtype=torch.int64)
     if padding:
@@ -52,7 +53,7 @@ def test_crop_and_flip_equals_the_loop(batch, side, channels, padding, flip, see
 
 def test_every_offset_and_both_sides_occur_about_equally():
     image = pixels(1, 4, 1).expand(6000, 4, 4, 1)
-    result = crop_and_flip(image, 1, True, stream())
+    result = crop_and_flip(image, 1, True, draws_of(stream(), 6000))
     _, counts = torch.unique(result.view(6000, -1), dim=0, return_counts=True)
     assert len(counts) == 3 * 3 * 2
     expected = 6000 / 18
@@ -74,7 +75,7 @@ def test_normalize_is_the_formula_and_channels_last():
 @given(side=st.integers(1, 12), size=st.integers(4, 12), seed=st.integers(0, 1000))
 def test_cutout_blanks_one_clipped_square(side, size, seed):
     images = torch.ones(7, 3, size, size)
-    cutout_(images, side, stream(seed))
+    cutout_(images, side, draws_of(stream(seed), 7))
     draws = stream(seed)
     y = torch.randint(0, size, (7,), generator=draws).tolist()
     x = torch.randint(0, size, (7,), generator=draws).tolist()
@@ -103,7 +104,7 @@ def boxes_of(images: torch.Tensor) -> list[tuple[int, int]]:
 def test_erasing_draws_boxes_in_the_stated_ranges():
     n, size = 4000, 32
     images = torch.ones(n, 1, size, size)
-    random_erasing_(images, 0.35, stream())
+    random_erasing_(images, 0.35, draws_of(stream(), n))
     boxes = boxes_of(images)
     assert abs(len(boxes) / n - 0.35) < 5 * math.sqrt(0.35 * 0.65 / n)
     # Rounding each side by half a pixel is all that may carry a box out of the range.
@@ -128,9 +129,9 @@ def test_erasing_draws_boxes_in_the_stated_ranges():
 
 def test_erasing_probabilities_zero_and_one():
     images = torch.ones(200, 3, 16, 16)
-    random_erasing_(images, 0.0, stream())
+    random_erasing_(images, 0.0, draws_of(stream(), 200))
     assert (images == 1).all()
-    random_erasing_(images, 1.0, stream())
+    random_erasing_(images, 1.0, draws_of(stream(), 200))
     assert len(boxes_of(images)) == 200
 
 
@@ -212,7 +213,9 @@ def test_unchosen_knobs_do_not_move_the_crop():
     images = pixels(16, 12, 1)
     mean, std = torch.tensor([0.5]), torch.tensor([0.25])
     base = Recipe(crop_padding=2, flip=True)
-    plain = augment(images, base, mean, std, stream(5))
-    erased = augment(images, base.but(random_erasing=1.0), mean, std, stream(5))
+    plain = augment(images, base, mean, std, draws_of(stream(5), len(images)))
+    erased = augment(
+        images, base.but(random_erasing=1.0), mean, std, draws_of(stream(5), len(images))
+    )
     same = (plain == erased) | (erased == 0)
     assert same.all() and not torch.equal(plain, erased)

@@ -133,7 +133,7 @@ def test_probing_trains_the_head_alone_and_the_same_for_all(tiny, tmp_path, opti
         expected = model.state_dict()[name]
         torch.testing.assert_close(tensors_of(loop, 2)[name], expected, rtol=1e-4, atol=1e-5)
 
-    loop.probe.begin_epoch(1)  # fine-tuning starts with a fresh optimizer
+    loop.engine.probe.begin_epoch(1)  # fine-tuning starts with a fresh optimizer
     assert not any(rows.any() for rows in population.optimizer_state.values())
     assert not population.optimizer_steps.any()
     loop.epoch(1, lambda pulse: None)

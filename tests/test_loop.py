@@ -9,30 +9,15 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.loops import loop_of
 from tests.populations import small_population
-from wash_bench.config import RunConfig, TrainingConfig
+from wash_bench.config import RunConfig
 from wash_bench.core.clock import Schedule
-from wash_bench.core.exchange import LocalExchange
 from wash_bench.errors import CellFailure
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.runner.setting import Setting
-from wash_bench.train.loop import Loop, seed_forward
-
-
-def _loop(config: TrainingConfig, method=None, seed: int = 0) -> Loop:
-    setting = Setting.of(config)
-    population = setting.population(seed)
-    return Loop(
-        config,
-        method or NaiveEnsemble(),
-        population,
-        LocalExchange(population.n, seed),
-        setting.data,
-        setting.recipes(seed),
-        seed,
-        setting.schedule,
-    )
+from wash_bench.train.engine import seed_device
 
 
 @pytest.mark.slow
@@ -44,7 +29,7 @@ def test_members_train_as_networks_of_their_own(tiny: RunConfig, optimizer: str,
     config = tiny.training.model_copy(
         update={"optimizer": optimizer, "model": model, "lr": lr, "init": "independent"}
     )
-    loop = _loop(config)
+    loop = loop_of(config)
     networks = [copy.deepcopy(module) for module in loop.population.modules]
     loop.epoch(0, lambda pulse: None)
 
@@ -75,8 +60,8 @@ def test_a_member_does_not_depend_on_method_or_population_size(tiny: RunConfig) 
     """Data, order, augmentation and init of member 1 are the same under N = 2 and N = 3."""
     small = tiny.training.model_copy(update={"population": 2, "init": "independent"})
     large = tiny.training.model_copy(update={"population": 3, "init": "independent"})
-    first, second = _loop(small), _loop(large)
-    third = _loop(large, Papa(Papa.Options(alpha=1.0)))  # a pull of strength 0
+    first, second = loop_of(small), loop_of(large)
+    third = loop_of(large, Papa(Papa.Options(alpha=1.0)))  # a pull of strength 0
     for loop in (first, second, third):
         loop.epoch(0, lambda pulse: None)
     assert torch.equal(first.population.weights, second.population.weights[:2])
@@ -91,7 +76,7 @@ def test_shared_init_gives_equal_members_and_independent_init_does_not(tiny: Run
 
 
 def test_a_loss_that_is_not_finite_names_the_member(tiny: RunConfig) -> None:
-    loop = _loop(tiny.training)
+    loop = loop_of(tiny.training)
     with torch.no_grad():
         loop.population.weights[1].fill_(float("nan"))
     with pytest.raises(CellFailure, match=r"loss of member 1 is not finite at step 0 \(epoch 1\)"):
@@ -103,7 +88,7 @@ def test_bf16_autocast_trains_and_keeps_float32_weights(tiny: RunConfig) -> None
     # On 16 pixels the last 3x3 convolution of stride 2 sees 1x1 maps, for which torch's CPU kernel
     # leaves parts of the bfloat16 weight gradient unset.
     update = {"amp": "bf16", "image_size": 32, "train_limit": 160, "population": 2}
-    loop = _loop(tiny.training.model_copy(update=update))
+    loop = loop_of(tiny.training.model_copy(update=update))
     first = loop.epoch(0, lambda pulse: None)
     second = loop.epoch(1, lambda pulse: None)
     assert loop.population.weights.dtype == torch.float32
@@ -112,8 +97,8 @@ def test_bf16_autocast_trains_and_keeps_float32_weights(tiny: RunConfig) -> None
 
 @pytest.mark.slow
 def test_fp16_scales_the_loss_of_each_member_on_its_own(tiny: RunConfig) -> None:
-    loop = _loop(tiny.training.model_copy(update={"amp": "fp16"}))
-    assert len({id(scaler) for scaler in loop.scalers}) == loop.population.n
+    loop = loop_of(tiny.training.model_copy(update={"amp": "fp16"}))
+    assert len({id(scaler) for scaler in loop.engine.scalers}) == loop.population.n
     losses = loop.epoch(0, lambda pulse: None)
     assert torch.isfinite(losses).all()
     assert torch.isfinite(loop.population.weights).all()
@@ -159,7 +144,7 @@ def test_dropout_draws_the_streams_of_manual_seed(monkeypatch: pytest.MonkeyPatc
     expected = torch.rand(7)
     # It would visit every accelerator's back end, at each step of each member.
     monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("slow"))
-    seed_forward(torch.device("cpu"), 123)
+    seed_device(torch.device("cpu"), 123)
     assert torch.equal(torch.rand(7), expected)
 
 
@@ -167,7 +152,7 @@ def test_dropout_draws_the_streams_of_manual_seed(monkeypatch: pytest.MonkeyPatc
 def test_dropout_on_a_gpu_draws_the_streams_of_manual_seed() -> None:
     torch.manual_seed(123)
     expected = torch.rand(7, device="cuda")
-    seed_forward(torch.device("cuda"), 123)
+    seed_device(torch.device("cuda"), 123)
     assert torch.equal(torch.rand(7, device="cuda"), expected)
 
 
@@ -180,7 +165,7 @@ class _Spoiler(NaiveEnsemble):
 def test_weights_that_are_not_finite_after_the_last_step_fail(tiny: RunConfig) -> None:
     """No loss of a later step would tell."""
     with pytest.raises(CellFailure, match="weights of member 2 are not finite at the end of epo"):
-        _loop(tiny.training, _Spoiler()).epoch(0, lambda pulse: None)
+        loop_of(tiny.training, _Spoiler()).epoch(0, lambda pulse: None)
 
 
 class _LargestOutput(TorchDispatchMode):

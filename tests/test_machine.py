@@ -19,7 +19,7 @@ from wash_bench.distributed import launch
 from wash_bench.errors import WashBenchError
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.train.loop import Loop
+from wash_bench.train.engine import Engine
 
 FAILURES = [
     (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: no"), "out of memory"),
@@ -39,7 +39,7 @@ def test_it_is_told_in_a_line_and_no_cell_fails(
 
     context = RunContext(out=tmp_path, threads=1)
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "member_step", broken)
+        patch.setattr(Engine, "member_step", broken)
         with pytest.raises(WashBenchError, match=said):
             run_experiment(tiny, entries_of("naive-ensemble"), context)
     assert not list(tmp_path.glob("cells/*"))
@@ -55,7 +55,7 @@ def test_another_error_of_torch_is_a_failure_of_the_cell(
     def broken(*_) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(Loop, "member_step", broken)
+    monkeypatch.setattr(Engine, "member_step", broken)
     outcome = run_experiment(
         tiny, entries_of("naive-ensemble"), RunContext(out=tmp_path, threads=1)
     )

@@ -130,7 +130,7 @@ def holds(config: TrainingConfig) -> None:
             module(inputs).square().mean().backward()
         rows.step(0, config.lr)
         plain.step()
-        population.gradient.zero_()
+        population.gradient_row(0).zero_()
         plain.zero_grad()
     ours = population.named_tensors(population.state(0))
     for key, tensor in alone.named_parameters():

@@ -39,7 +39,7 @@ def test_swap_is_large_batch_sgd_and_then_apart():
         for row in range(n):
             weights = population.weights[row].double().numpy()
             gradient = curvature[row] * (weights - target[row])
-            population.gradient.copy_(torch.from_numpy(gradient))
+            population.gradient_row(0).copy_(torch.from_numpy(gradient))
             optimizer.step(row, clock.lr)
         method.after_step(population, exchange, clock)
         g = curvature * (theta - target)

@@ -87,6 +87,13 @@ class TrainingConfig(Settings):
     """auto, cpu, cuda, cuda:1 or mps."""
     amp: Literal["off", "bf16", "fp16"] = setting("off", MACHINE)
     """Mixed precision of forward and backward pass."""
+    engine: Literal["auto", "eager", "graph"] = setting("auto", MACHINE, identity="later")
+    """How the members' steps are computed: eager (auto), or as CUDA graphs, which are new."""
+    compile: bool = setting(False, MACHINE, identity="later")
+    """Compile the network with torch.compile, once for all members (not on CUDA so far)."""
+    deterministic: bool = setting(True, MACHINE, identity="later")
+    """On a GPU, take only convolutions that give the same bits again, not the fastest found by
+    trying."""
     channels_last: bool = setting(True, MACHINE)
     """Keep convolution weights channels-last (faster)."""
 

@@ -16,6 +16,7 @@ from wash_bench.core.ledger import (
     charge_mean,
     charge_permute,
 )
+from wash_bench.data.moving import to_device
 from wash_bench.seeds import numpy_stream
 
 # Shapes. N: members, D: coordinates of the tensors exchanged, K: chosen coordinates.
@@ -106,7 +107,7 @@ class LocalExchange(BookedExchange):
         if self.book_permute(tensors, sources) == 0:
             return
         device = tensors[0][0].device
-        coordinates, sources_NK = coordinates.to(device), sources.T.to(device)
+        coordinates, sources_NK = to_device(coordinates, device), to_device(sources.T, device)
         for rows, _ in tensors:
             values_NK = rows.index_select(1, coordinates)
             rows.index_copy_(1, coordinates, values_NK.gather(0, sources_NK))

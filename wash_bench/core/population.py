@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from wash_bench.core.layout import Layout, Slice, layout_of
 
 # Shapes. N: members, D: parameters of one member, F: float buffers, I: integer buffers.
+
+ROW_ALIGNMENT = 32  # values of 4 bytes
 
 
 @dataclass
@@ -75,10 +78,11 @@ class Population:
         members: whose rows they are; 0..N-1 unless the population is spread over processes.
         layout: the slices of a row.
         weights: (N, D) float32; the members' parameters are views into it. Four-dimensional
-            weights are stored channels-last where the population was built so.
+            weights are stored channels-last where the population was built so. Rows are contiguous
+            and begin at multiples of 128 bytes, which vectorized kernels want.
         buffers: (N, F) float32, the BatchNorm running statistics and the like.
         counters: (N, I) int64, as ``num_batches_tracked``.
-        gradient: (D,), the one gradient row that the members use in turn.
+        gradients: (R, D), the gradient rows: one that the members use in turn, or one a member.
         optimizer_state: named (N, D) tensors of the optimizer (momentum; exp_avg, exp_avg_sq).
         optimizer_steps: (N,) float32, optimizer steps that each member has taken.
         member_state: named (N, D) or (N, F) tensors, what the method remembers of each member.
@@ -93,6 +97,7 @@ class Population:
         device: torch.device | str = "cpu",
         channels_last: bool = True,
         optimizer_slots: Sequence[str] = (),
+        own_gradients: bool = False,
     ) -> None:
         """Build the members one after another and move them into the rows.
 
@@ -102,6 +107,7 @@ class Population:
             device: where the rows live.
             channels_last: store 4-D weights as (out, height, width, in).
             optimizer_slots: names of the optimizer's state tensors.
+            own_gradients: whether each member has a gradient row of its own.
         """
         self.device = torch.device(device)
         self.channels_last = channels_last
@@ -111,32 +117,52 @@ class Population:
             module = build(member)
             if row == 0:
                 layout = layout_of(module)
-                self._allocate(layout, len(self.members), optimizer_slots)
+                self._allocate(layout, len(self.members), optimizer_slots, own_gradients)
             self.fill(row, {**dict(module.named_parameters()), **dict(module.named_buffers())})
             module.to(self.device)  # what is neither parameter nor row-held buffer
-            bind(module, self.layout, self.state(row), self.gradient, channels_last)
+            bind(module, self.layout, self.state(row), self.gradient_row(row), channels_last)
             self.modules.append(module)
 
-    def _allocate(self, layout: Layout, n: int, slots: Sequence[str]) -> None:
+    def _allocate(self, layout: Layout, n: int, slots: Sequence[str], own_gradients: bool) -> None:
         self.layout = layout
         device = self.device
-        self.weights = torch.zeros(n, layout.size, device=device)
-        self.buffers = torch.zeros(n, layout.buffer_size, device=device)
+        self.weights = _zero_rows(n, layout.size, device)
+        self.buffers = _zero_rows(n, layout.buffer_size, device)
         self.counters = torch.zeros(n, layout.counter_size, dtype=torch.int64, device=device)
-        self.gradient = torch.zeros(layout.size, device=device)
-        self.optimizer_state = {slot: torch.zeros_like(self.weights) for slot in slots}
+        self.gradients = _zero_rows(n if own_gradients else 1, layout.size, device)
+        self.optimizer_state = {slot: _zero_rows(n, layout.size, device) for slot in slots}
         self.optimizer_steps = torch.zeros(n, device=device)
         self.member_state: dict[str, Tensor] = {}
 
     def remember(self, slots: Mapping[str, str]) -> None:
         """Make room, zero, for what a method remembers: rows like ``weights`` or ``buffers``."""
-        like = {"weights": self.weights, "buffers": self.buffers}
-        self.member_state = {name: torch.zeros_like(like[rows]) for name, rows in slots.items()}
+        sizes = {"weights": self.layout.size, "buffers": self.layout.buffer_size}
+        self.member_state = {
+            name: _zero_rows(self.n, sizes[rows], self.device) for name, rows in slots.items()
+        }
 
     @property
     def n(self) -> int:
         """Members that this process holds (all of them, unless it is one rank of several)."""
         return self.weights.shape[0]
+
+    def gradient_row(self, row: int) -> Tensor:
+        """(D,) where the gradient of a member is written."""
+        return self.gradients[row % len(self.gradients)]
+
+    def shell(self) -> nn.Module:
+        """A network of the architecture without weights of its own, to be bound to states."""
+        # A copy of the module would copy the storage its tensors are views into: all the rows.
+        module = self.modules[0]
+        held = {piece.name for piece in (*self.layout.buffers, *self.layout.counters)}
+        empty: dict[int, Any] = {
+            id(parameter): nn.Parameter(parameter.new_empty(0), requires_grad=False)
+            for parameter in module.parameters()
+        }
+        for name, buffer in module.named_buffers():
+            if name in held:
+                empty[id(buffer)] = buffer.new_empty(0)
+        return copy.deepcopy(module, empty)
 
     def state(self, row: int) -> ModelState:
         """A member's rows, as views: writing to them writes to the member."""
@@ -187,6 +213,12 @@ class Population:
         """Distance to consensus of a population that this process holds as a whole."""
         mean = self.weights.mean(dim=0)
         return consensus(self.distances(mean), mean.norm().item())
+
+
+def _zero_rows(n: int, size: int, device: torch.device) -> Tensor:
+    """(n, size) float32 zeros whose rows begin at multiples of ``ROW_ALIGNMENT`` values."""
+    stride = math.ceil(size / ROW_ALIGNMENT) * ROW_ALIGNMENT
+    return torch.zeros(n, stride, device=device)[:, :size]
 
 
 def consensus(distances: Sequence[Mapping[str, float]], mean_norm: float) -> dict[str, float]:

@@ -14,6 +14,7 @@ from torchvision.transforms import functional as F
 from wash_bench.cores import cores
 from wash_bench.data.augment import augment, normalize
 from wash_bench.data.catalog import DatasetSpec
+from wash_bench.data.draws import draws_of
 from wash_bench.data.mix import mix
 from wash_bench.data.pictures import rgb
 from wash_bench.data.recipe import Recipe
@@ -182,7 +183,7 @@ class FolderSource(DataSource):
     def _batch(
         self, part: np.ndarray, images: Tensor, recipe: Recipe, generator: torch.Generator
     ) -> Batch:
-        augmented = augment(images, recipe, self._mean, self._std, generator)
+        augmented = augment(images, recipe, self._mean, self._std, draws_of(generator, len(part)))
         return Batch(*mix(augmented, self._labels_of(part), recipe, self.classes, generator))
 
     def _labels_of(self, part: np.ndarray) -> Tensor:

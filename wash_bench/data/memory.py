@@ -1,4 +1,4 @@
-"""Data sets that fit in memory: one uint8 tensor on the device, augmented there batch by batch."""
+"""Data sets that fit in memory: one uint8 tensor on the device, augmented there."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,13 +10,18 @@ from torchvision.transforms.v2.functional import resize
 from wash_bench.data.arrays import Arrays
 from wash_bench.data.augment import augment, normalize
 from wash_bench.data.catalog import DatasetSpec
+from wash_bench.data.draws import Draws
 from wash_bench.data.mix import mix
+from wash_bench.data.moving import to_device
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
 from wash_bench.data.splits import train_and_validation
 from wash_bench.seeds import torch_stream
 
 _RESIZE_CHUNK = 1000  # images; bounds the float copy that a resize makes
+# Values of augmented images that a GPU makes at once: each of its kernels is launched for several
+# batches. On a CPU a batch that was just made is still in the cache when it is used.
+VALUES_AT_ONCE = {"cuda": 2**24}
 
 
 class MemorySource(DataSource):
@@ -47,6 +52,7 @@ class MemorySource(DataSource):
             split_labels={split: arrays.labels[chosen] for split, chosen in indices.items()},
         )
         self.device = device
+        self.values_at_once = VALUES_AT_ONCE.get(device.type, 0)
         self._images = resize_images(torch.from_numpy(arrays.images), size).to(device)
         self._labels = torch.from_numpy(arrays.labels).to(device)
         self._indices = {split: torch.from_numpy(chosen) for split, chosen in indices.items()}
@@ -64,10 +70,18 @@ class MemorySource(DataSource):
         leader = member if order_member is None else order_member
         bounds = batch_bounds(self.train_size, batch_size)
         order = self._train_images(self.order(seed, leader, epoch))
-        for step, (start, end) in enumerate(bounds):
-            chosen = order[start:end]
-            generator = torch_stream(seed, "augment", member, epoch * len(bounds) + step)
-            yield self._batch(chosen, recipe, generator)
+        at_once = self._batches_at_once(recipe, batch_size)
+        for first in range(0, len(bounds), at_once):
+            part = bounds[first : first + at_once]
+            steps = range(epoch * len(bounds) + first, epoch * len(bounds) + first + len(part))
+            streams = [torch_stream(seed, "augment", member, step) for step in steps]
+            chosen = order[part[0][0] : part[-1][1]]
+            yield from self._batches(chosen, recipe, streams, [end - start for start, end in part])
+
+    def _batches_at_once(self, recipe: Recipe, batch_size: int) -> int:
+        if recipe.auto_augment:  # it draws from one stream
+            return 1
+        return max(1, self.values_at_once // (batch_size * self.channels * self.size**2))
 
     def eval_batches(
         self, split: Split, limit: int = 0, batch_size: int = 500
@@ -82,15 +96,26 @@ class MemorySource(DataSource):
     ) -> Iterator[Tensor]:
         for j, positions in enumerate(self.reestimation_plan(seed, images, batch_size)):
             generator = torch_stream(seed, "reestimate", j)
-            recipe = recipes[j % len(recipes)]
-            yield self._batch(self._train_images(positions), recipe, generator).images
+            recipe, chosen = recipes[j % len(recipes)], self._train_images(positions)
+            (batch,) = self._batches(chosen, recipe, [generator], [len(chosen)])
+            yield batch.images
 
     def _train_images(self, positions: Tensor) -> Tensor:
-        return self._indices["train"][positions].to(self.device)
+        return to_device(self._indices["train"][positions], self.device)
 
-    def _batch(self, chosen: Tensor, recipe: Recipe, generator: torch.Generator) -> Batch:
-        images = augment(self._images[chosen], recipe, self._mean, self._std, generator)
-        return Batch(*mix(images, self._labels[chosen], recipe, self.classes, generator))
+    def _batches(
+        self,
+        chosen: Tensor,
+        recipe: Recipe,
+        streams: Sequence[torch.Generator],
+        sizes: Sequence[int],
+    ) -> Iterator[Batch]:
+        """Batches of so many images each, one after another among the images ``chosen``."""
+        draws = Draws(streams, sizes)
+        images = augment(self._images[chosen], recipe, self._mean, self._std, draws)
+        parts = zip(images.split(sizes), self._labels[chosen].split(sizes), streams, strict=True)
+        for own, labels, stream in parts:
+            yield Batch(*mix(own, labels, recipe, self.classes, stream))
 
 
 def scale_recipe(recipe: Recipe, native: int, size: int) -> Recipe:

@@ -1,6 +1,5 @@
 """Predictions of any network state of a population, each computed once."""
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +43,7 @@ class Evaluator:
     _batches: dict[tuple[str, int], list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shell = copy.deepcopy(self.population.modules[0]).requires_grad_(False).eval()
+        self.shell = self.population.shell().eval()
         self.has_batchnorm = bool(batchnorms(self.shell))
 
     def _load(self, state: ModelState) -> None:
@@ -62,10 +61,11 @@ class Evaluator:
         for images, targets in batches:
             with autocast(self.population.device, self.amp):
                 logits = self.shell(images)
-            parts.append(logits.float().cpu())
-            labels.append(targets.cpu())
-        self._labels[split, limit] = torch.cat(labels)
-        return log_probabilities(torch.cat(parts))
+            parts.append(logits.float())
+            labels.append(targets)
+        # Moved at the end: a copy from a GPU would wait for it at every batch.
+        self._labels[split, limit] = torch.cat(labels).cpu()
+        return log_probabilities(torch.cat(parts).cpu())
 
     def log_probs(self, state: ModelState, split: Split) -> Tensor:
         """As ``compute`` on a whole split, kept: a state object must not change afterwards."""

@@ -44,6 +44,3 @@ class RunContext(LocalConfig):
         """Set this process up for training."""
         environment.jobs = self.jobs
         torch.set_num_threads(self.threads)
-        # A resumed training must give the same bits on a GPU too.
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False

@@ -30,7 +30,7 @@ def perform(task: TrainingTask, setting: Setting, store: Store, context: RunCont
         What became of each cell.
     """
     folder, world = store.training(task.training_id), context.world
-    with machine_failures(store.root), torch_as_it_was():
+    with machine_failures(store.root), torch_as_it_was(task.config.training.deterministic):
         if world.rank == 0:
             checkpoint.remove_older(folder.path)
         measured, failures = _measure(task, setting, folder, context)

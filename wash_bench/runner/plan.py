@@ -10,10 +10,7 @@ import torch
 
 from wash_bench.config import RunConfig
 from wash_bench.core.bill import bill
-from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.independent import Independent
 from wash_bench.core.method import Site
-from wash_bench.core.population import Population
 from wash_bench.core.precision import autocast
 from wash_bench.data.source import Batch
 from wash_bench.data.stand_in import StandIn, can_stand_in
@@ -23,10 +20,10 @@ from wash_bench.plugins.registry import MethodEntry
 from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import tasks_of
 from wash_bench.runner.setting import Setting, resolve_device
-from wash_bench.train.loop import Loop
+from wash_bench.train.engines import EAGER_STEPS, make_engine
 from wash_bench.train.optim import optimizer_slots
 
-WARM_UP_STEPS, TIMED_STEPS = 1, 5
+TIMED_STEPS = 5
 FEW_IMAGES = 16  # of a timed step at a scale that is beyond a CPU
 ENOUGH_SECONDS = 10.0  # of timed steps, where a step takes long (as float16 on a CPU)
 
@@ -91,8 +88,9 @@ def plan_experiment(
     slow = stand_in and setting.device.type == "cpu"
     times = times or (_time_few_images(setting) if slow else _time_steps(setting))
     evaluation_seconds = _evaluation_images(config, setting) * times.image
-    # N rows of weights and of each optimizer slot, and one gradient row, float32.
-    memory = 4 * (layout.size * (n * (1 + len(slots)) + 1) + n * layout.buffer_size)
+    # N rows of weights and of each optimizer slot, and the gradient rows, float32.
+    gradients = n if setting.own_gradients else 1
+    memory = 4 * (layout.size * (n * (1 + len(slots)) + gradients) + n * layout.buffer_size)
 
     plan = Plan(times=times)
     for task in tasks_of(config, entries):
@@ -124,7 +122,8 @@ def plan_experiment(
         f"time from up to {TIMED_STEPS} timed steps of one member ({times.step * 1e3:.1f} ms on "
         f"{setting.device}, {torch.get_num_threads()} threads) times members and steps, plus "
         f"{evaluation_seconds:.0f} s a training of evaluation; exchanges are not timed",
-        "memory is the population's (weights, optimizer state, one gradient row), "
+        "memory is the population's (weights, optimizer state, "
+        f"{'a gradient row a member' if setting.own_gradients else 'one gradient row'}), "
         "activations and data not counted",
     ]
     if stand_in:
@@ -160,32 +159,20 @@ def _time_few_images(setting: Setting) -> Times:
 def _time_steps(setting: Setting) -> Times:
     """Seconds a training step of one member, and seconds an image of a forward pass."""
     config = setting.config
-    population = Population(
-        lambda member: setting.network(0, member),
-        1,
-        device=setting.device,
-        channels_last=config.channels_last,
-        optimizer_slots=optimizer_slots(config),
-    )
-    loop = Loop(
-        config,
-        Independent(),
-        population,
-        LocalExchange(1, 0),
-        setting.data,
-        setting.recipes(0),
-        0,
-        setting.schedule,
-    )
+    population = setting.population(0, [0])
+    engine = make_engine(population, config, 0)
+    loss = torch.zeros(1, device=setting.device)
     module = population.modules[0].train()
+    warm_up = EAGER_STEPS[setting.engine]
     batches, times = _endless(setting), []
     while True:
         began = time.perf_counter()
         batch = next(batches)
-        loop.member_step(0, batch, setting.schedule.clock(0)).item()
+        engine.steps([iter([batch])], setting.schedule.clock(0), loss)
+        loss.item()
         times.append(time.perf_counter() - began)
-        enough = sum(times) > ENOUGH_SECONDS and len(times) > WARM_UP_STEPS
-        if enough or len(times) == WARM_UP_STEPS + TIMED_STEPS:
+        enough = sum(times) > ENOUGH_SECONDS and len(times) > warm_up
+        if enough or len(times) == warm_up + TIMED_STEPS:
             break
     module.eval()
     with torch.no_grad(), autocast(setting.device, config.amp):
@@ -193,7 +180,7 @@ def _time_steps(setting: Setting) -> Times:
         began = time.perf_counter()
         module(batch.images).sum().item()
         image_seconds = (time.perf_counter() - began) / len(batch.images)
-    timed = sorted(times[WARM_UP_STEPS:])
+    timed = sorted(times[warm_up:])
     return Times(timed[len(timed) // 2], image_seconds)
 
 

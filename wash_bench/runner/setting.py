@@ -23,6 +23,7 @@ from wash_bench.models.check import check_fit
 from wash_bench.models.head import head_parameters
 from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.seeds import derive
+from wash_bench.train.engines import engine_name
 from wash_bench.train.optim import optimizer_slots
 from wash_bench.train.vary import member_hyperparameters
 
@@ -115,6 +116,7 @@ class Setting:
         # A head that the checkpoint does not give is told of on the standard error stream.
         config, data = self.config, self.data
         data.steps_per_epoch(config.batch_size)
+        _ = self.engine
         network, about = self._started(0, 0)
         if about:
             note(about)
@@ -140,4 +142,15 @@ class Setting:
             device=self.device,
             channels_last=self.config.channels_last,
             optimizer_slots=optimizer_slots(self.config),
+            own_gradients=self.own_gradients,
         )
+
+    @property
+    def own_gradients(self) -> bool:
+        """Whether each member has a gradient row of its own."""
+        return self.engine == "graph"  # members may be computed side by side
+
+    @property
+    def engine(self) -> str:
+        """The engine's name; a UsageError if it does not run on the device."""
+        return engine_name(self.config, self.device)

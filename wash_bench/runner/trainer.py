@@ -157,7 +157,7 @@ class Trainer:
         try:
             self.exchange.ledger.load(notes["ledger"])
             loop.train_seconds = notes["train_seconds"]
-            for member, scaler in zip(self.population.members, loop.scalers, strict=True):
+            for member, scaler in zip(self.population.members, loop.engine.scalers, strict=True):
                 if scaler is not None:
                     scaler.load_state_dict(notes["scalers"][member])
             return state["epoch"], notes["events_bytes"]
@@ -167,7 +167,7 @@ class Trainer:
 
     def _save(self, loop: Loop, epoch: int, events_bytes: int) -> dict[str, Any]:
         """Write the state after ``epoch`` epochs; its notes."""
-        scalers = [scaler and scaler.state_dict() for scaler in loop.scalers]
+        scalers = [scaler and scaler.state_dict() for scaler in loop.engine.scalers]
         notes = {
             "events_bytes": events_bytes,
             "ledger": self.exchange.ledger.as_dict(),

@@ -12,21 +12,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import Exchange
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
-from wash_bench.core.precision import autocast
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource
 from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import CellFailure
-from wash_bench.seeds import derive
-from wash_bench.train.optim import RowOptimizer
-from wash_bench.train.probe import LEADER, LinearProbe
+from wash_bench.train.engines import make_engine
+from wash_bench.train.probe import LEADER
 
 CHECK_EVERY = 50  # steps between looks at the losses: a look makes a GPU wait
 
@@ -75,13 +72,7 @@ class Loop:
         self.seed = seed
         self.schedule = schedule
         self.world = world or LocalWorld()
-        self.optimizer = RowOptimizer(population, config, seed)
-        self.probe = LinearProbe(population, config, seed)
-        self.scalers = (
-            [torch.amp.GradScaler(population.device.type) for _ in range(population.n)]
-            if config.amp == "fp16"
-            else [None] * population.n
-        )
+        self.engine = make_engine(population, config, seed)
         self.train_seconds = 0.0
 
     def epoch(self, epoch: int, pulse: Callable[[Pulse], None]) -> Tensor:
@@ -100,7 +91,7 @@ class Loop:
         began = time.monotonic()
         population, schedule = self.population, self.schedule
         first = schedule.clock(epoch * schedule.steps_per_epoch)
-        self.probe.begin_epoch(epoch)
+        self.engine.begin_epoch(epoch)
         active = self.method.active(self.exchange.n, first)
         # Active members come first, so the active rows do too.
         streams = [self._batches(member, first) for member in population.members if member < active]
@@ -108,8 +99,7 @@ class Loop:
         losses = losses.to(population.device)
         for offset in range(schedule.steps_per_epoch):
             clock = schedule.clock(first.step + offset)
-            for row, stream in enumerate(streams):
-                losses[offset, row] = self.member_step(row, next(stream), clock)
+            self.engine.steps(streams, clock, losses[offset, : len(streams)])
             self.method.after_step(population, self.exchange, clock)
             if (offset + 1) % CHECK_EVERY == 0:
                 self._check(losses[: offset + 1, : len(streams)], first.step)
@@ -120,7 +110,7 @@ class Loop:
         return losses.mean(dim=0)
 
     def _batches(self, member: int, clock: Clock) -> Iterator[Batch]:
-        member = LEADER if self.probe.probing else member
+        member = LEADER if self.engine.probe.probing else member
         recipe = self.method.recipe(member, self.recipes[member], clock)
         return self.data.epoch_batches(
             self.seed,
@@ -130,21 +120,6 @@ class Loop:
             recipe,
             order_member=self.method.order(member, clock),
         )
-
-    def member_step(self, row: int, batch: Batch, clock: Clock) -> Tensor:
-        """One optimizer step of the member in ``row``; its loss."""
-        population = self.population
-        probing = self.probe.probing
-        member = LEADER if probing else population.members[row]
-        population.gradient.zero_()
-        seed_forward(population.device, derive(self.seed, "forward", member, clock.step))
-        with autocast(population.device, self.config.amp):
-            logits = population.modules[row](batch.images)
-        loss = F.cross_entropy(logits.float(), batch.targets)
-        scaler = self.scalers[row]
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        (self.probe if probing else self.optimizer).step(row, clock.lr, scaler)
-        return loss.detach()
 
     def _check(self, losses: Tensor, first_step: int) -> None:
         """Name the first member whose loss (steps, rows) was not finite."""
@@ -179,17 +154,3 @@ class Loop:
 
     def _advice(self) -> str:
         return "lower --lr" if self.config.amp == "off" else "lower --lr, or try --amp off"
-
-
-def seed_forward(device: torch.device, seed: int) -> None:
-    """Seed what dropout and stochastic depth draw from on ``device``.
-
-    The same streams as ``torch.manual_seed``, which would visit the back ends of all accelerators
-    and note a stack trace for each that is not in use: up to half a millisecond a call.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[index].manual_seed(seed)
-    elif device.type != "cpu":
-        torch.manual_seed(seed)

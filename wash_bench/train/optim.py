@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pkgutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wash_bench.config.optimizers import OPTIMIZERS
 from wash_bench.train.vary import member_hyperparameters
@@ -42,9 +44,32 @@ class RowOptimizer:
             for row, own in enumerate(drawn)
         ]
 
-    def step(self, row: int, lr: float, scaler: torch.amp.GradScaler | None = None) -> None:
-        """One update of a member from the gradient row; ``scaler`` undoes fp16's loss scale."""
-        take_step(self._optimizers[row], lr * self._rates[row], scaler)
+    def rate(self, row: int, lr: float) -> float:
+        """The learning rate of a member where the schedule's is ``lr``."""
+        return lr * self._rates[row]
+
+    def step(
+        self, row: int, rate: float | Tensor, scaler: torch.amp.GradScaler | None = None
+    ) -> None:
+        """One update of a member, at its own learning rate, from its gradient row.
+
+        ``scaler`` undoes fp16's loss scale. A ``rate`` that is a tensor on the device can be
+        captured in a CUDA graph and changed afterwards.
+        """
+        take_step(self._optimizers[row], rate, scaler)
+
+    @contextlib.contextmanager
+    def captured(self) -> Iterator[None]:
+        """While a CUDA graph is captured, which some of torch's optimizers must be told."""
+        groups = [group for own in self._optimizers for group in own.param_groups]
+        groups = [group for group in groups if "capturable" in group]
+        for group in groups:
+            group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group in groups:
+                group["capturable"] = False
 
 
 def row_optimizer(
@@ -76,14 +101,14 @@ def row_optimizer(
     for index, (piece, (first, stop)) in enumerate(zip(pieces, runs, strict=True)):
         if rule.counts:
             optimizer.state[piece]["step"] = steps if index == 0 else steps.clone()
-        piece.grad = population.gradient[first:stop]
+        piece.grad = population.gradient_row(row)[first:stop]
         for slot, rows in population.optimizer_state.items():
             optimizer.state[piece][slot] = rows[row][first:stop]
     return optimizer
 
 
 def take_step(
-    optimizer: torch.optim.Optimizer, lr: float, scaler: torch.amp.GradScaler | None
+    optimizer: torch.optim.Optimizer, lr: float | Tensor, scaler: torch.amp.GradScaler | None
 ) -> None:
     """One step at a learning rate, under a loss scale or not."""
     optimizer.param_groups[0]["lr"] = lr

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wash_bench.models.head import head_modules, head_parameters
 from wash_bench.train.optim import row_optimizer, take_step
@@ -80,9 +80,15 @@ class LinearProbe:
                 rows.zero_()
             population.optimizer_steps.zero_()
 
-    def step(self, row: int, lr: float, scaler: torch.amp.GradScaler | None = None) -> None:
-        """One update of a member's head from the gradient row."""
-        take_step(self._optimizers[row], lr * self._rate, scaler)
+    def rate(self, row: int, lr: float) -> float:
+        """The learning rate of a member where the schedule's is ``lr``: the leader's."""
+        return lr * self._rate
+
+    def step(
+        self, row: int, rate: float | Tensor, scaler: torch.amp.GradScaler | None = None
+    ) -> None:
+        """One update of a member's head from its gradient row."""
+        take_step(self._optimizers[row], rate, scaler)
 
 
 def _runs(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:

@@ -1,0 +1,115 @@
+"""What takes the members' optimizer steps: one after another, as plain PyTorch does.
+
+An engine is how a step is computed, never what it computes: batches, seeds, learning rates and
+update rules are the same under each, and so are the weights within float32 rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from wash_bench.core.clock import Clock
+from wash_bench.data.source import Batch
+from wash_bench.seeds import derive
+from wash_bench.train.loss import EagerLoss, MemberLoss
+from wash_bench.train.optim import RowOptimizer
+from wash_bench.train.probe import LEADER, LinearProbe
+
+if TYPE_CHECKING:
+    from wash_bench.config import TrainingConfig
+    from wash_bench.core.population import Population
+
+
+class Engine:
+    """Eager steps.
+
+    Args:
+        population: this process's members.
+        config: the settings of the training.
+        seed: the run's seed.
+        loss: how the loss of a batch is computed, by default by the members' own networks.
+
+    Attributes:
+        scalers: the loss scale of each member under fp16, else None.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        config: TrainingConfig,
+        seed: int,
+        loss: MemberLoss | None = None,
+    ) -> None:
+        self.population = population
+        self.seed = seed
+        self.optimizer = RowOptimizer(population, config, seed)
+        self.probe = LinearProbe(population, config, seed)
+        self.eager = EagerLoss(population, config.amp)
+        self.loss = loss or self.eager
+        self.scalers = (
+            [torch.amp.GradScaler(population.device.type) for _ in range(population.n)]
+            if config.amp == "fp16"
+            else [None] * population.n
+        )
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Put the networks into the mode of an epoch, counted from 0."""
+        self.probe.begin_epoch(epoch)
+
+    def steps(self, streams: Sequence[Iterator[Batch]], clock: Clock, losses: Tensor) -> None:
+        """One optimizer step of each member that has a stream, on the stream's next batch.
+
+        Args:
+            streams: batches of the members in rows 0, 1, ...
+            clock: the step.
+            losses: (n,) on the device, where the losses of these members are written.
+        """
+        for row, stream in enumerate(streams):
+            losses[row] = self.member_step(row, next(stream), clock)
+
+    def member_step(self, row: int, batch: Batch, clock: Clock) -> Tensor:
+        """One optimizer step of the member in ``row``; its loss."""
+        self.seed_forward(row, clock)
+        loss = self.differentiate(row, batch)
+        self.update(row, self.rule.rate(row, clock.lr))
+        return loss
+
+    @property
+    def rule(self) -> RowOptimizer | LinearProbe:
+        """Whose update it is: the head's alone while probing."""
+        return self.probe if self.probe.probing else self.optimizer
+
+    def seed_forward(self, row: int, clock: Clock) -> None:
+        """Seed what the member's network draws in this step."""
+        member = LEADER if self.probe.probing else self.population.members[row]
+        seed_device(self.population.device, derive(self.seed, "forward", member, clock.step))
+
+    def differentiate(self, row: int, batch: Batch) -> Tensor:
+        """Write the gradient of the member's loss into its gradient row; the loss."""
+        self.population.gradient_row(row).zero_()
+        loss = (self.eager if self.probe.probing else self.loss)(row, batch)
+        scaler = self.scalers[row]
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        return loss.detach()
+
+    def update(self, row: int, rate: float | Tensor) -> None:
+        """One update of the member's weights from its gradient row."""
+        self.rule.step(row, rate, self.scalers[row])
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed what dropout and stochastic depth draw from on ``device``.
+
+    The same streams as ``torch.manual_seed``, which would visit the back ends of all accelerators
+    and note a stack trace for each that is not in use: up to half a millisecond a call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)
