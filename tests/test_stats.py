@@ -9,6 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wash_bench.metrics import METRICS
+from wash_bench.report import style
+from wash_bench.report.caption import intervals
+from wash_bench.report.grid import with_interval, written
 from wash_bench.report.main_table import rank
 from wash_bench.report.stats import estimate, paired
 
@@ -90,3 +94,32 @@ def test_the_least_error_is_that_of_the_images_on_which_two_networks_differ(hits
     error = 100 * math.sqrt(only_a + only_b) / m
     seeds = {0: 50.0 + d, 1: 50.0 + d}, {0: 50.0, 1: 50.0}
     assert paired(*seeds, m).half_width <= 1.96 * error + 1e-9
+
+
+# How they are shown ---------------------------------------------------------------------------
+
+
+def test_two_seeds_are_shown_with_their_range_and_judged_by_t():
+    value = estimate([90.0, 91.0])
+    assert value.shown == 0.5 and value.half_width == pytest.approx(12.706205 * 0.5, abs=1e-5)
+    assert with_interval(value, 2) == "90.50 ± 0.50"
+    assert estimate([-0.5, 1.5]).contains_zero
+    assert "half the difference of the two" in intervals([0, 1])
+    assert "Student" not in intervals([0, 1]) and "Student" in intervals([0, 1, 2])
+    assert estimate([1.0, 2.0, 3.0]).shown == estimate([1.0, 2.0, 3.0]).half_width
+    assert (style.bars(2), style.bars(1)) == ("bars: range of 2 seeds", "one seed")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([98.0, 99.0, 100.0], "99.00 +1.00/−2.48"),
+        ([0.0, 1.0, 2.0], "1.00 +2.48/−1.00"),
+        ([50.0, 51.0, 52.0], "51.00 ± 2.48"),
+        ([100.0, 100.0], "100.00 ± 0.00"),
+        ([7.0], "7.00"),
+    ],
+)
+def test_intervals_of_accuracies_end_where_accuracies_do(values, text):
+    assert written(estimate(values), METRICS["average_acc"]) == text
+    assert "/" not in written(estimate(values), METRICS["barrier_loss_max"])

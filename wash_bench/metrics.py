@@ -4,6 +4,7 @@ Whoever measures, writes, compares or draws a metric reads this table. A new met
 computation (in ``evaluate/``, or in ``runner/`` what a run costs) and its row here.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -45,6 +46,11 @@ class Metric:
     def drawn(self) -> str:
         """The name in figures."""
         return self.legend or self.heading
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value that can be, in the unit."""
+        return (0.0, 100.0) if self.unit == "%" else (-math.inf, math.inf)
 
     @property
     def ranked(self) -> bool:

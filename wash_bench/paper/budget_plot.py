@@ -6,6 +6,7 @@ independent members; right the difference of the two, paired by seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -44,11 +45,11 @@ def draw(table: PaperTable) -> Figure | None:
         }  # fmt: skip
         for order, method in enumerate(curves):
             aside = 1 + 0.02 * (order - (len(curves) - 1) / 2)
-            _curve(left, shown[method], looks[method], aside, method)
+            _curve(left, shown[method], looks[method], aside, method, style.PERCENT)
             _curve(right, gaps[method], looks[method], aside)
         if reference:
             name = "ensemble of independent members"
-            _curve(left, _estimates(reference), looks[REFERENCE], 1.05, name)
+            _curve(left, _estimates(reference), looks[REFERENCE], 1.05, name, style.PERCENT)
             right.axhline(0, color=looks[REFERENCE].colour, linewidth=0.8)
         lengths = sorted({at for values in curves.values() for at in values})
         for axes in (left, right):
@@ -80,13 +81,18 @@ def _estimates(values: Mapping[int, Seeds]) -> dict[int, Estimate]:
 
 
 def _curve(
-    axes: Axes, values: Mapping[int, Estimate], look: style.Look, aside: float, label: str = ""
+    axes: Axes,
+    values: Mapping[int, Estimate],
+    look: style.Look,
+    aside: float,
+    label: str = "",
+    ends: tuple[float, float] = (-math.inf, math.inf),
 ) -> None:
     lengths = sorted(values)
     axes.errorbar(
         [at * aside for at in lengths],
         [values[at].mean for at in lengths],
-        yerr=[values[at].half_width or 0.0 for at in lengths],
+        yerr=list(zip(*(values[at].bar(ends) for at in lengths), strict=True)),
         linestyle=look.line,
         linewidth=1.2,
         label=label,

@@ -65,9 +65,7 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
     found = [table.entries[place, metric].ours for place in places for metric in shown]
     means = [value.mean for value in found if value.n]
     kept = [value for value in found if value.n and value.mean >= max(means) - SPAN]
-    low, high = style.accuracy_limits(
-        [value.mean for value in kept], [value.half_width or 0.0 for value in kept]
-    )
+    low, high = style.accuracy_limits(kept)
     low = max(low, max(means) - 1.25 * SPAN)
     below: dict[int, list[tuple[str, Estimate]]] = {}
     for order, metric in enumerate(shown):
@@ -98,11 +96,11 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
 
 
 def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) -> None:
-    half = value.half_width or 0.0
+    below, above = value.bar(style.PERCENT)
     axes.errorbar(
         value.mean,
         height,
-        xerr=[[min(half, value.mean - low)], [half]],  # not into the space for values below
+        xerr=[[min(below, value.mean - low)], [above]],  # not into the space for values below
         linestyle="none",
         **SHOWN[metric].points,
         **style.BARS,

@@ -168,14 +168,14 @@ def _panel(axes: Axes, sweep: Sweep) -> None:
         axes.errorbar(
             [place + aside for place in places],
             [value.mean for value in each],
-            yerr=[value.half_width or 0.0 for value in each],
+            yerr=list(zip(*(value.bar(style.PERCENT) for value in each), strict=True)),
             linestyle=look.line if sweep.numeric else "none",
             linewidth=1.2,
             **look.points,
             **style.BARS,
         )
-    if drawn := [(v.mean, v.half_width or 0.0) for v in drawn if math.isfinite(v.mean)]:
-        axes.set_ylim(*style.accuracy_limits(*zip(*drawn, strict=True)))
+    if drawn := [value for value in drawn if math.isfinite(value.mean)]:
+        axes.set_ylim(*style.accuracy_limits(drawn))
     axes.set_xticks(places, _labels(places, sweep.values, span))
     if not sweep.numeric and len(places) > 3:
         axes.tick_params(axis="x", labelrotation=30)

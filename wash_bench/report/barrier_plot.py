@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
+from wash_bench.report.pairs import barriers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,13 +92,12 @@ def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None
 
 def _barrier(rows: pd.DataFrame) -> float:
     """Mean over seeds of the greatest rise above the line between the ends (BN averaged)."""
-    tops: dict[str, float] = {}
-    averaged = rows[rows["bn"] == "averaged"].sort_values("alpha")
-    for (training, *_), segment in averaged.groupby(["training_id", "a", "b"], sort=False):
-        loss, alpha = segment["loss"].to_numpy(), segment["alpha"].to_numpy()
-        top = float((loss - (1 - alpha) * loss[0] - alpha * loss[-1]).max())
-        tops[str(training)] = max(top, tops.get(str(training), top))
-    return sum(tops.values()) / len(tops) if tops else math.nan
+    tops = (
+        barriers(rows)
+        .groupby("training_id", sort=False)["barrier"]
+        .agg(lambda own: own.max(skipna=False))
+    )
+    return float(tops.mean(skipna=False)) if len(tops) else math.nan
 
 
 def _finish(axes: list[list[Axes]], count: int, columns: int, pairs: pd.DataFrame) -> None:

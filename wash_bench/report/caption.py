@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wash_bench.config import CHECKPOINT_PREFIX
 from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import METRICS
+from wash_bench.report.batchnorm import TWICE
 from wash_bench.report.machines import machine, mixed
 from wash_bench.settings.presets import NO_PRESET
 
@@ -76,6 +77,7 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
         sentences.append(f"{several.partition(': ')[0]}; the notes below say which differ.")
     reading = "Accuracies in per cent on test data; [min, max] over all members and seeds; "
     reading += intervals(sorted(finished["seed"].unique()))
+    again = any(finished[key].notna().any() for key in TWICE if key in finished)
     reading += _of_test_set(str(first["dataset"]), finished["member_acc_mean"].mean())
     evaluation = records.evaluations.get(experiment_id, {})
     if evaluation.get("barrier_points"):
@@ -84,8 +86,8 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
         counted = f"{images:,} {split} images" if images else f"all {split} images"
         reading += (
             f" Loss barrier: nats above the straight line between two members, the greatest over"
-            f" {evaluation['barrier_points']} points and all pairs, {counted}, BN statistics"
-            " averaged."
+            f" {evaluation['barrier_points']} points and all pairs, {counted}"
+            f"{', BN statistics averaged' if again else ''}."
         )
     sentences.append(reading)
     values, sent, wire = (
@@ -95,9 +97,12 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     sentences.append(
         f"Per member: {values} (the papers' convention: scalars of weights and optimizer state"
         f" that leave a member), {sent} (the same in 10^6 bytes), {wire} (what the"
-        " collectives really send, BN statistics included)."
-        " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
+        f" collectives really send{', BN statistics included' if again else ''})."
     )
+    if again:
+        sentences[-1] += (
+            " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
+        )
     return sentences
 
 
@@ -118,9 +123,12 @@ def intervals(seeds: Sequence[int]) -> str:
         return "no cell finished."
     if len(seeds) == 1:
         return f"one seed ({seeds[0]}): no interval, small differences mean nothing."
+    told = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ±"
+    if len(seeds) == 2:  # Student's t would be 12.7 standard errors there
+        return f"{told} half the difference of the two."
     return (
-        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ± half-width of the 95 %"
-        " Student-t interval over seeds."
+        f"{told} half-width of the 95 % Student-t interval over seeds (of two seeds, half their"
+        " difference); of accuracies it ends at 0 and 100."
     )
 
 

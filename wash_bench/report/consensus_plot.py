@@ -76,13 +76,11 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
 
 
 def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    axes.set_title("all weights", loc="left", fontweight="bold")
     axes.set_ylabel(METRICS["consensus_distance"].titled)
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
     training_plot.draw_lines(axes, total, looks, "log", "consensus_distance")
-    if (total["value"] <= 0).any():
-        axes.set_title("0: lower edge", loc="right", color="#666666", fontsize=7)
+    style.headline(axes, "all weights", "0: lower edge" if (total["value"] <= 0).any() else "")
     if total["epoch"].nunique() == 1:
         axes.set_xlim(0, 2 * float(total["epoch"].max()))
 

@@ -15,11 +15,13 @@ from wash_bench.report import (
     ablation_plot,
     barrier_plot,
     consensus_plot,
+    pairs_plot,
     pareto_plot,
     simplex_plot,
     style,
     training_plot,
 )
+from wash_bench.report.batchnorm import without_copies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +76,10 @@ FIGURES: dict[str, Drawing] = {
     "barrier": Drawing(
         "Loss and accuracy on the way from one member to another, by method",
         lambda of: barrier_plot.draw(of.of_experiment(of.records.barrier), of.curves),
+    ),
+    "pairs": Drawing(
+        "Loss barrier between every two members, by method",
+        lambda of: pairs_plot.draw(of.of_experiment(of.records.barrier), of.curves),
     ),
     "simplex": Drawing(
         "Accuracy and loss over the triangle that three members span, by method",
@@ -138,7 +144,7 @@ def write_figures(records: Records, out: Path, names: Collection[str] = ALL) -> 
 def figures(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Figure]]:
     """The name (without ending) and the figure, experiment by experiment."""
     finished = records.summary[records.summary["status"] == "finished"]  # others broke off
-    finished = _literal(finished)
+    finished = without_copies(_literal(finished))
     experiments = [experiment_id for experiment_id, _ in records.experiments()]
     for experiment_id in experiments:
         tail = f"-{experiment_id}" if len(experiments) > 1 else ""

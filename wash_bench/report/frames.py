@@ -93,12 +93,18 @@ def load(roots: Sequence[Path]) -> Records:
         warnings.append(f"{trainings[name]}: training without a cell (unfinished), left out")
     evaluations = {cell["experiment_id"]: cell["config"]["evaluation"] for cell in cells.values()}
     events, barriers, simplices, environments = [], [], [], []
-    for head in _heads(summary):
+    unlogged: list[Path] = []
+    heads = _heads(summary)
+    for head in heads:
         folder = trainings.get(head["training_id"])
         if folder is None:
             warnings.append(f"training {head['training_id']}: its folder is missing")
             continue
-        events.append(_of(head, folder / "events.jsonl", read.events, warnings))
+        log = folder / "events.jsonl"
+        if head["finished"] and not log.exists():
+            unlogged.append(log)
+        else:
+            events.append(_of(head, log, read.events, warnings))
         for experiment_id in head["experiments"]:
             path = folder / f"barrier-{fingerprint(evaluations[experiment_id])}.csv"
             if not path.exists() and (folder / "barrier.csv").exists():
@@ -118,6 +124,8 @@ def load(roots: Sequence[Path]) -> Records:
             if head["finished"] or (folder / "environment.json").exists():
                 warnings.append(f"{folder / 'environment.json'}: {problem}, left out")
         environments.append(environment)
+    if unlogged:
+        warnings.insert(0, _without_log(unlogged, len(heads)))
     return Records(
         summary=summary,
         events=_concat(events, (*TRAINING, *EVENT_FIELDS)),
@@ -145,6 +153,16 @@ def _heads(summary: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return heads
+
+
+def _without_log(logs: list[Path], trainings: int) -> str:
+    """One line, however many they are: committed records leave the logs out, which are large."""
+    many = "has no event log" if len(logs) == 1 else "have no event log"
+    more = ", ..." if len(logs) > 1 else ""
+    return (
+        f"{len(logs)} of {trainings} trainings {many} ({logs[0]}{more}): events.csv and the figures"
+        " training and consensus are without them"
+    )
 
 
 def _of(

@@ -103,14 +103,28 @@ def written(value: Estimate, metric: Metric, digits: int | None = None) -> str:
         return amount(value.mean / metric.per) + "×" * (metric.unit == "×")
     if metric.unit == "s":
         return number(value.mean, metric.digits)
-    return with_interval(value, metric.digits if digits is None else digits)
+    return with_interval(value, metric.digits if digits is None else digits, ends=metric.ends)
 
 
-def with_interval(value: Estimate, digits: int, *, signed: bool = False) -> str:
-    """``mean ± half-width``, or the mean alone where there is no interval."""
+def with_interval(
+    value: Estimate,
+    digits: int,
+    *,
+    signed: bool = False,
+    ends: tuple[float, float] = (-math.inf, math.inf),
+) -> str:
+    """A mean with its interval, in the unit of the value.
+
+    Returns:
+        ``mean ± half-width``; ``mean +above/−below`` where ``ends`` cut the interval off; the
+        mean alone where there is no interval.
+    """
     text = number(value.mean, digits)
     if signed and value.mean > 0:
         text = "+" + text
-    if value.half_width is None:
+    if value.shown is None:
         return text
-    return f"{text} ± {number(value.half_width, digits)}"
+    below, above = value.bar(ends)
+    if below == above:
+        return f"{text} ± {number(above, digits)}"
+    return f"{text} +{number(above, digits)}/−{number(below, digits)}"

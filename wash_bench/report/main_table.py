@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import MAIN_TABLE, METRICS
 from wash_bench.report import caption, notes
+from wash_bench.report.batchnorm import TWICE, without_copies
 from wash_bench.report.grid import Cell, Table, number, with_interval, written
 from wash_bench.report.stats import Estimate, estimate, paired
 
@@ -91,13 +92,16 @@ class _Rows:
 
 
 def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: int) -> Table:
+    cells = without_copies(cells)
     finished = cells[cells["status"] == "finished"]
     rows = _Rows(finished, digits)
     own, papa = own_networks(finished), papa_total(finished)
     keys = [
         key
         for key in MAIN_TABLE
-        if (own or key not in _OF_OWN_NETWORKS) and (papa is not None or key != "sent_vs_papa")
+        if (own or key not in _OF_OWN_NETWORKS)
+        and (papa is not None or key != "sent_vs_papa")
+        and (key not in TWICE or finished[key].notna().any())
     ]
     table = Table(
         experiment_id=experiment_id,

@@ -7,12 +7,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.metrics import SUMMARY
+from wash_bench.metrics import METRICS, SUMMARY
 from wash_bench.report.columns import PROVENANCE
 from wash_bench.report.command import commands
 from wash_bench.report.figures import FIGURES
@@ -82,14 +82,7 @@ def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, A
         "id": table.experiment_id,
         "title": table.title,
         "caption": table.caption,
-        "columns": table.columns,
-        "rows": [
-            [
-                Entry(cell.text, "" if place == 0 else sort_value(cell.text), cell.best, cell.tied)
-                for place, cell in enumerate(row)
-            ]
-            for row in table.rows
-        ],
+        "tables": list(_parts(table)) if table.rows else [],
         "notes": table.notes,
         "seeds": [_of_seeds(str(name), own) for name, own in cells.groupby("variant", sort=False)],
         "commands": commands(config, cells),
@@ -99,6 +92,38 @@ def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, A
         ],
         "environment": _environment(records.environments_of(cells)),
     }
+
+
+def _parts(table: Table) -> Iterator[dict[str, Any]]:
+    """The main table in two, accuracies and the rest: side by side no laptop is wide enough."""
+    of_accuracy = {
+        place
+        for place, key in enumerate(table.keys[1:], start=1)
+        if METRICS[key].unit in ("%", "points")
+    }
+    rest = set(range(1, len(table.keys))) - of_accuracy
+    for heading, shown in (("Accuracy", of_accuracy), ("Barriers, exchange and time", rest)):
+        if not shown:
+            continue
+        yield {
+            "heading": heading,
+            "columns": [table.columns[place] for place in (0, *sorted(shown))],
+            "rows": [
+                [Entry(row[0].text)]
+                + [
+                    Entry(_unbroken(row[at].text), sort_value(row[at].text), row[at].best,
+                          row[at].tied)
+                    for at in sorted(shown)
+                ]
+                for row in table.rows
+            ],
+        }  # fmt: skip
+
+
+def _unbroken(text: str) -> str:
+    """An entry that may be broken before its brackets alone."""
+    parts = (part.replace(" ", "\xa0") for part in re.split(r" (?=[\[(])", text))
+    return " ".join(parts)
 
 
 def _of_seeds(variant: str, cells: pd.DataFrame) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW = 8  # methods; more need the text's width for their legend
+LETTERS = 17  # of a legend's names, an inch
+FRONT_NAME = "Pareto front"
 FRONT: dict[str, Any] = {
     "color": "#999999",
     "linewidth": 1.0,
@@ -32,7 +35,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
     looks = _looks(offers)
     with style.styled():
         figure, ((axes,),) = style.new_figure(
-            2.7 + 0.14 * math.ceil(len(looks) / 3), 1, 1, width=_width(looks)
+            2.7 + _legend_height(looks), 1, 1, width=_width(looks)
         )
         costs = sorted({offer.cost for offer in offers if offer.cost > 0})
         zero = _axis(axes, costs, silent=any(offer.cost == 0 for offer in offers))
@@ -46,8 +49,10 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
             place /= max(1, len(silent) - 1)
             return zero * (costs[0] / zero) ** (0.5 * place) if costs else place
 
-        for method, look in looks.items():  # settings of one method: its own line
+        for method in dict.fromkeys(offer.method for offer in plain):
+            # Settings of one method: its own line.
             own = sorted((x(o), o.accuracy.mean) for o in plain if o.method == method)
+            look = next(looks[offer.variant] for offer in plain if offer.method == method)
             if len(own) > 1:
                 axes.plot(
                     [x for x, _ in own], [max(y, floor) for _, y in own],
@@ -55,7 +60,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
                 )  # fmt: skip
         for offer in offers:
             open_ = offer.model == "re-estimated"
-            _point(axes, x(offer), offer, looks[offer.method], floor, open_=open_)
+            _point(axes, x(offer), offer, looks[offer.variant], floor, open_=open_)
         best = [plain[i] for i in front([(o.cost, o.accuracy.mean) for o in plain])]
         steps = [(x(offer), max(offer.accuracy.mean, floor)) for offer in best]
         steps.append((axes.get_xlim()[1], steps[-1][1]))
@@ -77,7 +82,7 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
     costs = sorted({offer.cost for offer in offers})
     with style.styled():
         figure, ((axes,),) = style.new_figure(
-            2.7 + 0.14 * math.ceil(len(looks) / 3), 1, 1, width=_width(looks)
+            2.7 + _legend_height(looks), 1, 1, width=_width(looks)
         )
         place = {cost: position for position, cost in enumerate(costs)}
         spread = 0.56 / max(1, len(variants) - 1)
@@ -94,13 +99,12 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
             own = [o for o in offers if o.variant == variant and o.model != "members"]
             axes.plot(
                 [x(o) for o in own], [max(o.accuracy.mean, floor) for o in own],
-                color=looks[own[0].method].colour if own else "none", linewidth=0.6, alpha=0.6,
+                color=looks[variant].colour, linewidth=0.6, alpha=0.6,
                 zorder=1,
             )  # fmt: skip
         for offer in offers:
-            _point(
-                axes, x(offer), offer, looks[offer.method], floor, open_=offer.model == "members"
-            )
+            open_ = offer.model == "members"
+            _point(axes, x(offer), offer, looks[offer.variant], floor, open_=open_)
         best = [offers[i] for i in front([(o.cost, o.accuracy.mean) for o in offers])]
         steps = [(place[o.cost] - 0.4, o.accuracy.mean) for o in best]
         steps.append((len(costs) - 0.5, steps[-1][1]))
@@ -114,12 +118,39 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
 
 
 def _looks(offers: list[Offer]) -> dict[str, style.Look]:
-    methods = dict.fromkeys(offer.method for offer in offers)
-    return {method: style.looks({method: method})[method] for method in methods}
+    return style.looks({offer.variant: offer.method for offer in offers})
 
 
 def _width(looks: dict[str, style.Look]) -> float:
     return style.COLUMN if len(looks) <= FEW else style.WIDTH
+
+
+def _columns(looks: dict[str, style.Look]) -> int:
+    """How many columns of names fit into the legend, which is filled column by column."""
+    labels = [*map(_label, looks), FRONT_NAME]
+    for count in range(min(5, len(labels)), 1, -1):
+        longest = [max(len(line) for label in column for line in label.split("\n"))
+                   for column in _split(labels, count)]  # fmt: skip
+        if sum(longest) + 6 * count <= LETTERS * _width(looks):
+            return count
+    return 1
+
+
+def _legend_height(looks: dict[str, style.Look]) -> float:
+    """In inches, of the names alone."""
+    columns = _split([*map(_label, looks), FRONT_NAME], _columns(looks))
+    return 0.14 * max(sum(label.count("\n") + 1 for label in column) for column in columns)
+
+
+def _split(labels: list[str], count: int) -> list[list[str]]:
+    """The labels in columns, the first ones longer by one where they are unequal."""
+    rows, longer = divmod(len(labels), count)
+    ends = [rows * place + min(place, longer) for place in range(count + 1)]
+    return [labels[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _label(variant: str) -> str:
+    return style.wrapped(variant, 26)
 
 
 def _axis(axes: Axes, costs: list[float], *, silent: bool) -> float:
@@ -152,9 +183,9 @@ def _floor(axes: Axes, offers: list[Offer]) -> float:
         return 0.0
     span = max(1.0, 2.5 * (values[-1] - values[len(values) // 2]))
     shown = [o.accuracy for o in offers if o.accuracy.mean >= values[-1] - span]
-    means = [value.mean for value in shown if math.isfinite(value.mean)]
-    halves = [value.half_width or 0.0 for value in shown if math.isfinite(value.mean)]
-    axes.set_ylim(*style.accuracy_limits(means, halves))
+    shown = [value for value in shown if math.isfinite(value.mean)]
+    means = [value.mean for value in shown]
+    axes.set_ylim(*style.accuracy_limits(shown))
     floor = min(means) if values[0] >= min(means) else axes.get_ylim()[0]
     return floor
 
@@ -164,7 +195,7 @@ def _point(
 ) -> None:
     from matplotlib.text import Annotation
 
-    mean, half = offer.accuracy.mean, offer.accuracy.half_width
+    mean, half = offer.accuracy.mean, offer.accuracy.shown
     if not math.isfinite(mean):
         return
     below = mean < floor
@@ -173,7 +204,7 @@ def _point(
     axes.errorbar(
         x,
         max(mean, floor),
-        yerr=None if below or half is None else half,
+        yerr=None if below or half is None else style.lengths(offer.accuracy),
         marker=look.marker,
         markersize=4 if open_ else 5,
         color=look.colour,
@@ -210,17 +241,17 @@ def _legend(figure: Figure, looks: dict[str, style.Look], note: str, cells: pd.D
 
     handles = [
         Line2D([], [], linestyle="none", marker=look.marker, markersize=5, color=look.colour,
-               label=name)
+               label=_label(name))
         for name, look in looks.items()
     ]  # fmt: skip
-    handles.append(Line2D([], [], **FRONT, label="Pareto front"))
+    handles.append(Line2D([], [], **FRONT, label=FRONT_NAME))
     seeds = cells["seed"].nunique()
-    told = [note, f"bars: 95 % t, {seeds} seeds" if seeds > 1 else "one seed"]
+    told = [note, style.bars(seeds).replace("Student-t intervals over", "t,")]
     narrow = figure.get_figwidth() < style.WIDTH
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=3 if narrow else 5,
+        ncols=_columns(looks),
         columnspacing=1.0,
         handletextpad=0.4,
         fontsize=7,

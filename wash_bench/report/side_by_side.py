@@ -93,9 +93,9 @@ class Comparison:
         lines += [
             "",
             "A and B: means over all seeds of each. B − A: the mean over the seeds that both have,"
-            " paired, ± half-width of its 95 % Student-t interval; unpaired (Welch) where"
-            " no seed is common.",
-            "Within noise: yes, if that interval contains 0; unknown, with one seed. One in"
+            " paired, ± half-width of its 95 % Student-t interval (of two seeds: half the"
+            " difference of the two); unpaired (Welch) where no seed is common.",
+            "Within noise: yes, if the 95 % interval contains 0; unknown, with one seed. One in"
             " twenty comparisons of equals says no.",
         ]
         return "\n".join(lines) + "\n"

@@ -23,17 +23,39 @@ class Estimate:
         half_width: half the 95 % Student-t interval of the mean; None below two values or
             where a value is infinite.
         n: number of values.
+        half_range: half the difference of two values; None of any other number of them.
     """
 
     mean: float
     std: float | None
     half_width: float | None
     n: int
+    half_range: float | None = None
 
     @property
     def contains_zero(self) -> bool | None:
         """Whether the interval covers 0; None without an interval."""
         return None if self.half_width is None else abs(self.mean) <= self.half_width
+
+    @property
+    def shown(self) -> float | None:
+        """What stands beside the mean: half the t interval, of two values half their range.
+
+        Student's t with one degree of freedom would be 12.7 standard errors. None of one value.
+        """
+        return self.half_width if self.half_range is None else self.half_range
+
+    def bar(self, ends: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
+        """How far ``shown`` reaches, cut off where the values' scale ends.
+
+        Args:
+            ends: the least and the greatest value that can be, in the values' unit.
+
+        Returns:
+            The lengths below and above the mean; zeros without an interval.
+        """
+        half = self.shown or 0.0
+        return min(half, max(self.mean - ends[0], 0.0)), min(half, max(ends[1] - self.mean, 0.0))
 
 
 def estimate(values: Iterable[float]) -> Estimate:
@@ -49,7 +71,8 @@ def estimate(values: Iterable[float]) -> Estimate:
 
     std = math.sqrt(sum((v - mean) ** 2 for v in numbers) / (n - 1))
     half_width = float(t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n)
-    return Estimate(mean, std, half_width, n)
+    half_range = abs(numbers[0] - numbers[1]) / 2 if n == 2 else None
+    return Estimate(mean, std, half_width, n, half_range)
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float], images: int | None = None) -> Estimate:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.typing import LineStyleType
+
+    from wash_bench.report.stats import Estimate
 
 WIDTH, COLUMN = 6.75, 3.25  # inches: text and column width of a two-column paper
 
@@ -39,8 +43,10 @@ MARKERS = {
     "naive-ensemble": "X",
 }
 OTHER_MARKERS = ("v", "<", ">", "p", "h", "d", "*")
+PERCENT = (0.0, 100.0)  # where accuracies end, and their bars
 # The bars of an interval.
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.5}
+NOTE = 54  # letters of a note that fit over half the text's width
 LINES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)))
 
 _RC: dict[Any, Any] = {
@@ -95,20 +101,46 @@ class Look:
 
 
 def looks(curves: dict[str, str]) -> dict[str, Look]:
-    """The look of each curve, coloured by its method; curves of one colour differ in line style."""
+    """The look of each curve: a colour by its method, and no colour and marker twice.
+
+    Args:
+        curves: by its name, the method that a curve is of. Settings of one method share a colour;
+            curves of one colour differ in line style too.
+
+    Returns:
+        The looks, in the same order. What a method looks like alone follows from its name; where
+        another curve has that already, the next free marker of the colour is taken, then the next
+        colour.
+    """
     used: dict[str, int] = {}
+    taken: set[tuple[str, str]] = set()
     result = {}
     for curve, method in curves.items():
-        colour = COLOURS.get(method)
-        # The name alone decides, so that a method keeps its colour across reports.
-        digest = hashlib.blake2b(method.encode(), digest_size=2).digest()
-        marker = MARKERS.get(method) or OTHER_MARKERS[digest[1] % len(OTHER_MARKERS)]
-        if colour is None:
-            colour = OTHERS[int.from_bytes(digest, "little") % len(OTHERS)]
+        colour, marker = next(way for way in _ways(method) if way not in taken)
+        taken.add((colour, marker))
         place = used[colour] = used.get(colour, -1) + 1
         line, fill = LINES[place % len(LINES)], "white" if place % 2 else colour
         result[curve] = Look(colour, marker, line, fill)
     return result
+
+
+def _ways(method: str) -> Iterator[tuple[str, str]]:
+    """The colours and markers of a method, its own ones first; the last is given without end."""
+    digest = hashlib.blake2b(method.encode(), digest_size=2).digest()
+    colours = _from(OTHERS, int.from_bytes(digest, "little"))
+    markers = _from(OTHER_MARKERS, digest[1])
+    if method in COLOURS:
+        colours, markers = [COLOURS[method], *colours], [MARKERS[method], *markers]
+    every = [*dict.fromkeys((*markers, *OTHER_MARKERS, *MARKERS.values()))]
+    yield from itertools.product(dict.fromkeys((*colours, *COLOURS.values())), every)
+    for place in itertools.count(2):  # numbers as markers: more curves than anybody can tell apart
+        yield colours[0], f"${place}$"
+
+
+def _from(values: Sequence[str], start: int) -> list[str]:
+    """The values in turn, from one of them on."""
+    start %= len(values)
+    return [*values[start:], *values[:start]]
 
 
 @contextmanager
@@ -141,26 +173,55 @@ def new_figure(
 
 
 def wrapped(text: str, width: int) -> str:
-    """A long title, broken where it can be: panels are narrow."""
-    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))
+    """A long title, broken where it can be (after blanks and ``,=+``): panels are narrow."""
+    lines = [""]
+    for piece in re.findall(r"[^ ,=+]*[ ,=+]*", text):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return "\n".join(line.strip() for line in lines)
+
+
+def headline(axes: Axes, title: str, *notes: str) -> None:
+    """A bold title at the left, and under it, in lines of their own, what is to be said of it."""
+    lines = [line for note in notes if note for line in textwrap.wrap(note, NOTE)]
+    axes.set_title(title, loc="left", fontweight="bold", pad=4 + 9 * len(lines))
+    axes.annotate(
+        "\n".join(lines),
+        (0, 1),
+        xytext=(0, 3),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="bottom",
+        fontsize=7,
+        color="#666666",
+    )
 
 
 def bars(*seeds: int) -> str:
     """What the bars of a figure are, where its values are over so many seeds."""
     if max(seeds, default=0) < 2:
         return "one seed"
+    if max(seeds) == 2:
+        return "bars: range of 2 seeds"
     return f"bars: 95 % Student-t intervals over {' or '.join(map(str, seeds))} seeds"
 
 
-def accuracy_limits(means: Sequence[float], halves: Sequence[float]) -> tuple[float, float]:
-    """Ends of an axis in per cent: around all means, and around intervals as far as they fit."""
-    low, high = min(means), max(means)
-    room = max(0.5, 0.5 * (high - low))  # few seeds have intervals far longer than this
-    pairs = list(zip(means, halves, strict=True))
-    bottom = max(low - room, min(mean - half for mean, half in pairs), min(0.0, low))
-    top = min(high + room, max(mean + half for mean, half in pairs), max(100.0, high))
-    margin = 0.07 * max(top - bottom, 0.2)
-    return bottom - margin, top + margin
+def accuracy_limits(values: Sequence[Estimate]) -> tuple[float, float]:
+    """Ends of an axis in per cent: around all finite means and their bars, with a margin."""
+    bars = [(v.mean, *v.bar(PERCENT)) for v in values if math.isfinite(v.mean)]
+    low = min(mean - below for mean, below, _ in bars)
+    high = max(mean + above for mean, _, above in bars)
+    margin = 0.07 * max(high - low, 0.2)
+    return low - margin, high + margin
+
+
+def lengths(value: Estimate) -> list[list[float]]:
+    """An accuracy's bar as matplotlib takes it: (2, 1), what is below and what is above."""
+    below, above = value.bar(PERCENT)
+    return [[below], [above]]
 
 
 def nice_ticks(low: float, high: float) -> list[float]:

@@ -58,7 +58,7 @@ def markdown(table: Table, width: int) -> str:
         without = next(dropped, None)
         if without is None or max(map(len, text.splitlines())) <= width:
             return text
-        keys.remove(without)
+        keys = [key for key in keys if key != without]
 
 
 def _entry(cell: Cell) -> str:

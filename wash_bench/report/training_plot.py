@@ -51,12 +51,11 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         figure, axes = style.new_figure(4.9, 2, 2, sharex=True)
         for place, (metric, label, note, scale) in enumerate(PANELS):
             panel = axes[place // 2][place % 2]
-            panel.set_title(label, loc="left", fontweight="bold")
             own = means[means["metric"] == metric]
             if metric == "consensus_relative" and (own["value"] == 0).any():
                 note = "0: lower edge"
-            panel.set_title(note, loc="right", color="#666666", fontsize=7)
-            draw_lines(panel, own, looks, scale, metric)
+            silent = draw_lines(panel, own, looks, scale, metric)
+            style.headline(panel, label, note, _told(silent))
             if place >= 2:
                 panel.set_xlabel("epoch")
                 panel.locator_params(axis="x", integer=True)
@@ -76,8 +75,12 @@ def megabytes(events: pd.DataFrame) -> pd.DataFrame:
 
 def draw_lines(
     axes: Axes, means: pd.DataFrame, looks: dict[str, style.Look], scale: str, metric: str
-) -> None:
-    """A line a curve, the mean of its trainings by epoch, in a band of their range."""
+) -> list[str]:
+    """A line a curve, the mean of its trainings by epoch, in a band of their range.
+
+    Returns:
+        The curves that are not drawn, since they sent nothing.
+    """
     positive = means.loc[means["value"] > 0, "value"]
     floor = 0.0
     if scale == "log" and len(positive):
@@ -102,16 +105,15 @@ def draw_lines(
         every = max(1, len(mean) // 6)
         axes.fill_between(mean.index, low, high, color=look.colour, alpha=0.18, linewidth=0)
         axes.plot(mean.index, mean, linestyle=look.line, markevery=every, **look.points)
-    if silent:
-        axes.annotate(
-            f"nothing: {', '.join(silent)}",
-            (0.98, 0.04),
-            xycoords="axes fraction",
-            ha="right",
-            fontsize=7,
-            color="#444444",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
+    return silent
+
+
+def _told(silent: Sequence[str]) -> str:
+    """Who sent nothing; by number where the names would take more than two lines."""
+    if not silent:
+        return ""
+    text = f"nothing: {', '.join(silent)}"
+    return text if len(text) <= 2 * style.NOTE - 10 else f"nothing: {len(silent)} of the curves"
 
 
 def draw_legend(figure: Figure, looks: dict[str, style.Look], curves: pd.DataFrame) -> None:
