@@ -167,6 +167,14 @@ def test_greedy_soup_without_members_is_refused():
         greedy_choice([], lambda listed: 0.0)
 
 
+def test_greedy_soup_leaves_out_what_has_no_accuracy():
+    nan = float("nan")
+    assert greedy_choice([nan, 80.0, nan, 81.0], lambda listed: 82.0) == [3, 1]
+    assert greedy_choice([80.0, 81.0, 79.0], lambda listed: nan if 0 in listed else 90.0) == [1, 2]
+    with pytest.raises(ValueError, match="outputs are numbers"):
+        greedy_choice([nan, nan], lambda listed: 0.0)
+
+
 def test_methods_that_train_alike_share_their_training():
     assert NaiveEnsemble().training_key() == GreedySoup().training_key()
     others = [kind().training_key() for kind in (Wash, WashOpt, Papa, Dart, NaiveEnsemble)]

@@ -30,6 +30,16 @@ def _random(seed: int, images: int = 40, classes: int = 5, members: int = 3):
     return logits, labels
 
 
+def test_outputs_that_are_not_numbers_have_no_accuracy() -> None:
+    """The argmax of NaN is class 0: one image of class 0 would be right."""
+    log_probs = log_probabilities(torch.tensor([[math.nan, 0.0], [0.0, 2.0]]))
+    labels = torch.tensor([0, 1])
+    assert math.isnan(accuracy(log_probs, labels)) and math.isnan(nll(log_probs, labels))
+    assert math.isnan(accuracy(log_probabilities(torch.tensor([[math.inf, 0.0]])), labels[:1]))
+    certain = log_probabilities(torch.tensor([[-1e30, 0.0], [0.0, 1e30]]))  # infinite losses alone
+    assert accuracy(certain, labels) == 50.0
+
+
 @given(st.integers(0, 10_000))
 def test_metrics_equal_their_definitions(seed: int) -> None:
     logits, labels = _random(seed)

@@ -40,7 +40,10 @@ class Judge(Protocol):
     seed: int
 
     def validation_accuracy(self, state: ModelState) -> float:
-        """Accuracy in per cent of one state on the un-augmented validation split."""
+        """Accuracy in per cent of one state on the un-augmented validation split.
+
+        NaN of a state whose outputs are not numbers; each member's are, or its cell has failed.
+        """
         ...
 
     def validation_loss(self, state: ModelState) -> float:

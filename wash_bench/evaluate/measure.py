@@ -10,6 +10,7 @@ from wash_bench.config import EvaluationConfig
 from wash_bench.core.judge import Predictor
 from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState
+from wash_bench.data.source import Split
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
 from wash_bench.evaluate.evaluator import Evaluator
@@ -39,7 +40,11 @@ def measure_population(
         CellFailure where a member's outputs are not numbers.
     """
     summary: dict[str, Any] = {}
-    members, average, greedy = judge.members, judge.average(), judge.greedy()
+    members = judge.members
+    for split in ("val", "test"):  # before any choice among the members is made
+        for row, member in enumerate(members):
+            _finite(evaluator.log_probs(member, split), f"member {row}", split)
+    average, greedy = judge.average(), judge.greedy()
     labels = evaluator.labels("test")
 
     def put(name: str, log_probs: Tensor) -> None:
@@ -57,8 +62,6 @@ def measure_population(
                 summary[f"{name}_acc_max"] = max(values)
 
     plain = [evaluator.log_probs(member, "test") for member in members]
-    for row, log_probs in enumerate(plain):
-        _finite(log_probs, f"member {row}")
     put_members("member", plain)
     put("ensemble", mean_of_probabilities(plain))
     put("ensemble_logit", mean_of_logits(plain))
@@ -112,7 +115,7 @@ def measure_method(
     labels = evaluator.labels("test")
     for position, (name, predictor) in enumerate(predictors.items()):
         log_probs = _predict(evaluator, predictor)
-        _finite(log_probs, f"the model {name!r}")
+        _finite(log_probs, f"the model {name!r}", "test")
         scores = all_scores(log_probs, labels, config.ece_bins)
         if position == 0:
             result["method_predictor"] = name
@@ -127,9 +130,10 @@ def measure_method(
     return result
 
 
-def _finite(log_probs: Tensor, what: str) -> None:
+def _finite(log_probs: Tensor, what: str, split: Split) -> None:
     if log_probs.isnan().any():
-        raise CellFailure(f"the outputs of {what} are not numbers on the test images")
+        images = "validation" if split == "val" else split
+        raise CellFailure(f"the outputs of {what} are not numbers on the {images} images")
 
 
 def _predict(evaluator: Evaluator, predictor: Predictor) -> Tensor:

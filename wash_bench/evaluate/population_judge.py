@@ -36,6 +36,7 @@ class PopulationJudge:
         self.seed = evaluator.seed
 
     def validation_accuracy(self, state: ModelState) -> float:
+        """NaN where outputs are not numbers, so that no choice takes the state."""
         evaluator = self._evaluator
         return accuracy(evaluator.log_probs(state, "val"), evaluator.labels("val"))
 

@@ -27,7 +27,9 @@ def mean_of_logits(log_probs: Sequence[Tensor]) -> Tensor:
 
 
 def accuracy(log_probs: Tensor, labels: Tensor) -> float:
-    """Per cent of images whose most probable class is the label."""
+    """Per cent of images whose most probable class is the label; NaN where an output is NaN."""
+    if log_probs.isnan().any():  # its argmax is class 0, which would count as a guess
+        return math.nan
     return 100.0 * (log_probs.argmax(dim=1) == labels).double().mean().item()
 
 
@@ -53,7 +55,7 @@ def ece(log_probs: Tensor, labels: Tensor, bins: int = 15) -> float:
 
 def all_scores(log_probs: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
     """``acc`` and ``ece`` in per cent, ``nll`` in nats, ``brier``; NaN where outputs are none."""
-    if log_probs.isnan().any():  # argmax of NaN is class 0, which would be an accuracy
+    if log_probs.isnan().any():
         return dict.fromkeys(("acc", "nll", "ece", "brier"), math.nan)
     return {
         "acc": accuracy(log_probs, labels),

@@ -37,6 +37,7 @@ def below(records: Records, cells: pd.DataFrame, *, bold: bool, dagger: bool) ->
     if dagger:
         lines.append(TIED)
     lines += broken_averages(finished)
+    lines += no_numbers(finished)
     lines += unequal_work(finished)
     lines += _couplings(finished)
     lines += _shared_trainings(finished)
@@ -70,6 +71,19 @@ def broken_averages(finished: pd.DataFrame) -> list[str]:
             )
         said.setdefault(text, []).append(str(variant))
     return [f"{', '.join(variants)}: {text}" for text, variants in said.items()]
+
+
+def no_numbers(finished: pd.DataFrame) -> list[str]:
+    """A line for each method with an averaged model whose outputs are not numbers."""
+    lines = []
+    for variant, rows in finished.groupby("variant", sort=False):
+        broken = rows[rows["average_acc"].isna() & rows["member_acc_mean"].notna()]
+        if len(broken):
+            lines.append(
+                f"{variant}: the outputs of the average are not numbers at"
+                f" {_seeds(sorted(set(broken['seed'])))}, so that it has no accuracy there."
+            )
+    return lines
 
 
 def unequal_work(finished: pd.DataFrame) -> list[str]:
