@@ -181,3 +181,21 @@ def test_the_command(tmp_path, capsys):
     capsys.readouterr()
     assert run_command(["compare", *paths, "--out", str(tmp_path / "c.txt")]) == 2
     assert "must end in .md or .csv" in capsys.readouterr().err
+
+
+def test_text_for_a_number_is_named_and_left_out(tmp_path, capsys):
+    side(tmp_path / "run", {0: 80.0, 1: 81.0, 2: 82.0})
+    write_report([tmp_path / "run"], tmp_path / "a", figures=())
+    write_report([tmp_path / "run"], tmp_path / "b", figures=())
+    table = pd.read_csv(tmp_path / "b" / "summary.csv", dtype=str)
+    table["average_acc"] = ["n/a?", "80.5", "[1]"]
+    table["train_seconds"] = "soon"
+    table.to_csv(tmp_path / "b" / "summary.csv", index=False)
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert found.differences[:2] == [
+        f"{tmp_path / 'b' / 'summary.csv'}: average_acc is 'n/a?', which is no number, left out",
+        f"{tmp_path / 'b' / 'summary.csv'}: train_seconds is 'soon', which is no number, left out",
+    ]
+    assert row(found).seeds == (1,) and row(found, "MB sent").seeds == (0, 1, 2)
+    assert run_command(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "which is no number" in capsys.readouterr().out

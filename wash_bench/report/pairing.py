@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from wash_bench.errors import UsageError
+from wash_bench.metrics import METRICS
 from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
 from wash_bench.report.machines import COMPARED
 
@@ -28,6 +29,7 @@ class Side:
     path: Path
     cells: pd.DataFrame
     environments: pd.DataFrame
+    problems: tuple[str, ...] = ()
 
 
 def read_side(path: Path) -> Side:
@@ -48,7 +50,18 @@ def read_side(path: Path) -> Side:
         raise UsageError(f"{path} holds no report that can be read: {error}") from None
     if lacking := _NEEDED - set(cells.columns):
         raise UsageError(f"{path / 'summary.csv'} lacks {', '.join(sorted(lacking))}: no report")
-    return Side(path, cells, environments)
+    return Side(path, cells, environments, tuple(_to_numbers(path / "summary.csv", cells)))
+
+
+def _to_numbers(path: Path, cells: pd.DataFrame) -> Iterator[str]:
+    """Make the columns of metrics numbers, in place; what is none is named and left out."""
+    for name in cells.columns:
+        if name in METRICS and METRICS[name].unit != "text":
+            numbers = pd.to_numeric(cells[name], errors="coerce").astype(float)
+            odd = cells.loc[numbers.isna() & cells[name].notna(), name]
+            if len(odd):
+                yield f"{path}: {name} is {str(odd.iloc[0])[:40]!r}, which is no number, left out"
+            cells[name] = numbers
 
 
 def experiments(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:

@@ -11,6 +11,7 @@ from wash_bench.data.catalog import spec_of
 from wash_bench.errors import WashBenchError
 from wash_bench.metrics import COMPARED, METRICS
 from wash_bench.report import pairing
+from wash_bench.report.batchnorm import without_copies
 from wash_bench.report.grid import MISSING, number, with_interval
 from wash_bench.report.markdown import escape, table
 from wash_bench.report.stats import LEVEL, Estimate, estimate, paired
@@ -122,7 +123,7 @@ def _entries(row: Row) -> list[str]:
 def compare(a: Path, b: Path) -> Comparison:
     """Set two reports or run folders side by side; a WashBenchError if nothing can be compared."""
     left, right = pairing.read_side(a), pairing.read_side(b)
-    result = Comparison(a, b)
+    result = Comparison(a, b, [*left.problems, *right.problems])
     pairs = list(pairing.experiments(left.cells, right.cells))
     if not pairs:
         raise WashBenchError(
@@ -130,6 +131,7 @@ def compare(a: Path, b: Path) -> Comparison:
         )
     matched: tuple[set[str], set[str]] = (set(), set())
     for one, other in pairs:
+        one, other = without_copies(one), without_copies(other)
         matched[0].add(one["experiment_id"].iloc[0])
         matched[1].add(other["experiment_id"].iloc[0])
         title = f"{one['dataset'].iloc[0]}, {one['model'].iloc[0]}, N = {one['population'].iloc[0]}"
