@@ -240,3 +240,28 @@ def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
         both, [*entries, find_method("greedy-soup")], RunContext(out=tmp_path / "all")
     )
     assert (len(outcome.cached), len(outcome.finished), outcome.failed) == (2, 2, [])
+
+
+def test_links_and_pipes_stay_behind(machines, tmp_path, capsys):
+    """Nobody's run folder brings a file of this machine along, or makes the command wait."""
+    one, _ = machines
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("top-secret")
+    training = next((one / "trainings").glob("wash-*"))
+    (training / "extra").symlink_to(secret)
+    (training / "state-8" / "notes").symlink_to(secret / "file")
+    os.mkfifo(training / "waits")
+    (one / "trainings" / "linked").symlink_to(secret)
+    (one / "cells" / "a.json").symlink_to(secret / "file")
+    out = tmp_path / "all"
+    joined = join_folders([one], out)
+    assert (joined.cells, joined.trainings) == (2, 2)
+    assert not any("top-secret" in path.read_text(errors="replace")
+                   for path in out.rglob("*") if path.is_file())  # fmt: skip
+    assert not [path for path in out.rglob("*") if path.is_symlink() or path.is_fifo()]
+    assert len(joined.conflicts) == 5
+    for name in ("extra", "notes", "waits", "linked", "a.json"):
+        assert any(name in line and "left out" in line for line in joined.conflicts), name
+    os.mkfifo(out / "trainings" / training.name / "evaluation-1.json")
+    join_folders([out], tmp_path / "again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
 from wash_bench.plugins.registry import find_method
 from wash_bench.record import claims as claims_module
+from wash_bench.record import presence
 from wash_bench.record.claims import ClaimedStore, ClaimLost, Claims
 from wash_bench.record.events import EventLog
 from wash_bench.record.files import write_json
@@ -103,6 +105,32 @@ def test_of_many_that_find_a_stale_claim_one_gets_it(folder: Path) -> None:
         for taker in takers:
             taker.__exit__()
         assert len(won) == 1 and won[0].held() and not first.held()
+
+
+def test_a_clock_set_back_keeps_no_dead_owner_and_no_living_one_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "BEAT", 0.1)
+    later = time.time() + 3600
+
+    def ahead(path: Path) -> None:
+        os.utime(path, (later, later))
+
+    with Claims(folder, stale=10) as dead:
+        claim = dead.take("x")
+        dead._stop.set()
+        dead._thread.join()
+        with Claims(folder, stale=10) as other:
+            ahead(claim.path)
+            renewal = threading.Timer(0.1, os.utime, (claim.path,))
+            renewal.start()  # a living owner's next beat
+            assert other.take("x") is None
+            renewal.join()
+            ahead(claim.path)
+            assert other.take("x") is not None and not claim.held()
+        ahead(dead._presence)
+        with alone(Store(folder)):
+            assert not dead._presence.exists()
 
 
 def test_an_owner_that_was_succeeded_cannot_write(folder: Path) -> None:

@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.errors import WashBenchError
-from wash_bench.record.presence import refuse_plain_run, who, workers
+from wash_bench.record.presence import BEAT, alive, refuse_plain_run, who, workers
 from wash_bench.record.store import Store, TrainingFolder
 
-BEAT = 2.0  # seconds between renewals
 STALE = 120  # seconds without one after which a claim may be succeeded
 REPORT = "report"  # the claim on writing the report
 
@@ -164,11 +163,7 @@ class Claims:
         return self._me | {"since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
     def _counts(self, path: Path) -> bool:
-        try:
-            with path.open() as file:  # opening makes a network file system look again
-                return self.now() - os.fstat(file.fileno()).st_mtime <= self.stale
-        except FileNotFoundError:
-            return False
+        return alive(path, self.stale, self.now)
 
     def _admit(self, claim: Claim, name: str) -> bool:
         """Open the way into the training's folder; False if the claim was lost meanwhile."""

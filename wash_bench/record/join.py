@@ -9,6 +9,7 @@ import contextlib
 import filecmp
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +44,11 @@ class Joined:
 def join_folders(sources: Sequence[Path], out: Path) -> Joined:
     """Copy the cells and trainings of ``sources``, which are only read, into the folder ``out``.
 
-    Equal things are no conflict; of different ones the target's, or else the first source's, is
-    kept. A cell whose training in the target is another one is left out: its numbers are not of
-    that training, and the target's own can be computed from it by the run command.
+    Links and whatever else is no plain file or folder stay behind, so that a folder from somebody
+    else brings no file of this machine along. Equal things are no conflict; of different ones the
+    target's, or else the first source's, is kept. A cell whose training in the target is another
+    one is left out: its numbers are not of that training, and the target's own can be computed
+    from it by the run command.
 
     Returns:
         What was done.
@@ -84,6 +87,10 @@ def _join(source: Path, store: Store, joined: Joined) -> None:
     for training in sorted(path for path in (source / "trainings").glob("*") if path.is_dir()):
         if training.name.startswith("."):
             continue
+        if training.is_symlink():
+            refused.add(training.name)
+            joined.conflicts.append(f"{training}: a link, left out")
+            continue
         try:
             problem = _join_training(training, store.root / "trainings" / training.name, joined)
         except UnknownSchema as unknown:
@@ -93,6 +100,9 @@ def _join(source: Path, store: Store, joined: Joined) -> None:
             joined.conflicts.append(problem)
     for path in sorted((source / "cells").glob("*.json")):
         target = store.root / "cells" / path.name
+        if not _plain(path):
+            joined.conflicts.append(f"{path}: no plain file, left out")
+            continue
         try:
             cell, own = (_read("cell", side) for side in (path, target))
         except UnknownSchema as unknown:
@@ -138,7 +148,7 @@ def _join_training(source: Path, target: Path, joined: Joined) -> str | None:
     joined.equal += 1
     for pattern in _MEASURED:
         for path in sorted(source.glob(pattern)):
-            if not (target / path.name).exists():
+            if not (target / path.name).exists() and _plain(path):
                 _copy_file(path, target / path.name, target.parents[1])
     return None
 
@@ -146,9 +156,16 @@ def _join_training(source: Path, target: Path, joined: Joined) -> str | None:
 def _copy_training(source: Path, target: Path, joined: Joined) -> str | None:
     """Copy a training's folder as a whole, over an unfinished one if there is one."""
     before = _listing(source)
+    odd: list[Path] = []
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        found = [Path(folder, name) for name in names if not _plain(Path(folder, name), True)]
+        odd.extend(found)
+        return [path.name for path in found]
+
     with _hidden(target.parents[1]) as stage:
         try:
-            shutil.copytree(source, stage / "new", copy_function=_link_or_copy)
+            shutil.copytree(source, stage / "new", copy_function=_link_or_copy, ignore=left_out)
         except (FileNotFoundError, shutil.Error):
             if _listing(source) == before:
                 raise
@@ -158,7 +175,14 @@ def _copy_training(source: Path, target: Path, joined: Joined) -> str | None:
             target.rename(stage / "old")
         (stage / "new").rename(target)
     joined.trainings += 1
+    joined.conflicts += [f"{path}: no plain file or folder, left out" for path in odd]
     return None
+
+
+def _plain(path: Path, folders: bool = False) -> bool:
+    """Whether a path is a file, or else a folder where these count, and no link to one."""
+    mode = path.lstat().st_mode
+    return stat.S_ISREG(mode) or (folders and stat.S_ISDIR(mode))
 
 
 def _copy_file(source: Path, target: Path, root: Path) -> None:
@@ -212,6 +236,8 @@ def _state(training: Path) -> dict[str, Any]:
 
 def _read(kind: Kind, path: Path) -> Record | None:
     try:
+        if not path.is_file():  # a named pipe would be waited for
+            return None
         return read_record(kind, path)
     except OSError:
         return None

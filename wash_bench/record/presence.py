@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wash_bench.errors import WashBenchError
 from wash_bench.record.store import Store
+
+BEAT = 2.0  # seconds between an owner's signs of life
 
 
 @contextlib.contextmanager
@@ -19,16 +22,48 @@ def alone(store: Store) -> Iterator[None]:
             with contextlib.suppress(OSError, ValueError):
                 stale = json.loads(path.read_text())["stale"]
                 age = _time_at(store.root) - path.stat().st_mtime
-                if age > stale:
+                if not alive(path, stale, lambda: _time_at(store.root)):
                     path.unlink()
                 else:
                     raise WashBenchError(
-                        f"a worker is using {store.root} ({who(path)}, seen {age:.0f} s ago): "
+                        f"a worker is using {store.root} ({who(path)}, seen {max(age, 0):.0f} s"
+                        " ago): "
                         f"wait until it ends (if it was killed, {stale:.0f} s), join it with "
                         "--worker, or choose another --out"
                     )
         sweep(store.root)
         yield
+
+
+def alive(path: Path, stale: float, now: Callable[[], float]) -> bool:
+    """Whether the owner of a claim or of a worker's file still renews it.
+
+    A time that lies in the future is one from before the clock was set back. A living owner has
+    renewed it within a few beats, so that it is looked at again after these.
+
+    Args:
+        path: the file, whose time is its owner's last sign of life.
+        stale: seconds of silence after which an owner does not count.
+        now: tells the file server's time in seconds.
+
+    Returns:
+        False for a file that is gone, too.
+    """
+    try:
+        seen = _time_of(path)
+        if now() - seen < -stale:
+            time.sleep(3 * BEAT)
+            if _time_of(path) == seen:
+                return False
+            seen = _time_of(path)
+        return now() - seen <= stale
+    except FileNotFoundError:
+        return False
+
+
+def _time_of(path: Path) -> float:
+    with path.open() as file:  # opening makes a network file system look again
+        return os.fstat(file.fileno()).st_mtime
 
 
 def sweep(root: Path) -> None:
