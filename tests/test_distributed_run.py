@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.ranks import in_ranks
 from tests.runs import stop_after_an_epoch
 from wash_bench.config import RunConfig
-from wash_bench.distributed.world import DistributedWorld
+from wash_bench.distributed.ranks import DistributedWorld
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.runner.context import RunContext

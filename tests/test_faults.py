@@ -18,7 +18,7 @@ from tests.once import made_once
 from tests.ranks import exit_code_of, in_ranks
 from wash_bench.cli.main import run_command
 from wash_bench.distributed import group
-from wash_bench.distributed.world import DistributedWorld
+from wash_bench.distributed.ranks import DistributedWorld
 from wash_bench.errors import UsageError
 
 pytestmark = pytest.mark.slow

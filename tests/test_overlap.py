@@ -14,7 +14,8 @@ from wash_bench.config import RunConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
-from wash_bench.distributed.world import DistributedWorld, LocalWorld
+from wash_bench.distributed.ranks import DistributedWorld
+from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.methods.papa import Papa
 from wash_bench.plugins.registry import find_method, make_method

@@ -17,7 +17,8 @@ from wash_bench.config import RunConfig
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.distributed.world import DistributedWorld, LocalWorld
+from wash_bench.distributed.ranks import DistributedWorld
+from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import CellFailure, UsageError, WashBenchError
 from wash_bench.methods.dart import Dart
 from wash_bench.plugins.registry import find_method, make_method

@@ -1,4 +1,7 @@
-"""Joining the processes that torchrun started, and refusing those that do not belong together."""
+"""Joining the processes that torchrun started, and refusing those that do not belong together.
+
+A process by itself joins nobody, and imports no torch for that.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,12 +10,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
-
-from wash_bench.distributed.watch import BROKEN, START, Watch
-from wash_bench.distributed.world import COLLECTIVE_TIMEOUT, DistributedWorld, LocalWorld, World
+from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import UsageError
 
 
@@ -23,6 +21,8 @@ def under_torchrun() -> bool:
 
 def local_device(name: str) -> str:
     """The device of this process: ``cuda`` is the GPU of its local rank."""
+    import torch
+
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         rank = int(os.environ.get("LOCAL_RANK", "0"))
         return f"cuda:{rank % max(1, torch.cuda.device_count())}"
@@ -35,6 +35,13 @@ def joined(device: str) -> Iterator[World]:
     if not under_torchrun():
         yield LocalWorld()
         return
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    from wash_bench.distributed.ranks import COLLECTIVE_TIMEOUT, DistributedWorld
+    from wash_bench.distributed.watch import BROKEN, START, Watch
+
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if gpu:
         torch.cuda.set_device(local_device("cuda"))
@@ -68,6 +75,8 @@ def agree(world: World, settings: Mapping[str, Any]) -> None:
     """A UsageError that names what differs between the processes' versions and settings."""
     if world.ranks == 1:
         return
+    import torch.distributed as dist
+
     mine = {name: version(name) for name in ("wash-bench", "torch", "timm")} | dict(settings)
     everybody: list[dict[str, Any]] = [{}] * world.ranks
     dist.all_gather_object(everybody, mine)

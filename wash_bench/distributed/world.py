@@ -1,23 +1,19 @@
-"""The processes that share one run, and what they tell one another beside the exchanges.
+"""What the processes that share one run tell one another beside the exchanges.
 
 What passes here is bookkeeping (losses, validation results, the population's rows for the final
-evaluation); it is not a method's exchange and stands in no ledger.
+evaluation); it is not a method's exchange and stands in no ledger. No torch is imported until
+there is an exchange: a run in which everything is finished needs none.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from wash_bench.core.exchange import Exchange, LocalExchange
-from wash_bench.distributed.exchange import DistributedExchange
-from wash_bench.distributed.spread import Spread
-
-# Rank 0 evaluates while the others wait. That somebody died is found by the watch, much sooner.
-COLLECTIVE_TIMEOUT = timedelta(hours=12)
+    from wash_bench.core.exchange import Exchange
 
 
 class World(Protocol):
@@ -70,6 +66,8 @@ class LocalWorld:
         return range(n)
 
     def exchange(self, n: int, seed: int) -> Exchange:
+        from wash_bench.core.exchange import LocalExchange
+
         return LocalExchange(n, seed)
 
     def mean_row(self, rows: Tensor, n: int) -> Tensor:
@@ -86,56 +84,3 @@ class LocalWorld:
 
     def wait(self) -> None:
         """Nobody to wait for."""
-
-
-class DistributedWorld:
-    """This process as a rank of the default process group.
-
-    Bookkeeping has a group of its own, so that it may pass while a method's exchange is under way
-    in another thread.
-    """
-
-    def __init__(self) -> None:
-        self.rank = dist.get_rank()
-        self.ranks = dist.get_world_size()
-        group = dist.new_group(timeout=COLLECTIVE_TIMEOUT)
-        assert isinstance(group, dist.ProcessGroup)  # every rank is a member
-        self._group = group
-
-    def members(self, n: int) -> range:
-        return Spread(n, self.ranks).members(self.rank)
-
-    def exchange(self, n: int, seed: int) -> Exchange:
-        return DistributedExchange(n, seed)
-
-    def mean_row(self, rows: Tensor, n: int) -> Tensor:
-        total = rows.sum(dim=0)
-        dist.all_reduce(total, group=self._group)
-        return total.div_(n)
-
-    def collect(self, values: Sequence[Any]) -> list[Any]:
-        parts: list[Any] = [None] * self.ranks
-        dist.all_gather_object(parts, list(values), group=self._group)
-        return [value for part in parts for value in part]
-
-    def rows_at_main(self, rows: Tensor, n: int) -> Tensor | None:
-        spread = Spread(n, self.ranks)
-        if self.rank:
-            if rows.numel():
-                dist.send(rows.contiguous(), 0, group=self._group)
-            return None
-        blocks = [rows]
-        for rank in range(1, self.ranks):
-            block = rows.new_empty(len(spread.members(rank)), *rows.shape[1:])
-            if block.numel():
-                dist.recv(block, rank, group=self._group)
-            blocks.append(block)
-        return torch.cat(blocks)
-
-    def share(self, value: Any) -> Any:
-        box = [value]
-        dist.broadcast_object_list(box, 0, group=self._group)
-        return box[0]
-
-    def wait(self) -> None:
-        dist.barrier(group=self._group)

@@ -1,8 +1,7 @@
-"""How a run is carried out; no result depends on it."""
+"""How a run is carried out; no result depends on it. No torch until there is something to train."""
 
 from typing import Any, Self
 
-import torch
 from pydantic import ConfigDict, Field, SkipValidation
 
 from wash_bench.distributed.world import LocalWorld, World
@@ -38,9 +37,13 @@ class RunContext(LocalConfig):
 
     def with_threads(self) -> Self:
         """The same with a number of threads: torch's is shared among the jobs, where 0 says so."""
+        import torch
+
         return self.but(threads=self.threads or max(1, torch.get_num_threads() // self.jobs))
 
     def set_up_torch(self) -> None:
         """Set this process up for training."""
+        import torch
+
         environment.jobs = self.jobs
         torch.set_num_threads(self.threads)

@@ -1,4 +1,7 @@
-"""An experiment: its training tasks, and the call that runs what of them is not done yet."""
+"""An experiment: its training tasks, and the call that runs what of them is not done yet.
+
+Where all is done no torch is imported: to find that out takes the identities of cells alone.
+"""
 
 import contextlib
 import math
@@ -19,9 +22,8 @@ from wash_bench.record.identity import Cell, cell_of
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.pool import in_pool, in_process
+from wash_bench.runner.device import device_type
 from wash_bench.runner.queue import Outcome, open_part, sharded
-from wash_bench.runner.setting import resolve_device
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.worker import share_out
 from wash_bench.settings.sweep import Round, labels_of
@@ -31,7 +33,7 @@ def tasks_of(
     config: RunConfig, entries: Sequence[MethodEntry], labels: Mapping[str, str] | None = None
 ) -> list[TrainingTask]:
     """The trainings of an experiment, seeds outside, methods with one rule together."""
-    device = resolve_device(config.training.device).type
+    device = device_type(config.training.device)
     dataset, content = config.training.dataset, None
     if dataset.startswith(FOLDER_PREFIX):  # images may have been added since the last run
         content = content_of(Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser())
@@ -106,7 +108,6 @@ def run_tasks(groups: Callable[[], Iterable[list[TrainingTask]]], context: RunCo
     Returns:
         What became of each cell.
     """
-    context = context.with_threads()
     world, store, outcome = context.world, Store(context.out), Outcome()
     if context.worker:
         with Claims(store.root, context.stale) as claims:
@@ -130,6 +131,9 @@ def _run_open(
             if part := open_part(task, store, retry_before, outcome, context.observer):
                 todo.append(part)
     if todo := context.world.share(todo):
+        from wash_bench.runner.pool import in_pool, in_process  # imports torch
+
+        context = context.with_threads()
         for results in (in_pool if context.jobs > 1 else in_process)(todo, context):
             outcome.add(results)
 
@@ -163,5 +167,5 @@ def _identity(config: RunConfig, entries: Sequence[MethodEntry]) -> dict[str, An
     for section in ("training", "evaluation"):
         settings |= settings.pop(section)
     settings["init"] = _start(config) or settings["init"]
-    settings["device"] = resolve_device(config.training.device).type
+    settings["device"] = device_type(config.training.device)
     return settings | {f"file of {e.name}": e.identity for e in entries if e.identity}

@@ -1,16 +1,19 @@
 """A worker: works tasks off beside others, on any hosts, that share the run folder by claims."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from wash_bench.record.claims import Claim, ClaimedStore, ClaimLost, Claims
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.perform import perform
-from wash_bench.runner.pool import checked
 from wash_bench.runner.progress import Observer, Progress
 from wash_bench.runner.queue import Outcome, open_part
-from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
+
+if TYPE_CHECKING:
+    from wash_bench.runner.setting import Setting
 
 
 def share_out(
@@ -37,13 +40,19 @@ def _work_off(
     tasks: Sequence[TrainingTask], context: RunContext, claims: Claims, retry_before: float
 ) -> Iterator[Results]:
     """Carry out, one after another, the tasks that nobody else works on, until none is left."""
-    context.set_up_torch()
     observer, store = context.observer, Store(context.out)
-    setting: Setting | None = None
     left = {task.training_id: task for task in tasks}
-    for task in tasks:
-        if open_part(task, store, retry_before):
-            observer(task.progress("waiting", epochs=task.config.training.epochs))
+    waiting = [task for task in tasks if open_part(task, store, retry_before)]
+    for task in waiting:
+        observer(task.progress("waiting", epochs=task.config.training.epochs))
+    if not waiting:
+        return
+    from wash_bench.runner.perform import perform
+    from wash_bench.runner.pool import checked
+
+    context = context.with_threads()
+    context.set_up_torch()
+    setting: Setting | None = None
     while found := _next(list(left.values()), store, claims, retry_before):
         task, claim = found
         del left[task.training_id]
