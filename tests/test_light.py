@@ -73,6 +73,16 @@ def test_a_finished_run_imports_nothing_heavy(tmp_path: Path, option: list[str])
     assert told.count("finished earlier, not trained again") == 6  # two methods share a training
 
 
+def test_a_finished_run_prints_the_table_of_a_report_that_stands(tmp_path: Path) -> None:
+    command = finish(tmp_path, methods="wash,papa", seeds="0,1")
+    first = after(command)
+    report = {path: path.stat().st_mtime_ns for path in (tmp_path / "report").iterdir()}
+    heavy, told = after(command)
+    assert "pandas" in first[0] and heavy == []
+    assert told == first[1] and "\n| wash " in told
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "report").iterdir()} == report
+
+
 def test_a_finished_run_of_a_device_that_is_not_here_is_found(tmp_path: Path) -> None:
     command = finish(tmp_path, methods="papa", device="cuda:3")
     heavy, told = after([*command, "--no-report"])

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tests.records import FACTS, write_cell
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.report import frames, write
+from wash_bench.report import frames, terminal, write
 
 
 @pytest.mark.slow
@@ -48,6 +48,7 @@ def test_an_old_report_survives_bad_input_and_a_failed_write(tmp_path, monkeypat
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
+    write_cell(run, "papa", 1)
     monkeypatch.setattr("wash_bench.report.figures.style.save", full)
     with pytest.raises(WashBenchError, match="No space left on device") as caught:
         write.write_report([run], out, figures=("bytes",))
@@ -66,7 +67,7 @@ def test_an_out_folder_that_cannot_be_written_is_a_usage_error(recorded, tmp_pat
 @pytest.mark.parametrize("width", [80, 120])
 def test_what_is_printed_is_markdown_with_the_columns_that_fit(recorded, width):
     stream = io.StringIO()
-    write.print_table(frames.load([recorded]), Console(file=stream, width=width))
+    terminal.print_table(frames.load([recorded]), Console(file=stream, width=width))
     text = stream.getvalue()
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
@@ -90,7 +91,7 @@ def test_what_is_printed_is_markdown_with_the_columns_that_fit(recorded, width):
 def test_a_row_that_is_too_wide_is_not_broken(tmp_path, width):
     write_cell(tmp_path, "x" * 90 + "|y", 0)
     stream = io.StringIO()
-    write.print_table(frames.load([tmp_path]), Console(file=stream, width=width))
+    terminal.print_table(frames.load([tmp_path]), Console(file=stream, width=width))
     (row,) = (line for line in stream.getvalue().splitlines() if line.startswith("| xxx"))
     assert "x\\|y" in row and row.endswith("|")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,14 @@ from wash_bench.report import (
     training_plot,
 )
 from wash_bench.report.batchnorm import without_copies
+from wash_bench.report.inputs import of_code, of_frames
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
     from wash_bench.report.frames import Records
+    from wash_bench.report.kept import Drawn
 
 FORMATS = ("png", "svg")
 
@@ -55,6 +58,15 @@ class Source:
         """The events of the cells' trainings."""
         events = self.records.events
         return events[events["training_id"].isin(self.cells["training_id"])]
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all that a figure can be drawn from, and of the code that draws it."""
+        tables = [self.cells, self.events]
+        tables += [
+            self.of_experiment(table) for table in (self.records.barrier, self.records.simplex)
+        ]
+        return f"{of_frames(tables)} {of_code()}"
 
 
 @dataclass(frozen=True)
@@ -129,28 +141,56 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in ALL if name in words)
 
 
-def write_figures(records: Records, out: Path, names: Collection[str] = ALL) -> list[Path]:
-    """Write figures as PNG and SVG, named with the experiment's id where there are several."""
+def write_figures(
+    records: Records, out: Path, names: Collection[str] = ALL, drawn: Drawn | None = None
+) -> list[Path]:
+    """Write figures as PNG and SVG, named with the experiment's id where there are several.
+
+    Args:
+        records: all records.
+        out: the folder.
+        names: which figures.
+        drawn: figures of an earlier report, of which those are taken whose data are the same.
+
+    Returns:
+        The files.
+    """
     paths = []
-    for stem, figure in figures(records, names):
-        with style.styled():
-            for form in FORMATS:
-                path = out / f"{stem}.{form}"
-                style.save(figure, path)
-                paths.append(path)
+    for stem, source, drawing in _asked(records, names):
+        if drawn and (taken := drawn.take(stem, source.digest, out, FORMATS)) is not None:
+            paths += taken
+        elif figure := drawing.draw(source):
+            with style.styled():
+                for form in FORMATS:
+                    path = out / f"{stem}.{form}"
+                    style.save(figure, path)
+                    paths.append(path)
     return paths
 
 
 def figures(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Figure]]:
     """The name (without ending) and the figure, experiment by experiment."""
+    for stem, source, drawing in _asked(records, names):
+        if figure := drawing.draw(source):
+            yield stem, figure
+
+
+def _asked(records: Records, names: Collection[str]) -> Iterator[tuple[str, Source, Drawing]]:
+    """The name of each figure that there may be, what it is drawn from, and how."""
     finished = records.summary[records.summary["status"] == "finished"]  # others broke off
     finished = without_copies(_literal(finished))
     experiments = [experiment_id for experiment_id, _ in records.experiments()]
+    wanted = {name: drawing for name, drawing in FIGURES.items() if name in names}
     for experiment_id in experiments:
         tail = f"-{experiment_id}" if len(experiments) > 1 else ""
-        cells = finished[finished["experiment_id"] == experiment_id]
-        yield from _drawn(Source(cells, records), names, False, tail)
-    yield from _drawn(Source(finished, records), names, True, "")
+        source = Source(finished[finished["experiment_id"] == experiment_id], records)
+        for name, drawing in wanted.items():
+            if not drawing.across:
+                yield name + tail, source, drawing
+    source = Source(finished, records)
+    for name, drawing in wanted.items():
+        if drawing.across:
+            yield name, source, drawing
 
 
 def _literal(cells: pd.DataFrame) -> pd.DataFrame:
@@ -160,11 +200,3 @@ def _literal(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.assign(
         **{name: cells[name].str.replace("$", to, regex=False) for name, to in escaped.items()}
     )
-
-
-def _drawn(
-    source: Source, names: Collection[str], across: bool, tail: str
-) -> Iterator[tuple[str, Figure]]:
-    for name, drawing in FIGURES.items():
-        if name in names and drawing.across == across and (figure := drawing.draw(source)):
-            yield name + tail, figure

@@ -67,10 +67,10 @@ def estimate(values: Iterable[float]) -> Estimate:
     mean = sum(numbers) / n
     if n == 1 or not math.isfinite(mean):
         return Estimate(mean, None, None, n)
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
 
     std = math.sqrt(sum((v - mean) ** 2 for v in numbers) / (n - 1))
-    half_width = float(t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n)
+    half_width = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n)
     half_range = abs(numbers[0] - numbers[1]) / 2 if n == 2 else None
     return Estimate(mean, std, half_width, n, half_range)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
 from wash_bench.report.grid import DAGGER, Cell, Table
-from wash_bench.report.main_table import main_tables
 from wash_bench.report.markdown import escape
 from wash_bench.report.markdown import table as write_table
 
@@ -23,8 +23,15 @@ DROPPED = (
 
 
 def print_table(records: Records, console: Console) -> None:
-    """Print each table as Markdown, in columns that fit the console, and what could not be read."""
-    for table in main_tables(records, digits=1):
+    """Print the main tables of records, and what could not be read."""
+    from wash_bench.report.main_table import main_tables
+
+    print_tables(main_tables(records, digits=1), records.warnings, console)
+
+
+def print_tables(tables: Iterable[Table], warnings: Iterable[str], console: Console) -> None:
+    """Print each table as Markdown, in columns that fit the console, and the warnings."""
+    for table in tables:
         _say(console, f"### {escape(table.title)}", "bold")
         _say(console)
         if table.rows:
@@ -42,7 +49,7 @@ def print_table(records: Records, console: Console) -> None:
             if not note.startswith("Options: "):
                 _say(console, f"- {escape(note)}")
         _say(console)
-    for warning in records.warnings:
+    for warning in warnings:
         _say(console, f"warning: {warning}", "yellow")
 
 

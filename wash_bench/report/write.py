@@ -1,4 +1,7 @@
-"""The report's folder: a page, tables as CSV, Markdown and LaTeX, the environment, the figures."""
+"""The report's folder: a page, tables as CSV, Markdown and LaTeX, the environment, the figures.
+
+A report that is there already, of the same records, is left as it is and imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.report import kept
 from wash_bench.report.figures import ALL
-from wash_bench.report.frames import Records, load
-from wash_bench.report.terminal import print_table
+from wash_bench.report.inputs import of_code, of_file, of_records
+from wash_bench.report.terminal import print_tables
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+
+    from wash_bench.report.frames import Records
 
 TABLES = {
     "summary": "summary",
@@ -41,20 +47,42 @@ def write_report(
     """Report on run folders into the folder ``out``; ``console`` prints the table too.
 
     Everything is made in a temporary folder first and moved at the end, so an older report
-    stands until the new one is whole.
+    stands until the new one is whole. Where ``out`` holds the report of these records it is not
+    made again, and of another one the figures are taken whose data are the same.
+
+    A UsageError if a root is not a folder, ``out`` cannot be written, or pyarrow is missing; a
+    WashBenchError without any record, or if the disk is full.
 
     Returns:
-        The files written: report.html, summary.csv, events.csv, barrier.csv, environment.csv,
-        table.md, table.tex and the figures.
-
-    Raises:
-        UsageError: a root is not a folder, ``out`` cannot be written, or pyarrow is missing.
-        WashBenchError: no record, or the disk is full.
+        The files of the report: report.html, summary.csv, events.csv, barrier.csv,
+        environment.csv, table.md, table.tex and the figures.
     """
     if parquet:
         need_pyarrow()
-    records = load(roots)
     out = Path(out)
+    asked = [name for name in ALL if name in figures]
+    source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet}"
+    made = kept.read(out)
+    if not made.holds(out, source):
+        made = _made(roots, out, made, source, parquet, asked)
+    if console is not None:
+        print_tables(made.tables, made.warnings, console)
+    return [out / name for name in made.files]
+
+
+def _made(
+    roots: Sequence[Path],
+    out: Path,
+    before: kept.Made,
+    source: str,
+    parquet: bool,
+    figures: Collection[str],
+) -> kept.Made:
+    """Make the report, with what it can take of the one before it."""
+    from wash_bench.report.frames import load
+    from wash_bench.report.main_table import main_tables
+
+    records = load(roots)
     try:
         out.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".report-", dir=out))
@@ -63,13 +91,23 @@ def write_report(
             f"cannot write the report to {out}: {error.strerror}; choose another --out"
         ) from None
     try:
-        written = []
-        for path in _fill(records, stage, parquet, figures):
-            written.append(path.replace(out / path.name))
+        drawn = kept.Drawn(out, before)
+        paths = _fill(records, stage, parquet, figures, drawn)
+        made = kept.Made(
+            source=source,
+            files={path.name: of_file(path) for path in paths},
+            figures=drawn.sources,
+            tables=main_tables(records, digits=1),
+            warnings=records.warnings,
+        )
+        kept.forget(out)
+        for path in paths:
+            path.replace(out / path.name)
         for path in out.iterdir():
             old_table = (path.suffix == ".parquet" and path.stem in TABLES) or path.stem in SIMPLEX
-            if path not in written and (old_table or _FIGURE.fullmatch(path.name)):
+            if path.name not in made.files and (old_table or _FIGURE.fullmatch(path.name)):
                 path.unlink()
+        kept.write(out, made)
     except OSError as error:
         raise WashBenchError(
             f"cannot write the report to {out}: {error.strerror or error}; the run is safe,"
@@ -77,9 +115,7 @@ def write_report(
         ) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    if console is not None:
-        print_table(records, console)
-    return written
+    return made
 
 
 def markdown(records: Records) -> str:
@@ -102,7 +138,9 @@ def need_pyarrow() -> None:
         raise UsageError("--parquet needs pyarrow: pip install 'wash-bench[parquet]'")
 
 
-def _fill(records: Records, folder: Path, parquet: bool, names: Collection[str]) -> list[Path]:
+def _fill(
+    records: Records, folder: Path, parquet: bool, names: Collection[str], drawn: kept.Drawn
+) -> list[Path]:
     """Write all files into ``folder``; the figures take longest, and the page shows them."""
     from wash_bench.report.figures import write_figures
     from wash_bench.report.latex import latex
@@ -119,7 +157,7 @@ def _fill(records: Records, folder: Path, parquet: bool, names: Collection[str])
     for name, text in {"table.md": markdown(records), "table.tex": latex(records)}.items():
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")
-    figures = write_figures(records, folder, names)
+    figures = write_figures(records, folder, names, drawn)
     page = write_page(records, figures, folder / "report.html")
     return [page, *paths, *figures]
 
