@@ -9,6 +9,7 @@ from wash_bench.report import style
 from wash_bench.report.pairs import barriers
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -69,11 +70,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None
         if variant.empty:
             continue
         if bn == "averaged":
-            for _, segment in variant.groupby(["training_id", "a", "b"], sort=False):
-                segment = segment.sort_values("alpha")
-                axes.plot(
-                    segment["alpha"], segment[value], color=look.colour, alpha=0.25, linewidth=0.6
-                )
+            _each(axes, variant, value, look)
         mean = variant.groupby("alpha")[value].mean()
         axes.plot(mean.index, mean, color=look.colour, linestyle=line, linewidth=1.7)
         ends = mean.loc[[mean.index.min(), mean.index.max()]]
@@ -88,6 +85,30 @@ def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None
             clip_on=False,
             zorder=3,
         )
+
+
+def _each(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None:
+    """A thin line a segment, all in one artist: of many seeds there are hundreds."""
+    from matplotlib.collections import LineCollection
+
+    lines = [points for _, points in _segments(rows, value)]
+    thin: dict[str, Any] = {"color": look.colour, "alpha": 0.25, "linewidth": 0.6}
+    axes.add_collection(LineCollection(lines, capstyle="projecting", joinstyle="round", **thin))
+
+
+def _segments(rows: pd.DataFrame, value: str) -> list[tuple[str, np.ndarray]]:
+    """Of each segment its training, and (points, 2) alpha and value, from the first member on."""
+    import numpy as np
+
+    ordered = rows.sort_values("alpha", kind="stable")
+    # Cut up as one array: pandas would take most of a figure's time for it.
+    number = ordered.groupby(["training_id", "a", "b"], sort=False).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    ends = np.flatnonzero(np.diff(number[order])) + 1
+    points = ordered[["alpha", value]].to_numpy(float)[order]
+    first = order[np.concatenate([[0], ends])]
+    trainings = ordered["training_id"].to_numpy()[first].tolist()
+    return list(zip(trainings, np.split(points, ends), strict=True))
 
 
 def _barrier(rows: pd.DataFrame) -> float:

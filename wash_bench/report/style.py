@@ -237,5 +237,10 @@ def save(figure: Figure, path: Path) -> None:
     """PNG or SVG by the name's ending; without the date, so equal input gives an equal file."""
     form = path.suffix.lstrip(".")
     metadata = {"Date": None} if form == "svg" else {"Software": None}
+    if engine := figure.get_layout_engine():
+        # What is laid out stays so in the figure's other files. Here and not by savefig, which
+        # would draw the figure for that, and once more for every file.
+        figure.set_dpi(_RC["savefig.dpi"])
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(path, format=form, metadata=metadata)
-    figure.set_layout_engine("none")  # what is laid out stays so in the figure's other files
