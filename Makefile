@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= auto
 # Workers of the tests: more than cores, since some tests wait for processes that they start.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())")
 RUNS ?= runs

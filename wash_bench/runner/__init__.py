@@ -9,6 +9,7 @@ In the order in which a run passes through it:
 - ``task``: a training task, the unit of work: one training with all the cells that read it.
 - ``experiment``: a configuration's training tasks, and the call that runs them all.
 - ``queue``: which tasks are open, and what became of their cells.
+- ``jobs``: how many trainings side by side fill the machine (``--jobs auto``).
 - ``pool``: works tasks off in this process, or in a pool of processes (``--jobs``).
 - ``worker``: works them off beside other workers on one run folder (``--worker``).
 - ``perform``: carries out one task: its training, its evaluation, its records.

@@ -14,6 +14,8 @@ class RunContext(LocalConfig):
     """The local settings, and what no setting says.
 
     Attributes:
+        jobs: 1 by default: a program of one's own is carried out in its process unless it says
+            otherwise.
         debug: print tracebacks of failing cells.
         observer: is told the progress, in this process.
         world: the processes that hold each population together; this one alone by default. Every
@@ -22,6 +24,7 @@ class RunContext(LocalConfig):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
+    jobs: int | None = Field(1, ge=1)
     debug: bool = False
     observer: SkipValidation[Observer] = unobserved
     world: SkipValidation[World] = Field(default_factory=LocalWorld)
@@ -35,15 +38,9 @@ class RunContext(LocalConfig):
         """The same with other values."""
         return self.model_copy(update=changed)
 
-    def with_threads(self) -> Self:
-        """The same with a number of threads: torch's is shared among the jobs, where 0 says so."""
-        import torch
-
-        return self.but(threads=self.threads or max(1, torch.get_num_threads() // self.jobs))
-
     def set_up_torch(self) -> None:
         """Set this process up for training."""
         import torch
 
-        environment.jobs = self.jobs
-        torch.set_num_threads(self.threads)
+        environment.jobs = jobs = self.jobs or 1
+        torch.set_num_threads(self.threads or max(1, torch.get_num_threads() // jobs))

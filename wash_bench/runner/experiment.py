@@ -23,6 +23,8 @@ from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.device import device_type
+from wash_bench.runner.jobs import jobs_for
+from wash_bench.runner.pool import in_pool, in_process
 from wash_bench.runner.queue import Outcome, open_part, sharded
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.worker import share_out
@@ -87,7 +89,7 @@ def run_experiment(
 def run_rounds(rounds: Sequence[Round], context: RunContext) -> Outcome:
     """The same of several settings of methods in one experiment."""
     world, training = context.world, rounds[0][0].training
-    if world.ranks > 1 and (context.jobs > 1 or context.worker):
+    if world.ranks > 1 and ((context.jobs or 1) > 1 or context.worker):
         option = "--worker" if context.worker else "--jobs"
         raise UsageError(f"{option} trains each population in one process: leave it out here")
     Spread(training.population, world.ranks)  # refuses more processes than members
@@ -131,10 +133,10 @@ def _run_open(
             if part := open_part(task, store, retry_before, outcome, context.observer):
                 todo.append(part)
     if todo := context.world.share(todo):
-        from wash_bench.runner.pool import in_pool, in_process  # imports torch
-
-        context = context.with_threads()
-        for results in (in_pool if context.jobs > 1 else in_process)(todo, context):
+        # By all tasks, and not by those left: what is begun goes on with as many threads.
+        most = context.jobs or jobs_for(tasks, context)
+        work = in_pool(todo, context, most) if most > 1 else in_process(todo, context)
+        for results in work:
             outcome.add(results)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -10,20 +11,26 @@ import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.perform import perform
+from wash_bench.runner.jobs import bytes_of, fitting
 from wash_bench.runner.progress import unobserved
-from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
+
+if TYPE_CHECKING:
+    from wash_bench.runner.setting import Setting
 
 
 def in_process(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[Results]:
     """Carry out the tasks in this process (and those that share its world)."""
+    _tell_waiting(tasks, context)
+    from wash_bench.runner.perform import perform
+    from wash_bench.runner.setting import Setting
+
     context.set_up_torch()
     if context.world.rank == 0:  # the one that may download
         setting = checked(tasks[0], context)
@@ -31,24 +38,33 @@ def in_process(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[R
     else:
         context.world.wait()
         setting = Setting.of(tasks[0].config.training)
-    _tell_waiting(tasks, context)
     for task in tasks:
         yield perform(task, setting, Store(context.out), context)
 
 
-def in_pool(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[Results]:
-    """Carry out the tasks in ``context.jobs`` processes; a failure of the machine stops all."""
-    checked(tasks[0], context)  # refuse here what cannot work
+def in_pool(tasks: Sequence[TrainingTask], context: RunContext, most: int) -> Iterator[Results]:
+    """Carry out the tasks in ``most`` processes; a failure of the machine stops all."""
+    # Where the context leaves their number open, there are no more than fit into memory.
     _tell_waiting(tasks, context)
     processes = _processes()
     todo, reports = processes.Queue(), processes.Queue()
+    apart = context.but(observer=unobserved, world=LocalWorld())  # can be pickled
+    # Refuses what cannot work, in a process of its own: this one need not import what trains.
+    look = processes.Process(target=_look, args=(apart, tasks[0], reports))
+    look.start()
+    try:
+        kind, payload = _next_report(reports, [look])
+    finally:
+        look.join()
+    if kind == "error":
+        raise payload
+    jobs = context.jobs or fitting(most, payload)
     for task in tasks:
         todo.put(task)
-    apart = context.but(observer=unobserved, world=LocalWorld())  # can be pickled
     # Not daemons: a process may have data loader processes of its own.
     pool = [
-        processes.Process(target=_process, args=(apart, todo, reports))
-        for _ in range(min(context.jobs, len(tasks)))
+        processes.Process(target=_process, args=(apart.but(jobs=jobs), todo, reports))
+        for _ in range(min(jobs, len(tasks)))
     ]
     for _ in pool:
         todo.put(None)
@@ -77,12 +93,16 @@ def _processes() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "timm"])  # and has computed nothing
+    context.set_forkserver_preload(
+        ["wash_bench.runner.perform", "timm"]
+    )  # and has computed nothing
     return context
 
 
 def checked(task: TrainingTask, context: RunContext) -> Setting:
     """The setting of a task, once it is clear that it can work."""
+    from wash_bench.runner.setting import Setting
+
     setting = Setting.of(task.config.training, context.download)
     setting.check()
     return setting
@@ -105,19 +125,40 @@ def _next_report(reports: Queue[Any], pool: Sequence[BaseProcess]) -> tuple[str,
                 ) from None
 
 
+def _look(context: RunContext, task: TrainingTask, reports: Queue[Any]) -> None:
+    """Report that a task can work, with the memory in bytes that it takes, or why it cannot."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    with _failures_reported(reports):
+        from wash_bench.runner.setting import Setting
+
+        training = task.config.training
+        layout = Setting.of(training, context.download).check()
+        reports.put(("fits", bytes_of(training, layout)))
+
+
 def _process(context: RunContext, todo: Queue[Any], reports: Queue[Any]) -> None:
     """A process of the pool: takes tasks until there are none.
 
     It ends with its parent, however that ends, since nobody else holds the lock on the folder then.
     """
+    from wash_bench.runner.perform import perform
+    from wash_bench.runner.setting import Setting
+
     threading.Thread(target=_die_with_parent, daemon=True).start()
     context.set_up_torch()
     context = context.but(observer=lambda progress: reports.put(("progress", progress)))
     setting = None
-    try:
+    with _failures_reported(reports):
         while (task := todo.get()) is not None:
             setting = setting or Setting.of(task.config.training)
             reports.put(("done", perform(task, setting, Store(context.out), context)))
+
+
+@contextlib.contextmanager
+def _failures_reported(reports: Queue[Any]) -> Iterator[None]:
+    """Leave the telling of errors to the parent."""
+    try:
+        yield
     except WashBenchError as error:
         reports.put(("error", error))
     except Exception as error:

@@ -50,7 +50,6 @@ def _work_off(
     from wash_bench.runner.perform import perform
     from wash_bench.runner.pool import checked
 
-    context = context.with_threads()
     context.set_up_torch()
     setting: Setting | None = None
     while found := _next(list(left.values()), store, claims, retry_before):

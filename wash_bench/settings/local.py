@@ -19,6 +19,7 @@ class LocalConfig(Settings):
     """How a run is carried out; no part of its records.
 
     Attributes:
+        jobs: None for auto.
         shard: (i, k): the i-th, from 1, of k shares of the trainings.
     """
 
@@ -26,8 +27,9 @@ class LocalConfig(Settings):
     """A method of your own, as path.py:Class, beside --methods; repeatable."""
     download: bool = _local(False, NETWORK)
     """Download missing data."""
-    jobs: int = _local(1, MACHINE, "J", ge=1)
-    """Trainings side by side on this machine."""
+    jobs: int | None = _local(None, MACHINE, "J|auto", shown="auto", ge=1)
+    """Trainings side by side on this machine (auto: as many as its cores and memory allow, on
+    the CPU, of data that lie in memory; else one)."""
     procs: int = _local(1, MACHINE, "R", ge=1)
     """Processes that share each population, at most N; torchrun starts them on several machines."""
     threads: int = _local(0, MACHINE, unit="threads", ge=0)
@@ -46,6 +48,11 @@ class LocalConfig(Settings):
     """Train cells that failed before again."""
     report: bool = _local(True, RECORD)
     """Write the report at the end."""
+
+    @field_validator("jobs", mode="before")
+    @classmethod
+    def _by_itself(cls, given: Any) -> Any:
+        return None if given == "auto" else given
 
     @field_validator("shard", mode="before")
     @classmethod
@@ -70,7 +77,7 @@ class LocalConfig(Settings):
         if self.shard[1] > 1:
             raise UsageError("--shard and --worker both divide the trainings: give one of them")
         for key in ("jobs", "procs"):
-            if getattr(self, key) > 1:
+            if (getattr(self, key) or 1) > 1:
                 raise UsageError(
                     f"--worker takes one training at a time, in one process: leave --{key} out, "
                     "and start more workers"
