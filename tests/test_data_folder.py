@@ -39,6 +39,41 @@ def load(root, **options):
     return load_data(config, CPU)
 
 
+@pytest.mark.parametrize(
+    ("given", "like"),
+    [
+        ({}, {"crop_pct": 32 / 37.5, "interpolation": "bilinear"}),
+        ({"crop_pct": 0.9, "interpolation": "bicubic"}, {}),
+        ({"crop_pct": 1.0, "mean": "0.5,0.5,0.5", "std": "0.2,0.3,0.4"}, {}),
+    ],
+)
+def test_test_images_are_those_of_timms_own_transform(birds, given, like):
+    from timm.data import create_transform
+
+    source = load(birds, **given)
+    settings = {"interpolation": "bilinear", "mean": source.mean, "std": source.std} | given | like
+    settings |= {"mean": source.mean, "std": source.std}
+    transform = create_transform((3, 32, 32), **settings)
+    (images, _), *_ = source.eval_batches("test")
+    files = [birds / "val" / bird / f"{i}.png" for bird in ("owl", "wren") for i in range(4)]
+    for image, path in zip(images, files, strict=True):
+        with Image.open(path) as file:
+            torch.testing.assert_close(image, transform(file.convert("RGB")), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"mean": "0.5"}, "3 channels"),
+        ({"mean": "0.5,x,0.5"}, "one a channel"),
+        ({"std": "0.5,0.5,0"}, "above 0"),
+    ],
+)
+def test_a_mean_or_deviation_that_does_not_fit_is_refused(birds, given, part):
+    with pytest.raises((UsageError, ValueError), match=part):
+        load(birds, **given)
+
+
 def same(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 

@@ -87,7 +87,7 @@ def test_a_file_alone_starts_from_the_built_in_defaults(tmp_path):
 
 
 def test_every_field_is_a_setting_and_says_all_about_itself():
-    by_resolving = {"preset", "coupling", "training", "evaluation"}
+    by_resolving = {"preset", "coupling", "training", "evaluation", "members"}
     models = (RunConfig, TrainingConfig, EvaluationConfig, LocalConfig)
     fields = {name for model in models for name in model.model_fields} - by_resolving
     assert {item.name for item in SETTINGS.values()} == fields

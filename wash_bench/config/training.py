@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wash_bench.config.field import (
     MACHINE,
@@ -19,11 +19,15 @@ from wash_bench.config.field import (
 )
 from wash_bench.config.optimizers import OPTIMIZERS
 from wash_bench.config.schedules import SCHEDULES
-from wash_bench.config.values import VARIED, parse_classes, parse_grid, path_in
+from wash_bench.config.values import VARIED, parse_channels, parse_classes, parse_grid, path_in
 
 
 class TrainingConfig(Settings):
-    """Everything that decides a training, apart from the method and the seed."""
+    """Everything that decides a training, apart from the method and the seed.
+
+    Attributes:
+        members: where the members were trained elsewhere, their files; nothing is trained then.
+    """
 
     dataset: str = setting("digits", NETWORK, "NAME")
     """Data set (see wash-bench datasets), or folder:PATH with train/ and val/ class folders."""
@@ -35,6 +39,21 @@ class TrainingConfig(Settings):
     """Use only so many training images (0: all)."""
     image_size: int = setting(0, NETWORK, unit="pixels", ge=0)
     """Resize images to this side in pixels (0: as they are)."""
+    mean: tuple[float, ...] | None = setting(
+        None, NETWORK, "LIST", shown="the data set's", identity="later"
+    )
+    """Mean of each channel that is taken off pixels in [0, 1], as 0.485,0.456,0.406."""
+    std: tuple[float, ...] | None = setting(
+        None, NETWORK, "LIST", shown="the data set's", identity="later"
+    )
+    """Standard deviation of each channel, by which they are divided."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"] = setting(
+        "bilinear", NETWORK, identity="later"
+    )
+    """How the pictures of image folders are resized."""
+    crop_pct: float = setting(0.0, NETWORK, "SHARE", shown="224/256", identity="later", ge=0, le=1)
+    """Test pictures of image folders: side of the central crop over the shorter side of the
+    resized picture, as timm's (0: 224/256, to the nearest pixel)."""
     val_share: float = setting(0.02, MEASURE, "SHARE", gt=0, lt=1)
     """Share of the training images that is held out for selections."""
     model: str = setting("test_resnet", NETWORK, "NAME")
@@ -96,6 +115,7 @@ class TrainingConfig(Settings):
     trying."""
     channels_last: bool = setting(True, MACHINE)
     """Keep convolution weights channels-last (faster)."""
+    members: tuple[str, ...] = Field(default=())
 
     @field_validator("milestones")
     @classmethod
@@ -116,6 +136,18 @@ class TrainingConfig(Settings):
     def _grid(cls, given: Any) -> dict[str, tuple[float, ...]]:
         return parse_grid(given)
 
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _of_channels(cls, given: Any) -> tuple[float, ...] | None:
+        return parse_channels(given)
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, std: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if std and min(std) <= 0:
+            raise ValueError("must be above 0")
+        return std
+
     @field_validator("classes", mode="before")
     @classmethod
     def _class_numbers(cls, given: Any) -> str:
@@ -123,6 +155,8 @@ class TrainingConfig(Settings):
 
     @model_validator(mode="after")
     def _relations(self) -> TrainingConfig:
+        if self.members and len(self.members) != self.population:
+            raise ValueError(f"{len(self.members)} members, --population {self.population}")
         if self.schedule == "cosine" and self.lr_min > self.lr:
             raise ValueError(f"--lr-min ({self.lr_min}) is above --lr ({self.lr})")
         if self.linear_probe and self.checkpoint is None:

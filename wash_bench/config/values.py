@@ -58,6 +58,20 @@ def _varied(name: str, value: Any) -> float:
     return number
 
 
+def parse_channels(given: Any) -> tuple[float, ...] | None:
+    """Numbers, one a channel, from ``"0.5,0.5,0.5"`` or a list; a ValueError if they are none."""
+    if given is None:
+        return None
+    items = given if isinstance(given, list | tuple) else str(given).split(",")
+    try:
+        numbers = tuple(math.nan if isinstance(item, bool) else float(item) for item in items)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError("must be numbers separated by commas, one a channel")
+    return numbers
+
+
 def parse_classes(given: Any) -> str:
     """Classes as ``0,1,2`` or ``all``, from ``0-2``, ``0,1-2`` or a list; a ValueError if not."""
     text = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)

@@ -40,6 +40,7 @@ class DatasetSpec:
         std: per channel, of pixels in [0, 1].
         reader: reads all images, given --data-dir and whether they may be downloaded; None: they
             lie in class folders and are read as they are used.
+        class_names: of the classes, in the order of the labels; empty where they are not known.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DatasetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reader: Reader | None = None
+    class_names: tuple[str, ...] = ()
 
     def root(self, data_dir: str | None) -> str | None:
         """The folder with train/ and val/, if the images lie in class folders and it was named."""
@@ -81,6 +83,7 @@ _DIGITS = DatasetSpec(
     mean=(0.3053,),
     std=(0.3759,),
     reader=read_digits,
+    class_names=tuple("0123456789"),
 )
 
 # Practically every garment already reaches the border pixels of its 28x28 image: a shift by CIFAR's
@@ -100,6 +103,10 @@ _FASHION = DatasetSpec(
     mean=(0.2860,),
     std=(0.3530,),
     reader=read_fashion_mnist,
+    class_names=(
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
 )
 
 _FASHION_MINI = replace(
@@ -128,6 +135,10 @@ _CIFAR10 = DatasetSpec(
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
     reader=partial(read_cifar, "CIFAR10"),
+    class_names=(
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
 )
 
 _CIFAR100 = replace(
@@ -139,6 +150,7 @@ _CIFAR100 = replace(
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
     reader=partial(read_cifar, "CIFAR100"),
+    class_names=(),
 )
 
 # Training images get a random resized crop by the loader, hence no padding in the recipe.

@@ -1,5 +1,6 @@
 """Folder data sets: decoded by DataLoader workers, augmented batch-wise on the device."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
 from wash_bench.cores import cores
@@ -28,7 +29,7 @@ from wash_bench.seeds import derive, torch_stream
 WORKERS_FROM = 512
 _CROP_SCALE, _CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's and the papers' defaults
 _THIN = 8  # longer side over shorter: of more, only the middle is looked at
-_RESIZE = 256 / 224  # shorter side before the central crop, as a share of the crop
+_RESIZE = 256 / 224  # shorter side before the central crop, over the crop
 
 Item = tuple[int, int | None]  # position of a file, seed of its crop (None: resize, central crop)
 
@@ -36,9 +37,14 @@ Item = tuple[int, int | None]  # position of a file, seed of its crop (None: res
 class ImageFiles(Dataset):
     """Decodes files to (size, size, 3) uint8; holds no state, so that workers can be shared."""
 
-    def __init__(self, paths: list[str], size: int) -> None:
+    def __init__(
+        self, paths: list[str], size: int, interpolation: str = "bilinear", crop_pct: float = 0.0
+    ) -> None:
         self.paths = paths
         self.size = size
+        # A crop_pct that is given is read as timm reads it, who rounds down.
+        self.shorter_side = math.floor(size / crop_pct) if crop_pct else round(size * _RESIZE)
+        self.interpolation = InterpolationMode(interpolation)
 
     def __getitem__(self, item: Item) -> np.ndarray | str:
         """The image, or an error line: an exception would lose its form between processes."""
@@ -58,13 +64,14 @@ class ImageFiles(Dataset):
             # torch.manual_seed would visit the back ends of all accelerators, at every image.
             torch.default_generator.manual_seed(seed)
             box = RandomResizedCrop.get_params(image, list(_CROP_SCALE), list(_CROP_RATIO))
-        return F.resized_crop(image, *box, [self.size, self.size])
+        return F.resized_crop(image, *box, [self.size, self.size], self.interpolation)
 
     def _central(self, image: Any) -> Any:
         short, long = sorted(image.size)
         if long > _THIN * short:  # resized whole, it would fill the memory
             image = F.center_crop(image, [min(side, _THIN * short) for side in image.size[::-1]])
-        return F.center_crop(F.resize(image, [round(self.size * _RESIZE)]), [self.size, self.size])
+        resized = F.resize(image, [self.shorter_side], self.interpolation)
+        return F.center_crop(resized, [self.size, self.size])
 
 
 class _Plan:
@@ -105,6 +112,8 @@ class FolderSource(DataSource):
         val_share: float,
         train_limit: int = 0,
         image_size: int = 0,
+        interpolation: str = "bilinear",
+        crop_pct: float = 0.0,
         workers: int | None = None,
     ) -> None:
         paths, labels = folders.train
@@ -121,9 +130,12 @@ class FolderSource(DataSource):
             mean=spec.mean,
             std=spec.std,
             split_labels={split: all_labels[chosen] for split, chosen in indices.items()},
+            interpolation=interpolation,
+            class_names=folders.classes,
         )
         self.device = device
-        self._files = ImageFiles([*paths, *test_paths], self.size)
+        self._files = ImageFiles([*paths, *test_paths], self.size, interpolation, crop_pct)
+        self.shorter_side = self._files.shorter_side
         self._labels = torch.from_numpy(all_labels)
         self._indices = indices
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))

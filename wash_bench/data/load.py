@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data.catalog import check_classes, spec_of
+from wash_bench.data.catalog import DatasetSpec, check_classes, spec_of
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import MemorySource
 from wash_bench.data.scan import scan
@@ -19,7 +19,7 @@ def load_data(
     config: TrainingConfig, device: torch.device, *, download: bool = False
 ) -> DataSource:
     """Load the configured data set; an error says how to get what is missing or damaged."""
-    spec, chosen = spec_of(config.dataset), config.chosen_classes
+    spec, chosen = _normalized(spec_of(config.dataset), config), config.chosen_classes
     sizes = config.model_dump(include={"val_share", "train_limit", "image_size"})
     if spec.reader:
         check_classes(chosen, spec.classes, spec.name)
@@ -27,7 +27,10 @@ def load_data(
         arrays = spec.reader(folder, download)
         if chosen:
             arrays, spec = arrays_of_classes(arrays, chosen), replace(spec, classes=len(chosen))
-        return MemorySource(spec, arrays, device, **sizes)
+        source = MemorySource(spec, arrays, device, **sizes)
+        names = spec.class_names
+        source.class_names = tuple(names[i] for i in chosen) if chosen and names else names
+        return source
     root = spec.root(config.data_dir)
     if not root:
         raise UsageError(f"{spec.name} needs --data-dir, the folder with its train/ and val/")
@@ -40,4 +43,17 @@ def load_data(
     check_classes(chosen, len(folders.classes), spec.name)
     if chosen:
         folders = folders_of_classes(folders, chosen)
-    return FolderSource(spec, folders, device, **sizes)
+    pictures = config.model_dump(include={"interpolation", "crop_pct"})
+    return FolderSource(spec, folders, device, **sizes, **pictures)
+
+
+def _normalized(spec: DatasetSpec, config: TrainingConfig) -> DatasetSpec:
+    """The data set with the mean and standard deviation that are asked for."""
+    given = {key: getattr(config, key) for key in ("mean", "std") if getattr(config, key)}
+    for key, values in given.items():
+        if len(values) != spec.channels:
+            raise UsageError(
+                f"--{key} {','.join(map(str, values))}: {spec.name} has images of {spec.channels} "
+                f"channel{'s' if spec.channels > 1 else ''}; give as many numbers"
+            )
+    return replace(spec, **given)

@@ -44,6 +44,10 @@ class DataSource(ABC):
         mean: per channel, of pixels in [0, 1].
         std: per channel, of pixels in [0, 1].
         split_labels: class of each image of each split, in the fixed order of the split.
+        shorter_side: pixels to which a test picture's shorter side is resized before the central
+            crop of ``size``; 0 where there is no crop.
+        interpolation: how pictures are resized.
+        class_names: of the K classes, in the order of the labels; empty if they have none.
     """
 
     classes: int
@@ -54,6 +58,9 @@ class DataSource(ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     split_labels: dict[str, np.ndarray]
+    shorter_side: int = 0
+    interpolation: str = "bilinear"
+    class_names: tuple[str, ...] = ()
 
     @property
     def train_size(self) -> int:

@@ -1,19 +1,19 @@
-"""Starting from a checkpoint: a file of tensors under the architecture's own names.
+"""A network's weights from a checkpoint: a file of tensors under the architecture's own names.
 
 Read are safetensors files, as the members and averages of a finished training are, and what
-``torch.save`` wrote, weights alone or nested as timm's training script nests them. Tensors only:
-no code in a file is run. Nothing heavy is imported until a file is read.
+``torch.save`` wrote (``checkpoint_file``). Nothing heavy is imported until a file is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
+from wash_bench.models.checkpoint_file import read_file
 from wash_bench.models.prefixes import unwrapped
 
 if TYPE_CHECKING:
@@ -23,64 +23,65 @@ _COUNTER = ".num_batches_tracked"  # older torch had none
 _NAMED = 3  # tensors that an error line names of each kind
 
 
-def check_checkpoint(path: Path) -> None:
-    """Refuse early, as a UsageError, a file that is not there."""
+def check_checkpoint(path: Path, label: str = "") -> None:
+    """Refuse early, as a UsageError, a file that is not there; ``label`` names it there."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there"
         raise UsageError(
-            f"--init checkpoint:{path}: the file {what}; name one with a network's weights, as the "
-            "average.safetensors of a finished training"
+            f"{label or _of_init(path)}: the file {what}; name one with a network's weights, as "
+            "the average.safetensors of a finished training"
         )
 
 
-def content_of_checkpoint(path: Path) -> str:
+def content_of_checkpoint(path: Path, label: str = "") -> str:
     """A file's SHA-256, hexadecimal; a UsageError if it cannot be read."""
-    check_checkpoint(path)
+    check_checkpoint(path, label)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"--init checkpoint:{path}: cannot read it: {error.strerror}") from None
+        label = label or _of_init(path)
+        raise UsageError(f"{label}: cannot read it: {error.strerror}") from None
+
+
+def _of_init(path: Path) -> str:
+    return f"--init checkpoint:{path}"
 
 
 @dataclass(frozen=True)
 class InitCheckpoint:
-    """A checkpoint as read: its tensors by name, buffers too, and the file's SHA-256."""
+    """A checkpoint as read.
+
+    Attributes:
+        path: the file.
+        digest: its SHA-256.
+        tensors: by name, buffers too.
+        label: how error lines name it.
+        beside: what stood beside the tensors, as ``checkpoint_file.read_file`` tells it.
+    """
 
     path: Path
     digest: str
     tensors: Mapping[str, Tensor]
+    label: str
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> InitCheckpoint:
-        """Read a file; a UsageError if it holds no tensors by name."""
-        import torch
-        from timm.models import load_state_dict
+    def read(cls, path: Path, label: str = "") -> InitCheckpoint:
+        """Read a file; a UsageError, which names it by ``label``, if it holds no tensors."""
+        digest = content_of_checkpoint(path, label)
+        label = label or _of_init(path)
+        tensors, beside = read_file(path, label)
+        return cls(path, digest, tensors, label, beside)
 
-        from wash_bench.models.build import one_line
-
-        digest = content_of_checkpoint(path)
-        try:
-            found = load_state_dict(str(path), weights_only=True)
-            tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
-        except Exception as error:  # the readers raise many kinds
-            raise UsageError(
-                f"--init checkpoint:{path}: no safetensors file and no file of torch.save that "
-                f"holds weights alone ({one_line(error)})"
-            ) from error
-        if not tensors:
-            raise UsageError(f"--init checkpoint:{path}: holds no tensors under their names")
-        return cls(path, digest, tensors)
-
-    def load_into(self, model: nn.Module, name: str) -> str:
+    def load_into(self, model: nn.Module, name: str, *, new_head: bool = True) -> str:
         """Give a network the checkpoint's weights and buffers.
-
-        A head of another shape, as for other classes, is left as it is in the network, and so is
-        one that the file lacks.
 
         Args:
             model: the network; its parameters and buffers are written.
             name: its architecture, for the error line.
+            new_head: leave the network's head as it is where the file has one of another shape,
+                as for other classes, or none; otherwise that is refused.
 
         Returns:
             A note if the head is new or a wrapper's prefix was taken off, else "".
@@ -95,9 +96,10 @@ class InitCheckpoint:
         mine = model.state_dict()
         head = [key for key in head_parameters(model) if key in mine]
         needed = [k for k in mine if k not in head and not k.endswith(_COUNTER)]
-        theirs, note = unwrapped(self.tensors, needed, f"--init checkpoint:{self.path}")
+        theirs, note = unwrapped(self.tensors, needed, self.label)
         note = f"{self.path.name}: {note}" if note else ""
-        if any(key not in theirs or theirs[key].shape != mine[key].shape for key in head):
+        other_head = any(k not in theirs or theirs[k].shape != mine[k].shape for k in head)
+        if new_head and other_head:
             note = "; ".join(filter(None, [note, self._note(head, mine, theirs)]))
             for key in head:
                 theirs[key] = mine[key]
@@ -111,7 +113,7 @@ class InitCheckpoint:
         if missing or unknown or other:
             said = [("lacks", missing), ("has besides", unknown), ("has", other)]
             raise UsageError(
-                f"--init checkpoint:{self.path} does not fit model {name!r}: it "
+                f"{self.label} does not fit model {name!r}: it "
                 + "; it ".join(f"{verb} {_some(keys)}" for verb, keys in said if keys)
                 + " (--model, --stem, --model-arg and the data's channels must be those it was "
                 "trained with)"

@@ -6,6 +6,7 @@ canonical JSON of all settings that matter to it, hashed; each setting's field s
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def cell_of(
     content: str | None = None,
     start: str | None = None,
     training_source: str | None = None,
+    members: Sequence[str] = (),
 ) -> Cell:
     """The cell of ``method`` at ``seed``.
 
@@ -50,6 +52,7 @@ def cell_of(
         content: fingerprint of an image folder's files, None for other data sets.
         start: digest of the checkpoint that members start from, None if there is none.
         training_source: ``source_hash`` without the files that only merge.
+        members: digests of the members' files, where they were trained elsewhere.
 
     Returns:
         The cell, with the identities of its training, evaluation and experiment.
@@ -57,6 +60,8 @@ def cell_of(
     shared = config.training.identity() | config.identity()
     if start:  # wherever the file lies
         shared["init"] = CHECKPOINT_PREFIX + start
+    if members:
+        shared["members"] = list(members)
     shared |= {"device": device_type, "schema": IDENTITY}
     name = shared["dataset"]
     if name.startswith(FOLDER_PREFIX):  # one folder has many spellings, from here or elsewhere

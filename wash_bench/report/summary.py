@@ -75,6 +75,8 @@ def _later(name: str, training: dict[str, Any]) -> Any:
     value = training.get(name) or LATER_SETTINGS[name]
     if isinstance(value, dict):
         return " ".join(f"{key}={','.join(f'{v:g}' for v in grid)}" for key, grid in value.items())
+    if isinstance(value, list):
+        return ",".join(f"{item:g}" for item in value)
     return value
 
 

@@ -40,6 +40,7 @@ def tasks_of(
     if dataset.startswith(FOLDER_PREFIX):  # images may have been added since the last run
         content = content_of(Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser())
     start = _start(config)
+    members = [content_of_checkpoint(Path(path)) for path in config.training.members]
     groups: dict[str, list[tuple[Cell, MethodEntry]]] = {}
     for seed in config.seeds:
         for entry in entries:
@@ -53,6 +54,7 @@ def tasks_of(
                 content,
                 start,
                 entry.training_identity,
+                members,
             )
             groups.setdefault(cell.training_id, []).append((cell, entry))
     return [
