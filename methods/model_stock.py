@@ -75,7 +75,8 @@ class ModelStock(MergeRule):
         start = judge.initial()
         if start is None:
             raise CellFailure(
-                f"{self.own_name} needs members with a common start: run it with --init shared"
+                f"{self.own_name} needs members with a common start: run it with --init shared, or "
+                "merge with --anchor FILE"
             )
         merged = model_stock(judge.members, start, population.layout)
         models = {self.own_name: merged}

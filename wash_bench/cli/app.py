@@ -7,6 +7,7 @@ import typer
 from wash_bench.cli.check import check
 from wash_bench.cli.comm import comm
 from wash_bench.cli.compare import compare
+from wash_bench.cli.export import export
 from wash_bench.cli.lists import datasets, methods, models, presets
 from wash_bench.cli.merge_records import merge_records
 from wash_bench.cli.new_method import new_method
@@ -106,6 +107,13 @@ app.command(
         "wash-bench compare runs/old runs/new --out comparison.csv",
     )
 )(compare)
+app.command(
+    cls=SettingsCommand,
+    epilog=examples(
+        "wash-bench export wash-test_resnet-digits-n3-s0 --which averaged-bn --out best",
+        "wash-bench export runs/cells/CELL.json --which member:2 --out member2",
+    ),
+)(export)
 app.command(
     epilog=examples("wash-bench merge-records host1/runs host2/runs --out runs/all"),
 )(merge_records)

@@ -93,9 +93,15 @@ def measure_population(
 
 
 def measure_method(
-    evaluator: Evaluator, judge: PopulationJudge, method: Method, config: EvaluationConfig
+    evaluator: Evaluator,
+    judge: PopulationJudge,
+    method: Method,
+    config: EvaluationConfig,
+    keep: Callable[[str, ModelState], None] = lambda name, state: None,
 ) -> dict[str, Any]:
     """Measure what the method itself delivers, on the whole test set.
+
+    ``keep`` is given its main model with its name, if that is a single network.
 
     Returns:
         ``method_predictor`` names its main model, the first, ``method_networks`` how many networks
@@ -123,6 +129,7 @@ def measure_method(
             result |= {f"method_{score}": value for score, value in scores.items()}
             if len(predictor.states) == 1:
                 (state,) = predictor.states
+                keep(name, state)
                 result["method_val_acc"] = judge.validation_accuracy(state)
                 fresh = evaluator.reestimated_log_probs(state, "test", config.bn_images)
                 result["method_bn_acc"] = accuracy(fresh, labels)

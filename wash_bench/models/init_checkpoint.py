@@ -74,6 +74,12 @@ class InitCheckpoint:
         tensors, beside = read_file(path, label)
         return cls(path, digest, tensors, label, beside)
 
+    def check_finite(self) -> None:
+        """A UsageError that names a tensor with values that are no numbers."""
+        for key, tensor in self.tensors.items():
+            if not tensor.isfinite().all():
+                raise UsageError(f"{self.label}: {key} has values that are not finite")
+
     def load_into(self, model: nn.Module, name: str, *, new_head: bool = True) -> str:
         """Give a network the checkpoint's weights and buffers.
 

@@ -28,7 +28,7 @@ _TIMES = {key for key, metric in METRICS.items() if metric.unit == "s"}
 # Written once and then only replaced as a whole, so both folders may share them on the disk.
 _SHARED = {".safetensors"}
 # What was measured on a training; several evaluations lie side by side.
-_MEASURED = ("evaluation-*.json", "barrier-*.csv", "simplex-*.csv")
+_MEASURED = ("evaluation-*.json", "barrier-*.csv", "simplex-*.csv", "network-*.safetensors")
 
 
 @dataclass

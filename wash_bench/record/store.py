@@ -96,6 +96,10 @@ class TrainingFolder:
         """Write what was measured on the population."""
         write_json(self.path / f"evaluation-{evaluation_id}.json", {"schema": SCHEMA} | data)
 
+    def network(self, cell_id: str) -> Path:
+        """The single network that a cell's method delivers, where that is not the average."""
+        return self.path / f"network-{cell_id}.safetensors"
+
     def barrier(self, evaluation_id: str) -> Path:
         """The points along the segments between members."""
         return self.path / f"barrier-{evaluation_id}.csv"

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wash_bench.config import EvaluationConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method
-from wash_bench.core.population import Population
+from wash_bench.core.population import ModelState, Population
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.evaluator import Evaluator
@@ -39,10 +40,8 @@ def evaluate(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Measure population, if need be, and cells' own models: summaries and failures by id."""
     began = time.monotonic()
-    evaluator, folder = trainer.evaluator(population), trainer.folder
-    settings = task.config.evaluation
-    initial = trainer.initial if trainer.setting.config.common_start else None
-    judge = PopulationJudge(evaluator, initial, settings.bn_images)
+    folder, settings = trainer.folder, task.config.evaluation
+    evaluator, judge = judged(trainer, population, settings)
     evaluation_id = task.cells[0].evaluation_id
     shared = folder.evaluation(evaluation_id)
     if shared is None:
@@ -58,10 +57,12 @@ def evaluate(
     memory = trainer.method.state_dict()
     measured, failures = {}, {}
     for cell, method in zip(task.cells, task.methods(), strict=True):
+        keep = partial(_keep, population, folder.network(cell.cell_id))
         try:
             if memory:
                 method.load_state_dict(memory)
-            measured[cell.cell_id] = shared | measure_method(evaluator, judge, method, settings)
+            own = measure_method(evaluator, judge, method, settings, keep)
+            measured[cell.cell_id] = shared | own
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)
         except Exception as error:  # one method's merge; the others that read the training go on
@@ -69,6 +70,20 @@ def evaluate(
                 raise
             failures[cell.cell_id] = reason_of(error, context.debug)
     return measured, failures
+
+
+def _keep(population: Population, path: Path, name: str, state: ModelState) -> None:
+    if name != "average":  # which stands in a file of its own
+        checkpoint.save_tensors(path, population.named_tensors(state))
+
+
+def judged(
+    trainer: Trainer, population: Population, settings: EvaluationConfig
+) -> tuple[Evaluator, PopulationJudge]:
+    """What runs the states of a trained population, and what a merge rule may ask about it."""
+    evaluator = trainer.evaluator(population)
+    initial = trainer.initial if trainer.setting.config.common_start else None
+    return evaluator, PopulationJudge(evaluator, initial, settings.bn_images)
 
 
 def reason_of(error: Exception, debug: bool) -> str:
@@ -110,13 +125,17 @@ def _measure_shared(
 def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     """The ledger and the clock, per member."""
     schedule, n = trainer.schedule, trainer.n
+    known = {
+        "parameters": trainer.population.layout.size,
+        "train_images": trainer.setting.data.train_size,
+    }
+    if trainer.setting.config.members:  # what their trainings cost is not known here
+        return known | {"steps": 0, "exchanges": {}}
     steps = schedule.steps
     ledger = Ledger(n)
     ledger.load(notes["ledger"])
-    return {
-        "parameters": trainer.population.layout.size,
+    return known | {
         "steps": steps,
-        "train_images": trainer.setting.data.train_size,
         "sent_values_per_step": ledger.sent_values / steps,
         "sent_values_total": ledger.sent_values,
         "sent_bytes_total": ledger.sent_bytes,

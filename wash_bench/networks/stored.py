@@ -1,0 +1,230 @@
+"""The networks of a cell: its members, their averages and soups, and what its method delivers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from wash_bench.config import RunConfig
+from wash_bench.errors import UsageError, WashBenchError, nearest
+from wash_bench.record.folders import run_folders
+from wash_bench.record.identity import Cell
+from wash_bench.record.schema import read_record
+from wash_bench.record.store import Store
+from wash_bench.settings.methods import find_methods
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wash_bench.core.judge import Predictor
+    from wash_bench.core.population import ModelState
+    from wash_bench.evaluate.population_judge import PopulationJudge
+    from wash_bench.runner.context import RunContext
+    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.task import TrainingTask
+
+OWN = "own"
+# The networks by name: how a record calls their scores, and what they are.
+KINDS = {
+    OWN: ("method", "the network that the method delivers"),
+    "averaged": ("average", "the average of the members' weights"),
+    "averaged-bn": ("average_bn", "the same, BatchNorm statistics re-estimated"),
+    "soup": ("greedy", "the greedy soup"),
+}
+SCORES = ("acc", "nll", "ece", "brier")
+_MEMBER = re.compile(r"member:(\d{1,6})")
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """A cell and the run folder it lies in.
+
+    Attributes:
+        root: the run folder.
+        data: the record.
+        config: its settings.
+    """
+
+    root: Path
+    data: Mapping[str, Any]
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """One network of a cell.
+
+    Attributes:
+        cell: whose it is.
+        which: its name, as ``averaged`` or ``member:2``.
+        about: what it is, in words.
+        tensors: by the architecture's own names, float32 or int64.
+        recorded: ``acc``, ``nll``, ``ece``, ``brier`` on test data; empty where the record has
+            them for no single network of this kind.
+        setting: the data and the settings of its training.
+    """
+
+    cell: CellRecord
+    which: str
+    about: str
+    tensors: Mapping[str, Tensor]
+    recorded: Mapping[str, float]
+    setting: Setting
+
+
+def find_cell(named: str, runs: Path) -> CellRecord:
+    """A cell by its file, or by its id or the beginning of it.
+
+    Args:
+        named: the file or the id.
+        runs: a run folder, or a folder that holds some, where ids are looked up.
+
+    Returns:
+        The record.
+
+    Raises:
+        UsageError: there is none, several, or it failed.
+    """
+    path = Path(named).expanduser()
+    if path.suffix != ".json":
+        path = _by_id(named, runs)
+    data = read_record("cell", path)
+    if data is None:
+        raise UsageError(f"{path}: is no record of a cell")
+    if data["status"] != "finished":
+        raise UsageError(f"cell {data['cell_id']} failed: {data.get('reason')}")
+    try:
+        config = RunConfig.model_validate(data["config"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: its config.{where}: {first['msg']}") from None
+    return CellRecord(path.parents[1], data, config)
+
+
+def _by_id(named: str, runs: Path) -> Path:
+    files = {
+        file.stem: file
+        for folder in run_folders(runs)
+        for file in sorted((folder / "cells").glob("*.json"))
+    }
+    found = [name for name in files if name == named] or [n for n in files if n.startswith(named)]
+    if len(found) == 1:
+        return files[found[0]]
+    if found:
+        raise UsageError(
+            f"{len(found)} cells of {runs} begin with {named!r}: {nearest(named, found)}"
+        )
+    raise UsageError(f"no cell {named!r} in {runs}: {nearest(named, files)}")
+
+
+def load_network(
+    cell: CellRecord, which: str, context: RunContext, methods: tuple[str, ...] = ()
+) -> StoredNetwork:
+    """Make one network of a finished cell again, from the members that its training left.
+
+    Args:
+        cell: whose it is.
+        which: one of ``KINDS``, or ``member:K``.
+        context: device, threads and the like.
+        methods: files of methods that are not installed, as ``path.py:Class``.
+
+    Returns:
+        The network.
+
+    Raises:
+        WashBenchError: the members are gone or damaged; there is no such network, as where the
+            method delivers an ensemble.
+    """
+    from wash_bench.evaluate.scores import all_scores
+    from wash_bench.runner.evaluation import judged
+    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.trainer import Trainer
+    from wash_bench.train import checkpoint
+
+    _check_which(cell, which)
+    context = context.with_threads()
+    context.set_up_torch()
+    data, config = cell.data, cell.config
+    folder = Store(cell.root).training(data["training_id"])
+    state = checkpoint.pointer(folder.path)
+    if state is None or not state["finished"]:
+        raise WashBenchError(
+            f"cell {data['cell_id']}: its members are not in {folder.path}, and a record alone "
+            "holds no weights; name the run folder of the machine that trained it"
+        )
+    setting = Setting.of(config.training, context.download)
+    trainer = Trainer(_task(cell, methods), setting, folder, context)
+    trainer.load_finished(state)
+    population = trainer.whole()
+    assert population is not None  # this process holds it
+    evaluator, judge = judged(trainer, population, config.evaluation)
+    made = None
+    if which == OWN and folder.network(data["cell_id"]).is_file():
+        tensors = _read(folder.network(data["cell_id"]))
+    else:
+        made = _made(which, judge, lambda: trainer.method.predictors(population, judge))
+        tensors = population.named_tensors(made)
+    kind, about = KINDS.get(which, ("", which.replace(":", " ")))
+    if which == OWN:
+        about += f" ({data['summary']['method_predictor']})"
+    recorded = _recorded(data, kind)
+    if not recorded and made is not None:  # of a single member
+        labels = evaluator.labels("test")
+        recorded = all_scores(evaluator.log_probs(made, "test"), labels, config.evaluation.ece_bins)
+    return StoredNetwork(cell, which, about, tensors, recorded, setting)
+
+
+def _task(cell: CellRecord, methods: tuple[str, ...]) -> TrainingTask:
+    from wash_bench.runner.task import TrainingTask
+
+    data = cell.data
+    ids = [data[key] for key in ("cell_id", "training_id", "evaluation_id", "experiment_id")]
+    (entry, *_) = find_methods(() if methods else (data["method"],), methods)
+    return TrainingTask(cell.config, (Cell(data["method"], data["seed"], *ids),), (entry,))
+
+
+def _check_which(cell: CellRecord, which: str) -> None:
+    summary, n = cell.data["summary"], cell.config.training.population
+    if found := _MEMBER.fullmatch(which):
+        if int(found[1]) >= n:
+            raise UsageError(f"--which {which}: the cell has members 0 to {n - 1}")
+    elif which not in KINDS:
+        raise UsageError(f"--which {which}: {nearest(which, [*KINDS, 'member:K'])}")
+    elif which == OWN and summary.get("method_networks", 1) != 1:
+        raise UsageError(
+            f"cell {cell.data['cell_id']} delivers {summary['method_networks']} networks, whose "
+            "predictions are averaged; name one with --which averaged, averaged-bn, soup or "
+            f"member:K (K from 0 to {n - 1})"
+        )
+
+
+def _made(
+    which: str, judge: PopulationJudge, delivered: Callable[[], Mapping[str, Predictor]]
+) -> ModelState:
+    """The state of a network by its name."""
+    if found := _MEMBER.fullmatch(which):
+        return judge.members[int(found[1])]
+    if which == "soup":
+        return judge.greedy().states[0]
+    if which == OWN:
+        return next(iter(delivered().values())).states[0]
+    average = judge.average().states[0]
+    return judge.reestimated(average) if which == "averaged-bn" else average
+
+
+def _recorded(data: Mapping[str, Any], kind: str) -> dict[str, float]:
+    """The scores of a model on test data as the record has them."""
+    found = {score: data["summary"].get(f"{kind}_{score}") for score in SCORES}
+    return {score: float(value) for score, value in found.items() if value is not None}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from wash_bench.models.checkpoint_file import read_file
+
+    return read_file(path, str(path))[0]
