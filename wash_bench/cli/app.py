@@ -7,6 +7,7 @@ import typer
 from wash_bench.cli.check import check
 from wash_bench.cli.comm import comm
 from wash_bench.cli.compare import compare
+from wash_bench.cli.eval import evaluate
 from wash_bench.cli.export import export
 from wash_bench.cli.lists import datasets, methods, models, presets
 from wash_bench.cli.merge_records import merge_records
@@ -114,6 +115,15 @@ app.command(
         "wash-bench export runs/cells/CELL.json --which member:2 --out member2",
     ),
 )(export)
+app.command(
+    "eval",
+    cls=SettingsCommand,
+    epilog=examples(
+        "wash-bench eval best",
+        "wash-bench eval model_best.pth.tar --model resnet50 --dataset folder:pets",
+        "wash-bench eval wash-test_resnet-digits-n3-s0 --which averaged --split val",
+    ),
+)(evaluate)
 app.command(
     epilog=examples("wash-bench merge-records host1/runs host2/runs --out runs/all"),
 )(merge_records)

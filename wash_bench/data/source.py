@@ -63,6 +63,13 @@ class DataSource(ABC):
     class_names: tuple[str, ...] = ()
 
     @property
+    def described(self) -> str:
+        """How a test picture becomes the network's input, in words."""
+        crop = f", the centre of {self.shorter_side}" if self.shorter_side > self.size else ""
+        mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
+        return f"{self.size} px{crop}, {self.interpolation}; mean {mean}; deviation {std}"
+
+    @property
     def train_size(self) -> int:
         """Training images, without those held out for validation."""
         return len(self.split_labels["train"])

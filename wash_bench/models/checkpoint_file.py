@@ -7,6 +7,7 @@ training script, Lightning and others nest them. Nothing heavy is imported until
 from __future__ import annotations
 
 import argparse
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,11 @@ def read_file(path: Path, label: str) -> tuple[dict[str, Tensor], dict[str, Any]
         nested = next((key for key in NESTED if _table(found, key)), "")
         tensors = clean_state_dict(found[nested] if nested else found)
         tensors = {key: v for key, v in tensors.items() if isinstance(v, torch.Tensor)}
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"{label}: damaged, or it holds objects that would run code when loaded; save the "
+            "network's state_dict alone"
+        ) from error
     except Exception as error:  # the readers raise many kinds
         raise UsageError(
             f"{label}: no safetensors file and no file of torch.save that holds weights alone "

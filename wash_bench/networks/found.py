@@ -45,6 +45,7 @@ class Found:
         settings: what is known, by key of the settings.
         origin: the file that says so; empty where nothing does.
         class_names: in the order of the outputs; empty where they are not known.
+        recorded: its scores on test data, where an export wrote them down.
         notes: lines for the user.
     """
 
@@ -53,6 +54,7 @@ class Found:
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
     class_names: tuple[str, ...] = ()
+    recorded: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -94,10 +96,11 @@ def _of_config(path: Path, weights: Path, config: Path) -> Found:
     if own := {key: value for key, value in args.items() if key not in ("in_chans", "img_size")}:
         settings["model_arg"] = own
     names = data.get("label_names", about.get("label_names")) or ()
-    ours = data.get("wash_bench")
-    if isinstance(ours, dict):  # what timm's form has no words for
-        settings |= pinned(ours.get("training") or {})
-    return Found(path, weights, settings, str(config), _labels(names), _squashed(about))
+    ours = data.get("wash_bench") or {}  # what timm's form has no words for
+    settings |= pinned(ours.get("training") or {})
+    recorded = ours.get("scores") or {}
+    notes = _squashed(about)
+    return Found(path, weights, settings, str(config), _labels(names), recorded, notes)
 
 
 def _of_timm(path: Path, weights: Path, args: Mapping[str, Any], origin: str) -> Found:

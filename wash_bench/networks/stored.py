@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from wash_bench.config import RunConfig
 from wash_bench.errors import UsageError, WashBenchError, nearest
+from wash_bench.networks.found import Found, pinned
 from wash_bench.record.folders import run_folders
 from wash_bench.record.identity import Cell
 from wash_bench.record.schema import read_record
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from wash_bench.core.judge import Predictor
     from wash_bench.core.population import ModelState
     from wash_bench.evaluate.population_judge import PopulationJudge
+    from wash_bench.models.init_checkpoint import InitCheckpoint
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.setting import Setting
     from wash_bench.runner.task import TrainingTask
@@ -178,6 +180,17 @@ def load_network(
         labels = evaluator.labels("test")
         recorded = all_scores(evaluator.log_probs(made, "test"), labels, config.evaluation.ece_bins)
     return StoredNetwork(cell, which, about, tensors, recorded, setting)
+
+
+def found_of(network: StoredNetwork, named: str) -> tuple[Found, InitCheckpoint]:
+    """A cell's network as if it were read from a file, for whom the user's name is given."""
+    from wash_bench.models.init_checkpoint import InitCheckpoint
+
+    path = Path(named)
+    settings = pinned(network.setting.config.model_dump(mode="json"))
+    settings = {key: value for key, value in settings.items() if value != {}}
+    found = Found(path, path, settings, "its record", network.setting.data.class_names)
+    return found, InitCheckpoint(path, "", network.tensors, named)
 
 
 def _task(cell: CellRecord, methods: tuple[str, ...]) -> TrainingTask:

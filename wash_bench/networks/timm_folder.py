@@ -105,7 +105,11 @@ def config_of(export: Export) -> dict[str, Any]:
         "pretrained_cfg": {
             key: value for key, value in pictures.items() if value not in (None, "")
         },
-        "wash_bench": {"version": __version__, "training": own},
+        "wash_bench": {
+            "version": __version__,
+            "training": own,
+            "scores": dict(export.scores),
+        },
     }
     return {key: value for key, value in config.items() if value not in (None, [], {})}
 

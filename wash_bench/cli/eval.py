@@ -1,0 +1,148 @@
+"""``wash-bench eval``: one network's scores on a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wash_bench.cli.export import Runs, Which, placed
+from wash_bench.cli.options import DEBUG, takes_settings
+
+if TYPE_CHECKING:
+    from wash_bench.data.source import Split
+    from wash_bench.models.init_checkpoint import InitCheckpoint
+    from wash_bench.networks.found import Found
+
+SPLITS: tuple[Split, ...] = ("test", "val")
+_FOUND = "what the network's files say"
+
+
+@takes_settings(
+    *("method", "data_dir", "classes", "val_share", "model_arg", "stem", "ece_bins"),
+    *("device", "amp", "threads", "download"),
+    dataset={"default": "that of the network's training"},
+    model={"default": _FOUND},
+    image_size={"default": _FOUND},
+    mean={"default": _FOUND},
+    std={"default": _FOUND},
+    interpolation={"default": _FOUND},
+    crop_pct={"default": _FOUND},
+)
+def evaluate(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="A file of weights, a folder of export, of timm's training script or of the "
+            "Hugging Face hub, or a cell (its id, or its file in cells/).",
+        ),
+    ],
+    split: Annotated[
+        str, typer.Option(metavar="[test|val]", help="The images: test or validation data.")
+    ] = "test",
+    which: Which = "own",
+    runs: Runs = Path("runs"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object (default: a table).")
+    ] = False,
+    debug: Annotated[bool, DEBUG] = False,
+    **options: Any,
+) -> None:
+    """Measure one network: accuracy, loss, calibration error and Brier score.
+
+    A cell's network, and a folder that export wrote, give the numbers of the record again. Of other
+    networks, size, normalization and crop are those that their files say, else those of timm's own
+    weights of the architecture; options win over both.
+    """
+    from wash_bench.errors import note
+
+    images_of = _split(split)
+    found, checkpoint, recorded = _network(network, which, runs, options)
+    from wash_bench.cli.run import limit_threads
+    from wash_bench.networks.inputs import check_names, resolved_for
+
+    # One image a step: nothing is trained, so that few training images will do.
+    options = {key: value for key, value in options.items() if key != "method"}
+    resolved, origin = resolved_for([found], options, batch_size="1")
+    if resolved.threads:
+        limit_threads(resolved.threads)
+    from wash_bench.models.init_checkpoint import InitCheckpoint
+    from wash_bench.networks.score import network_of, scores_of
+    from wash_bench.runner.context import RunContext
+    from wash_bench.runner.setting import Setting
+
+    context = RunContext.of(resolved).with_threads()
+    context.set_up_torch()
+    config = resolved.config
+    setting = Setting.of(config.training, resolved.download)
+    check_names([found], setting.data.class_names, config.training.dataset)
+    checkpoint = checkpoint or InitCheckpoint.read(found.weights, str(found.path))
+    module, about = network_of(setting, checkpoint)
+    if about:
+        note(f"{found.path}: {about}")
+    scores = scores_of(setting, module, images_of, config.evaluation)
+    same = split == "test" and config.training.dataset == found.settings.get("dataset")
+    images = len(setting.data.split_labels[split])
+    if as_json:
+        told = {"network": network, "dataset": config.training.dataset, "split": split}
+        typer.echo(json.dumps(told | {"images": images} | dict(scores), indent=1))
+        return
+    what = {"test": "test", "val": "validation"}[split]
+    typer.echo(f"{network} on {images:,} {what} images of {config.training.dataset}")
+    typer.echo(f"Images: {setting.data.described} (from {origin})")
+    _print(scores, recorded if same else {})
+
+
+def _split(name: str) -> Split:
+    """The split of a name; a UsageError if it is none."""
+    from wash_bench.errors import UsageError, nearest
+
+    for known in SPLITS:
+        if known == name:
+            return known
+    raise UsageError(f"--split {name}: {nearest(name, SPLITS)}")
+
+
+def _network(
+    named: str, which: str, runs: Path, options: dict[str, Any]
+) -> tuple[Found, InitCheckpoint | None, Mapping[str, float]]:
+    """What is evaluated; of a cell with its weights and what its record says of them."""
+    from wash_bench.errors import UsageError
+    from wash_bench.networks.found import find
+
+    path = Path(named).expanduser()
+    if path.exists() and path.suffix != ".json":
+        if which != "own":
+            raise UsageError(f"--which {which}: {named} is no cell, it has one network")
+        found = find(path)
+        return found, None, found.recorded
+    if not path.exists() and (path.suffix or len(path.parts) > 1 or not runs.is_dir()):
+        raise UsageError(f"{named}: there is no such file or folder, nor a cell of {runs}")
+    from wash_bench.networks.stored import find_cell, found_of, load_network
+
+    cell, context, methods = placed(find_cell(named, runs), options)
+    stored = load_network(cell, which, context, methods)
+    return *found_of(stored, named), stored.recorded
+
+
+def _print(scores: Mapping[str, float], recorded: Mapping[str, float]) -> None:
+    from wash_bench.cli.printing import print_rows
+    from wash_bench.networks.card import told
+
+    rows = told(scores)
+    if not recorded:
+        print_rows(("score", "value"), rows, right=("value",))
+        return
+    before = dict(told(recorded))
+    kept = [score for score in scores if score in recorded]
+    equal = ["yes" if scores[score] == recorded[score] else "no" for score in kept]
+    print_rows(
+        ("score", "value", "recorded", "the same bits"),
+        [(title, value, before.get(title, ""), *equal[i : i + 1]) for i, (title, value)
+         in enumerate(rows)],
+        right=("value", "recorded"),
+    )  # fmt: skip
