@@ -75,7 +75,7 @@ def evaluate(
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.setting import Setting
 
-    context = RunContext.of(resolved).with_threads()
+    context = RunContext.of(resolved)
     context.set_up_torch()
     config = resolved.config
     setting = Setting.of(config.training, resolved.download)

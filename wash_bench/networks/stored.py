@@ -150,7 +150,6 @@ def load_network(
     from wash_bench.train import checkpoint
 
     _check_which(cell, which)
-    context = context.with_threads()
     context.set_up_torch()
     data, config = cell.data, cell.config
     folder = Store(cell.root).training(data["training_id"])
