@@ -34,6 +34,7 @@ from wash_bench.core.population import Population
 from wash_bench.data.arrays import Arrays
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.memory import MemorySource
+from wash_bench.errors import CellFailure
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
@@ -149,6 +150,7 @@ def main_rows(bench: Bench, n: int, amp: str) -> Iterator[dict]:
         "graph": lambda: ours(engine="graph"),
         "graph, WASH": lambda: ours(Wash(Wash.Options(p=0.01)), engine="graph"),
         "graph, PAPA": lambda: ours(Papa(), engine="graph"),
+        "graph, compiled": lambda: ours(engine="graph", compile=True),
     }
     users = None
     for what, work in works.items():
@@ -160,6 +162,8 @@ def main_rows(bench: Bench, n: int, amp: str) -> Iterator[dict]:
             row["speedup"] = users / row["ms"]
         except torch.OutOfMemoryError:
             pass
+        except CellFailure as error:
+            row["failed"] = str(error)
         yield row
 
 
@@ -225,6 +229,7 @@ def tables(found: dict) -> str:
         "tensor over the state dicts; batches as above.",
         "- *eager*, *graph*: this suite's whole loop, with the drawing of the data's order, crop, "
         "flip and normalization, the looks at the losses and the member's seeds.",
+        "- *compiled*: with `--compile`, one network compiled by torch.compile for all members.",
         "- *of the bare device*: the time of the members' captured steps, each replayed by itself, "
         "added up, over the whole loop's. Above 1: members side by side.",
         "",
@@ -234,7 +239,8 @@ def tables(found: dict) -> str:
         table = []
         for row in rows:
             if row["ms"] is None:
-                table.append([row["amp"], str(row["n"]), row["loop"], "out of memory", *4 * [""]])
+                why = row.get("failed") or "out of memory"
+                table.append([row["amp"], str(row["n"]), row["loop"], why, *4 * [""]])
                 continue
             share = row["bare_ms"] and row["bare_ms"] / row["ms"]
             numbers = [cell(row["ms"], 2), cell(row["images_per_second"], 0)]

@@ -9,11 +9,12 @@ from tests.loops import loop_of
 from tests.populations import small_population
 from tests.runs import SET
 from wash_bench.config import RunConfig, TrainingConfig
-from wash_bench.core.population import ROW_ALIGNMENT
+from wash_bench.core.population import ROW_ALIGNMENT, ModelState
 from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch
 from wash_bench.errors import CellFailure, UsageError
+from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.setting import Setting
 from wash_bench.train.engines import engine_name, make_engine
@@ -109,9 +110,6 @@ def test_graphs_need_a_cuda_device(tiny: RunConfig) -> None:
     assert engine_name(tiny.training, torch.device("cpu")) == "eager"
     assert engine_name(config, torch.device("cuda:1")) == "graph"
     assert engine_name(tiny.training, torch.device("cuda")) == "eager"
-    compiled = tiny.training.model_copy(update={"compile": True})
-    with pytest.raises(UsageError, match=r"--compile .* so far: leave it out"):
-        engine_name(compiled, torch.device("cuda"))
 
 
 def test_gradient_rows_of_their_own_change_nothing(tiny: RunConfig) -> None:
@@ -169,3 +167,46 @@ def test_rows_begin_where_vectorized_kernels_want_them(tiny: RunConfig) -> None:
         assert matrix.shape[1] == population.layout.size
         assert matrix.stride(0) % ROW_ALIGNMENT == 0 and matrix.data_ptr() % 64 == 0
         assert all(row.is_contiguous() for row in matrix)
+
+
+def test_stacked_states_are_measured_where_vectorized_kernels_want_them(tiny: RunConfig) -> None:
+    setting = Setting.of(tiny.training)
+    population = setting.population(0)
+    evaluator = Evaluator(population, setting.data, "off", 0, setting.recipes(0))
+    stacked = ModelState(
+        population.weights.contiguous()[1],
+        population.buffers.contiguous()[1],
+        population.counters[1],
+    )
+    assert stacked.weights.storage_offset() % ROW_ALIGNMENT
+    found = evaluator.compute(stacked, "val")
+    for tensor in (*evaluator.shell.parameters(), *evaluator.shell.buffers()):
+        assert tensor.data_ptr() % 16 == 0 or tensor.dtype == torch.int64
+    assert torch.equal(found, evaluator.compute(population.state(1), "val"))
+    rows = evaluator.reestimated(population.state(1), 64)
+    assert torch.equal(evaluator.reestimated(stacked, 64).buffers, rows.buffers)
+    assert population.state(1).aligned().weights.data_ptr() == population.weights[1].data_ptr()
+
+
+@pytest.mark.parametrize("fault", ["gradient", "buffers", "loss"])
+def test_a_compiler_that_computes_something_else_fails_and_leaves_no_trace(
+    tiny: RunConfig, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def compile_wrongly(function, **_):
+        def wrong(tensors, images, targets):
+            if fault == "buffers":  # as an average over too large a window, before a BatchNorm
+                return function(tensors, images / 4, targets)
+            loss = function(tensors, images, targets)
+            return loss + (1.0 if fault == "loss" else 0.5 * loss - 0.5 * loss.detach())
+
+        return wrong
+
+    monkeypatch.setattr(torch, "compile", compile_wrongly)
+    loop = loop_of(tiny.training.model_copy(update={"compile": True}))
+    population = loop.population
+    before = [population.buffers.clone(), population.counters.clone(), torch.get_rng_state()]
+    batch = next(loop.data.epoch_batches(0, 0, 0, tiny.training.batch_size, loop.recipes[0]))
+    with pytest.raises(CellFailure, match=r"something else than the network.*leave --compile out"):
+        loop.engine.loss(0, batch)
+    after = [population.buffers, population.counters, torch.get_rng_state()]
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))

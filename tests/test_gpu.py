@@ -112,6 +112,16 @@ def test_mixed_precision(on_gpu: RunConfig, family: str, amp: str) -> None:
     _close(graph, eager, 1e-2)
 
 
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+@pytest.mark.parametrize("family", ["resnet18", "vit", "dropout"])
+def test_compiled(on_gpu: RunConfig, family: str, engine: str) -> None:
+    config = _but(on_gpu, **FAMILIES[family], image_size=32, engine=engine)
+    eager, losses = _trained(_but(config, engine="eager"), "wash")
+    compiled, others = _trained(_but(config, compile=True), "wash")
+    torch.testing.assert_close(others, losses, rtol=1e-3, atol=1e-4)
+    _close(compiled, eager, 2e-2)  # momenta; weights and statistics are a thousand times closer
+
+
 @pytest.mark.parametrize("network", [{}, FAMILIES["dropout"]], ids=["plain", "dropout"])
 @pytest.mark.parametrize("method", ["wash-opt", "papa", "dart"])
 def test_resumed_to_the_same_bits(
@@ -218,6 +228,8 @@ def test_over_nccl(on_gpu: RunConfig, tmp_path: Path) -> None:
         "from wash_bench.distributed.group import joined\n"
         "from wash_bench.runner.context import RunContext\n"
         "from wash_bench.runner.experiment import run_experiment\n"
+        "import torch\n"
+        "torch.backends.cudnn.allow_tf32 = False\n"  # as in this process
         "config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())\n"
         "with joined('cuda') as world:\n"
         "    assert world.ranks == int(sys.argv[3]), world.ranks\n"

@@ -109,7 +109,7 @@ class TrainingConfig(Settings):
     engine: Literal["auto", "eager", "graph"] = setting("auto", MACHINE, identity="later")
     """How the members' steps are computed: eager (auto), or as CUDA graphs, which are new."""
     compile: bool = setting(False, MACHINE, identity="later")
-    """Compile the network with torch.compile, once for all members (not on CUDA so far)."""
+    """Compile the network with torch.compile, once for all members."""
     deterministic: bool = setting(True, MACHINE, identity="later")
     """On a GPU, take only convolutions that give the same bits again, not the fastest found by
     trying."""

@@ -30,6 +30,14 @@ class ModelState:
         """A copy that shares no memory."""
         return ModelState(self.weights.clone(), self.buffers.clone(), self.counters.clone())
 
+    def aligned(self) -> ModelState:
+        """The state itself, or a copy if its vectors begin where no row of a population does."""
+        # Rows of a stacked (N, D) tensor begin anywhere, and cuDNN ends with an error there.
+        whole = all(
+            vector.storage_offset() % ROW_ALIGNMENT == 0 for vector in (self.weights, self.buffers)
+        )
+        return self if whole else self.clone()
+
     @staticmethod
     def combine(states: Sequence[ModelState], coefficients: Sequence[float]) -> ModelState:
         """The linear combination of states, summed in float64."""
@@ -126,11 +134,11 @@ class Population:
     def _allocate(self, layout: Layout, n: int, slots: Sequence[str], own_gradients: bool) -> None:
         self.layout = layout
         device = self.device
-        self.weights = _zero_rows(n, layout.size, device)
-        self.buffers = _zero_rows(n, layout.buffer_size, device)
+        self.weights = zero_rows(n, layout.size, device)
+        self.buffers = zero_rows(n, layout.buffer_size, device)
         self.counters = torch.zeros(n, layout.counter_size, dtype=torch.int64, device=device)
-        self.gradients = _zero_rows(n if own_gradients else 1, layout.size, device)
-        self.optimizer_state = {slot: _zero_rows(n, layout.size, device) for slot in slots}
+        self.gradients = zero_rows(n if own_gradients else 1, layout.size, device)
+        self.optimizer_state = {slot: zero_rows(n, layout.size, device) for slot in slots}
         self.optimizer_steps = torch.zeros(n, device=device)
         self.member_state: dict[str, Tensor] = {}
 
@@ -138,7 +146,7 @@ class Population:
         """Make room, zero, for what a method remembers: rows like ``weights`` or ``buffers``."""
         sizes = {"weights": self.layout.size, "buffers": self.layout.buffer_size}
         self.member_state = {
-            name: _zero_rows(self.n, sizes[rows], self.device) for name, rows in slots.items()
+            name: zero_rows(self.n, sizes[rows], self.device) for name, rows in slots.items()
         }
 
     @property
@@ -215,10 +223,12 @@ class Population:
         return consensus(self.distances(mean), mean.norm().item())
 
 
-def _zero_rows(n: int, size: int, device: torch.device) -> Tensor:
-    """(n, size) float32 zeros whose rows begin at multiples of ``ROW_ALIGNMENT`` values."""
+def zero_rows(
+    n: int, size: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """(n, size) zeros whose rows begin at multiples of ``ROW_ALIGNMENT`` values."""
     stride = math.ceil(size / ROW_ALIGNMENT) * ROW_ALIGNMENT
-    return torch.zeros(n, stride, device=device)[:, :size]
+    return torch.zeros(n, stride, dtype=dtype, device=device)[:, :size]
 
 
 def consensus(distances: Sequence[Mapping[str, float]], mean_norm: float) -> dict[str, float]:

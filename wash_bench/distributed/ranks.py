@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from wash_bench.core.exchange import Exchange
+from wash_bench.core.population import zero_rows
 from wash_bench.distributed.exchange import DistributedExchange
 from wash_bench.distributed.spread import Spread
 
@@ -52,13 +52,17 @@ class DistributedWorld:
             if rows.numel():
                 dist.send(rows.contiguous(), 0, group=self._group)
             return None
-        blocks = [rows]
+        if self.ranks == 1:
+            return rows
+        whole = zero_rows(n, rows.shape[1], rows.device, rows.dtype)
+        whole[: len(rows)] = rows
         for rank in range(1, self.ranks):
-            block = rows.new_empty(len(spread.members(rank)), *rows.shape[1:])
+            members = spread.members(rank)
+            block = rows.new_empty(len(members), rows.shape[1])
             if block.numel():
                 dist.recv(block, rank, group=self._group)
-            blocks.append(block)
-        return torch.cat(blocks)
+                whole[members.start : members.stop] = block
+        return whole
 
     def share(self, value: Any) -> Any:
         box = [value]

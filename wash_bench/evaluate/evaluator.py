@@ -52,7 +52,7 @@ class Evaluator:
     @torch.no_grad()
     def compute(self, state: ModelState, split: Split, limit: int = 0) -> Tensor:
         """Log-probabilities (M, C), float64 on the CPU, of one state on a split."""
-        self._load(state)
+        self._load(state.aligned())
         self.shell.eval()
         parts, labels = [], []
         batches = self._kept_batches(
@@ -100,6 +100,7 @@ class Evaluator:
         """The state, its BatchNorm statistics re-estimated on so many training images (0: all)."""
         if not self.has_batchnorm:
             return state
+        state = state.aligned()
         fresh = ModelState(state.weights, state.buffers.clone(), state.counters.clone())
         self._load(fresh)
         stream = self._kept_batches(

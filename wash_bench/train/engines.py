@@ -25,15 +25,12 @@ def engine_name(config: TrainingConfig, device: torch.device) -> str:
         ``eager`` or ``graph``.
 
     Raises:
-        UsageError: the engine, or a compiled network, does not run on the device.
+        UsageError: the engine does not run on the device.
     """
     if config.engine == "graph" and device.type != "cuda":
         raise UsageError(
             f"--engine graph needs a CUDA device, not {device.type}: leave --engine out"
         )
-    if config.compile and device.type == "cuda":
-        # Inductor reads running statistics, views that begin anywhere in a row, as if aligned.
-        raise UsageError("--compile computes wrong gradients on CUDA devices so far: leave it out")
     return "eager" if config.engine == "auto" else config.engine
 
 
