@@ -30,7 +30,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.errors import CellFailure
+from wash_bench.merge.anchored import common_start
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,12 +72,7 @@ class ModelStock(MergeRule):
     paper = "Jang et al. 2024, arXiv 2403.19522"
 
     def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
-        start = judge.initial()
-        if start is None:
-            raise CellFailure(
-                f"{self.own_name} needs members with a common start: run it with --init shared, or "
-                "merge with --anchor FILE"
-            )
+        start = common_start(judge, self.own_name)
         merged = model_stock(judge.members, start, population.layout)
         models = {self.own_name: merged}
         if population.layout.buffer_size:

@@ -1,0 +1,76 @@
+"""TIES merging (Yadav et al. 2023, arXiv 2306.01708): trim, elect a sign, merge what agrees.
+
+With delta_n = theta_n - theta_0 the change of member n since the common start,
+
+    trim:   of delta_n only the largest values by magnitude stay, a share ``density``
+    elect:  s = sign of sum_n delta_n, for each coordinate (+ where the sum is 0)
+    merge:  delta = mean of the delta_n whose sign is s; values that were trimmed have no say
+    theta*  = theta_0 + lambda delta
+
+A coordinate where nobody agrees, as all were trimmed, stays at the start. With density 1 and
+members that all moved in one direction it is the uniform soup.
+
+The steps are those of mergekit (arcee-ai/mergekit, commit a6e4028, sparsify.py and
+generalized_task_arithmetic.py), which trims tensor by tensor and takes int(density K) of K values,
+here at least one. ``per = model`` trims each member's vector as a whole. ``combine = sum`` adds
+what agrees. mergekit's renormalization of what is left after a trim is not offered.
+
+The paper merges networks of several tasks; here the members learned the same one. BatchNorm's
+running statistics are averaged over the members; ``reestimated`` has them re-estimated on training
+images. The members need ``--init shared`` or ``--init checkpoint:PATH``.
+
+Unverified: density and lambda, and whether the paper ranks a tensor or the whole network.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wash_bench.core.method import option
+from wash_bench.merge.anchored import (
+    COMBINE,
+    AnchoredRule,
+    Combination,
+    ScaledOptions,
+    Scope,
+    elected,
+    trimmed,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wash_bench.core.judge import Judge
+
+
+class TiesOptions(ScaledOptions):
+    """Settings of TIES."""
+
+    density: float = option(
+        0.2,
+        "share of a member's change that is kept, the largest values",
+        unit="share of values",
+        unverified="recalled, not checked against the paper",
+        gt=0,
+        le=1,
+    )
+    per: Scope = option(
+        "tensor", "rank the values of each tensor, or of the whole network", unverified="mergekit's"
+    )
+    combine: Combination = option("mean", COMBINE)
+
+
+class Ties(AnchoredRule):
+    """The largest changes since the common start, merged where they agree in sign."""
+
+    name = "ties"
+    rule = "theta* = theta_0 + lambda mean of the largest theta_n - theta_0 of the elected sign"
+    paper = "Yadav et al. 2023, arXiv 2306.01708"
+    Options = TiesOptions
+    options: TiesOptions  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def sparse(self, delta: Tensor, member: int, judge: Judge) -> Tensor:
+        return trimmed(delta, self.options.density, judge.layout, self.options.per)
+
+    def combined(self, deltas: Tensor) -> Tensor:
+        return elected(deltas, self.options.combine)
