@@ -5,9 +5,15 @@ After every T-th step member n takes the uniform mean of itself and its neighbou
     ring:   theta_n <- (theta_{n-1} + theta_n + theta_{n+1}) / 3     (N = 2: the pair's mean)
     pairs:  theta_n <- (theta_n + theta_m) / 2     (a random matching at every event; if N is odd,
             a random member is left out)
+    alternating:  the same with one neighbour on a ring, now with the one, now with the other
+    exponential:  the same with member n XOR 2^k, k = 0, 1, ... by turns (who has none, rests)
 
-Both keep the population's mean. The ring is decentralized parallel SGD's (Lian et al. 2017, arXiv
-1705.09056), random pairs are randomized gossip's (Boyd et al. 2006).
+All keep the population's mean. The ring is decentralized parallel SGD's (Lian et al. 2017, arXiv
+1705.09056), random pairs are randomized gossip's (Boyd et al. 2006). The two graphs in which every
+member has one partner at a time are those of DSGD-AC's code (dsgd_ac.py). With ``power`` q > 0 a
+member moves only a part of the way, as in PAPA, whose power is 1:
+
+    theta_n <- (1 - g) theta_n + g mean,   g = (lr_t / lr_0)^q      lr_t after the scheduler's step
 
 The mean of k uncorrelated networks has weights of 1/k of their variance, which the initialization
 had chosen with care (Tian et al. 2024, arXiv 2404.04616). ``variance_correction`` rescales each
@@ -32,10 +38,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import model_validator
+
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, charge_fetch
 from wash_bench.core.method import Method, MethodOptions, Site, option
-from wash_bench.core.together import partners
+from wash_bench.core.together import alternating_ring, exponential_peers, partners
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,8 +56,10 @@ if TYPE_CHECKING:
 class GossipOptions(MethodOptions):
     """Settings of gossip averaging."""
 
-    topology: Literal["ring", "pairs"] = option(
-        "ring", "average with both neighbours on a ring, or in random pairs"
+    topology: Literal["ring", "pairs", "alternating", "exponential"] = option(
+        "ring",
+        "average with both neighbours on a ring, in random pairs, with one neighbour on a ring by "
+        "turns, or with member n XOR 2^k by turns",
     )
     every: int = option(
         10,
@@ -63,15 +73,27 @@ class GossipOptions(MethodOptions):
         "rescale averaged weight tensors to the mean variance of those averaged (2404.04616)",
         unverified="its exact form is that of other people's code",
     )
+    power: float = option(
+        0.0,
+        "q: of the way to the average, (lr/lr_0)^q is gone; 0: all of it",
+        later=True,
+        ge=0,
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> GossipOptions:
+        if self.variance_correction and self.power:
+            raise ValueError("variance_correction is made for whole averages: leave power at 0")
+        return self
 
 
 class Gossip(Method):
-    """Members averaged with their neighbours on a ring or with random partners."""
+    """Members averaged with their neighbours in a graph, or with random partners."""
 
     name = "gossip"
     rule = "theta_n <- mean of theta_n and its neighbours (ring, or a random partner) every T steps"
     paper = "Lian et al. 2017, arXiv 1705.09056; Tian et al. 2024, arXiv 2404.04616"
-    sends = "all weights to two neighbours (ring) or one partner (pairs) every T steps"
+    sends = "all weights to two neighbours (ring) or one partner (the others) every T steps"
     Options = GossipOptions
     options: GossipOptions
 
@@ -79,46 +101,55 @@ class Gossip(Method):
         """Whether neighbours are averaged after this step."""
         return (clock.step + 1) % self.options.every == 0 and not clock.last
 
-    def sources(self, order: Sequence[int]) -> list[list[int]]:
+    def sources(self, order: Sequence[int], clock: Clock) -> list[list[int]]:
         """For each exchange, whom member 0, 1, ... receives from; neighbours in order are pairs."""
-        n = len(order)
-        if self.options.topology == "ring" and n > 2:
-            return [[(member + shift) % n for member in range(n)] for shift in (1, -1)]
+        n, event = len(order), (clock.step + 1) // self.options.every - 1
+        match self.options.topology:
+            case "ring" if n > 2:
+                return [[(member + shift) % n for member in range(n)] for shift in (1, -1)]
+            case "alternating":
+                return [alternating_ring(n, event)]
+            case "exponential":
+                return [exponential_peers(n, event)]
         return [partners(order)]
+
+    def share(self, clock: Clock) -> float:
+        """g, the part of the way to the average that a member goes."""
+        return (clock.next_lr / clock.base_lr) ** self.options.power
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         order = exchange.stream("pairs", clock.step).permutation(exchange.n).tolist()
-        sources = self.sources(order)
+        sources, share = self.sources(order, clock), self.share(clock)
         weights = population.weights
         received = [exchange.fetch(weights, source) for source in sources]
         correct = self.options.variance_correction
         targets = _variances([weights, *received], population.layout) if correct else None
-        _average_(weights, received)
+        _average_(weights, received, share)
         if targets is not None:
             _rescale_(weights, targets, population.layout)
         if population.layout.buffer_size:
             buffers = population.buffers
-            _average_(buffers, [exchange.fetch(buffers, s, "buffers") for s in sources])
+            _average_(buffers, [exchange.fetch(buffers, s, "buffers") for s in sources], share)
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         if site.n < 2 or not self.due(clock):
             return ()
-        layout, sources = site.layout, self.sources(range(site.n))
+        layout, sources = site.layout, self.sources(range(site.n), clock)
         charges = [charge_fetch(source, layout.size) for source in sources]
         if layout.buffer_size:
             charges += [charge_fetch(s, layout.buffer_size, "buffers") for s in sources]
         return charges
 
 
-def _average_(rows: Tensor, received: Sequence[Tensor]) -> None:
-    """Make rows (M, D) the mean of themselves and of what was received."""
+def _average_(rows: Tensor, received: Sequence[Tensor], share: float) -> None:
+    """Move rows (M, D) by a share of the way to the mean of themselves and what was received."""
     # The mean of the differences leaves equal rows as they are, to the bit.
     pull = received[0] - rows
     for other in received[1:]:
         pull += other - rows
-    rows.add_(pull.div_(len(received) + 1))
+    rows.add_(pull.div_(len(received) + 1), alpha=share)
 
 
 def _corrected(layout: Layout) -> list[slice]:

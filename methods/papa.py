@@ -14,7 +14,9 @@ last and nothing is averaged at the end: the single model is the average or the 
 
 Deviations: ``count = "global"`` (the default) counts steps over the whole training. The published
 code restarts the count in each epoch, so that its period does not tick across the ends of epochs,
-which distorts it when epochs are short; ``count = "epoch"`` does the same.
+which distorts it when epochs are short; ``count = "epoch"`` does the same. ``power`` is not
+PAPA's: with q the pull is (lr_t / lr_0)^q (1 - alpha), as DSGD-AC weakens its averages (dsgd_ac.py,
+with the published q = 3).
 
 Verified: everything above and the defaults, in the published code. Not verified: the paper's
 tables, which were not at hand.
@@ -23,6 +25,7 @@ tables, which were not at hand.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from wash_bench.core.budget import Budget, Scaled, scaled_pull
@@ -51,6 +54,9 @@ class PapaOptions(MethodOptions):
         "global", "count steps over the training, or from each epoch's start as the published code"
     )
     buffers: bool = option(True, "pull BatchNorm running statistics too")
+    power: float = option(
+        1.0, "with linear lr_scaling: the power of lr/lr_0 that the pull follows", later=True, ge=0
+    )
 
 
 class Papa(Method):
@@ -66,7 +72,14 @@ class Papa(Method):
 
     def scaled(self, budget: Budget) -> Scaled:
         """The contraction of the deviations over the training, the product of all a_t, kept."""
-        by_rate = self.options.lr_scaling == "linear"
+        by_rate, power = self.options.lr_scaling == "linear", self.options.power
+        if by_rate and power != 1:
+            rates, papers = budget.rates, budget.paper_rates
+            budget = replace(
+                budget,
+                rates=lambda share: rates(share) ** power,
+                paper_rates=lambda share: papers(share) ** power,
+            )
         return scaled_pull(self.options.alpha, self.options.every, budget, by_rate=by_rate)
 
     def due(self, clock: Clock) -> bool:
@@ -76,7 +89,9 @@ class Papa(Method):
 
     def alpha(self, clock: Clock) -> float:
         """a_t, the share of itself that a member keeps."""
-        scale = clock.next_lr / clock.base_lr if self.options.lr_scaling == "linear" else 1.0
+        if self.options.lr_scaling == "none":
+            return self.options.alpha
+        scale = (clock.next_lr / clock.base_lr) ** self.options.power
         return 1 - scale * (1 - self.options.alpha)
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:

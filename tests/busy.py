@@ -17,6 +17,7 @@ BUSY: dict[str, dict[str, Any]] = {
     "sparta-diloco": {"every": 4, "p": 0.05},
     "hwa": {"every": 4},
     "gossip": {"every": 3},
+    "noloco": {"every": 4},
     "lawa": {"every": 1},
     "swa": {"every": 1},
 }

@@ -32,6 +32,8 @@ VARIANTS: list[Callable[[], Method]] = [
     lambda: Swap(SwapOptions(phase1=0)),
     lambda: Gossip(GossipOptions(topology="pairs", every=1, variance_correction=True)),
     lambda: Gossip(GossipOptions(every=3, variance_correction=True)),
+    lambda: Gossip(GossipOptions(topology="alternating", every=2, power=1.0)),
+    lambda: Gossip(GossipOptions(topology="exponential", every=1)),
     lambda: SparseSoup(SparseSoupOptions(dense=0.1, cycles=2, sparsity=0.7)),
 ]
 
@@ -50,6 +52,7 @@ def training(
 ) -> Iterator[tuple[Clock, dict[str, torch.Tensor]]]:
     """Steps and couplings; each step with the rows from before its coupling."""
     if first == 0:
+        population.remember(method.member_slots())
         method.start(population, exchange)
     for step in range(first, plan.steps):
         shake(population, step)

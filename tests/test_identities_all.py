@@ -31,6 +31,7 @@ OWN = [LocalSgd, PostLocalSgd, PapaAll, Papa2, Diloco, Sparta, SpartaDiloco]
 INERTIA = {
     "diloco": "the outer optimizer extrapolates the common path and has momentum",
     "sparta-diloco": "as in DiLoCo",
+    "noloco": "as in DiLoCo",
     "lookahead": "every member is set back towards its own slow weights",
     "schedule-free": "gradients are taken at a point between the iterate and its average",
 }

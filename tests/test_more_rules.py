@@ -104,7 +104,7 @@ def test_two_processes_do_what_one_does():
         (LookaroundOptions, {"branches": "plain,flip"}, "'plain'"),
         (LookaroundOptions, {"every": 0}, "greater than or equal to 1"),
         (SwapOptions, {"phase1": 1.0}, "less than 1"),
-        (GossipOptions, {"topology": "star"}, "'ring' or 'pairs'"),
+        (GossipOptions, {"topology": "star"}, "'alternating' or 'exponential'"),
         (EasgdOptions, {"beta": 1.5}, "less than or equal to 1"),
         (SparseSoupOptions, {"sparsity": 1.0}, "less than 1"),
         (HwaOptions, {"window": 0}, "greater than or equal to 1"),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from wash_bench.core.budget import Budget, Scaled
 from wash_bench.core.clock import Clock
@@ -20,6 +20,7 @@ from wash_bench.core.layout import Layout
 from wash_bench.core.ledger import Charge
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
@@ -49,8 +50,31 @@ class MethodOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # An option that came after cells were recorded must leave their identities as they are.
+        return {
+            name: value
+            for name, value in write(self).items()
+            if not _is_later(field := type(self).model_fields[name])
+            or getattr(self, name) != field.default
+        }
 
-def option(default: Any, help: str, *, unit: str = "", unverified: str = "", **limits: Any) -> Any:
+
+def _is_later(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("later"))
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    unverified: str = "",
+    later: bool = False,
+    **limits: Any,
+) -> Any:
     """A field of a method's Options.
 
     Args:
@@ -58,6 +82,8 @@ def option(default: Any, help: str, *, unit: str = "", unverified: str = "", **l
         help: what it does, one line.
         unit: its unit, as ``epochs`` or ``probability``.
         unverified: why the default is not settled by a source, if it is not.
+        later: whether cells were recorded before there was the option; it is told, and part of
+            their identity, where it differs from its default.
         **limits: pydantic's constraints, as ``ge=0, le=1``.
 
     Returns:
@@ -66,7 +92,7 @@ def option(default: Any, help: str, *, unit: str = "", unverified: str = "", **l
     return Field(
         default,
         description=help,
-        json_schema_extra={"unit": unit, "unverified": unverified},
+        json_schema_extra={"unit": unit, "unverified": unverified, "later": later},
         **limits,
     )
 

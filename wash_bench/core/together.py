@@ -27,6 +27,25 @@ def partners(order: Sequence[int]) -> list[int]:
     return partner
 
 
+def alternating_ring(n: int, event: int) -> list[int]:
+    """Each member's partner on a ring whose edges meet by turns; if N is odd, one is left out.
+
+    Events 0, 2, ... join 0-1, 2-3, ...; events 1, 3, ... join 1-2, 3-4, ..., the last with the
+    first if N is even.
+
+    Returns:
+        The partners of members 0..n-1.
+    """
+    return partners([*range(event % 2, n), *range(event % 2)])
+
+
+def exponential_peers(n: int, event: int) -> list[int]:
+    """Each member's partner n XOR 2^k, k = 0, 1, ... by turns; who has none there is its own."""
+    rounds = max(1, (n - 1).bit_length())
+    partner = [member ^ (1 << event % rounds) for member in range(n)]
+    return [other if other < n else member for member, other in enumerate(partner)]
+
+
 def start_equal(population: Population, exchange: Exchange) -> None:
     """Give everybody the weights and BatchNorm statistics of member 0, before the first step."""
     exchange.broadcast_(population.weights, 0)
