@@ -75,11 +75,22 @@ class Diloco(LocalSgd):
         weights_D = population.weights[0].clone()
         self._memory = {"global": weights_D, "momentum": weights_D.new_zeros(weights_D.shape)}
 
-    def outer_step(self, mean_D: Tensor) -> tuple[Tensor, Tensor]:
-        """One outer step: the new global weights (D,) and momentum (D,); changes nothing."""
+    def outer_step(
+        self, mean_D: Tensor, where: slice | Tensor = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """One outer step: the new global weights (D,) and momentum (D,); changes nothing.
+
+        Args:
+            mean_D: the members' mean.
+            where: the coordinates that it is of, all by default.
+
+        Returns:
+            Both at these coordinates.
+        """
         # theta - lr Delta is written as an interpolation from theta to the mean, which is exactly
         # the mean for lr = 1.
-        options, old = self.options, self._memory
+        options = self.options
+        old = {name: self._memory[name][where] for name in ("global", "momentum")}
         momentum = options.outer_momentum * old["momentum"] + (old["global"] - mean_D)
         carried = options.outer_momentum * (momentum if options.nesterov else old["momentum"])
         weights = old["global"].lerp(mean_D, options.outer_lr) - options.outer_lr * carried

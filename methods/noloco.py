@@ -8,11 +8,11 @@ members meet in random disjoint pairs; with mean over the pair and D_n = theta_n
     theta_n <- phi_n
 
 The last term draws the partners' slow weights together, which an all-reduce would keep equal. (The
-two terms are eta (mean(theta) - phi_n), so that one vector would do; the code sends two, as does
-this.) The rule and the defaults are those of the published code (sparse_optimizer_c.py, commit a1b4a42), with
-the run's own optimizer as the inner one. Of an odd number of members, one drawn at random is its
-own partner; of one member the rule is an outer optimizer on one trajectory. With two members, which
-start as one, it is DiLoCo with plain momentum.
+two terms are eta (mean(theta) - phi_n), so that one vector would do; the code sends two, and so
+does this.) The rule and the defaults are those of the published code (sparse_optimizer_c.py, commit
+a1b4a42), with the run's own optimizer as the inner one. Of an odd number of members, one drawn at
+random is its own partner; of one member the rule is an outer optimizer on one trajectory. With two
+members, which start as one, it is DiLoCo with plain momentum.
 
 All members start as member 0. The last step is not an outer one: the members end distinct and their
 average is the single model. Pairs come from a stream that all members share.

@@ -32,6 +32,9 @@ INERTIA = {
     "diloco": "the outer optimizer extrapolates the common path and has momentum",
     "sparta-diloco": "as in DiLoCo",
     "noloco": "as in DiLoCo",
+    "streaming-diloco": "as in DiLoCo",
+    "palsgd": "as in DiLoCo, and members are drawn back to the global weights",
+    "gpa": "gradients are taken at a point between the iterate and its average",
     "lookahead": "every member is set back towards its own slow weights",
     "schedule-free": "gradients are taken at a point between the iterate and its average",
 }

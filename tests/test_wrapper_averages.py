@@ -109,3 +109,68 @@ def test_what_couples_inside_moves_all_three_sequences() -> None:
     measured = method.evaluated(population).weights
     assert apart.norm() > 1
     torch.testing.assert_close(measured[0], measured[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("averaging", ["constant", "uniform"])
+def test_gpa_is_the_papers_recursion_around_sgd_with_momentum(averaging: str) -> None:
+    plan = Schedule("cosine", 0.05, 0.001, steps=20, steps_per_epoch=5)
+    population = small_population(2, slots=("momentum_buffer",))
+    population.optimizer_state["momentum_buffer"].zero_()
+    method = make_method(find_method("gpa"), {"mu_x": 0.8, "averaging": averaging})
+    population.remember(method.member_slots())
+    exchange = LocalExchange(2, 0)
+    method.start(population, exchange)
+    pull = np.random.default_rng(0).standard_normal(tuple(population.weights.shape))
+    x = y = z = population.weights.double().numpy().copy()
+    m = np.zeros_like(x)
+    for t, clock in enumerate(plan.clocks()):
+        _sgd(population, clock, pull)
+        method.after_step(population, exchange, clock)
+        m = 0.9 * m + (y - pull)
+        z = z - plan.at(t) * m
+        mu_x = 0.8 if averaging == "constant" else 1 - 1 / (t + 1)
+        x = mu_x * x + (1 - mu_x) * z
+        y = 0.7 * x + 0.3 * z
+        close(population.weights, y)
+    close(method.evaluated(population).weights, x)
+    assert not np.allclose(x, y, atol=1e-2)
+
+
+def test_gpa_without_memory_is_its_base_optimizer() -> None:
+    """mu_x = 0: x is z, and so is y."""
+    plan = Schedule("cosine", 0.05, 0.001, steps=20, steps_per_epoch=5)
+    pull = np.random.default_rng(0).standard_normal(tuple(small_population(2).weights.shape))
+    ends = []
+    for name, options in (("gpa", {"mu_x": 0.0}), ("naive-ensemble", {})):
+        population = small_population(2, slots=("momentum_buffer",))
+        method, exchange = make_method(find_method(name), options), LocalExchange(2, 0)
+        population.remember(method.member_slots())
+        method.start(population, exchange)
+        for clock in plan.clocks():
+            _sgd(population, clock, pull)
+            method.after_step(population, exchange, clock)
+        ends.append(population.weights.double().numpy())
+        close(method.evaluated(population).weights, ends[-1])
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-5, atol=1e-5)
+
+
+def test_gpa_with_a_uniform_mean_is_schedule_free() -> None:
+    """mu_x = 1 - 1/t around SGD without momentum, at a constant rate."""
+    plan = Schedule("constant", 0.05, 0.0, steps=20, steps_per_epoch=5)
+    pull = np.random.default_rng(0).standard_normal(tuple(small_population(2).weights.shape))
+    ends = []
+    for name, options in (
+        ("gpa", {"mu_y": 0.9, "averaging": "uniform"}),
+        ("schedule-free", {"beta": 0.9, "scale": 1.0}),
+    ):
+        population = small_population(2, slots=("momentum_buffer",))
+        method, exchange = make_method(find_method(name), options), LocalExchange(2, 0)
+        population.remember(method.member_slots())
+        method.start(population, exchange)
+        for clock in plan.clocks():
+            population.optimizer_state["momentum_buffer"].zero_()
+            _sgd(population, clock, pull)
+            method.after_step(population, exchange, clock)
+        ends.append((population.weights.numpy(), method.evaluated(population).weights.numpy()))
+    np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-4, atol=1e-5)
