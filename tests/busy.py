@@ -18,6 +18,7 @@ BUSY: dict[str, dict[str, Any]] = {
     "hwa": {"every": 4},
     "gossip": {"every": 3},
     "noloco": {"every": 4},
+    "sparse-gossip": {"every": 3, "merge": 0.8},
     "streaming-diloco": {"every": 6, "tau": 2},
     "palsgd": {"every": 4},
     "lawa": {"every": 1},

@@ -34,13 +34,17 @@ INERTIA = {
     "noloco": "as in DiLoCo",
     "streaming-diloco": "as in DiLoCo",
     "palsgd": "as in DiLoCo, and members are drawn back to the global weights",
+    "w-asym": "some weights are set, and set back after every step",
     "gpa": "gradients are taken at a point between the iterate and its average",
     "lookahead": "every member is set back towards its own slow weights",
     "schedule-free": "gradients are taken at a point between the iterate and its average",
 }
 # Methods that change equal members, but never a single one.
 TIES = {"easgd": "the centre is a point of its own, and lags behind"}
-PRUNES = {"sparse-soup": "weights are set to zero, whether members are equal or not"}
+PRUNES = {
+    "sparse-soup": "weights are set to zero, whether members are equal or not",
+    "w-asym": "weights are set to values of their own",
+}
 
 
 def installed() -> dict[str, Method]:
