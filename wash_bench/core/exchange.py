@@ -60,14 +60,26 @@ class Exchange(Protocol):
         """Everybody's row of ``rows`` (N, D) becomes the row of member ``source``."""
         ...
 
-    def gather(self, rows: Tensor, content: Content = "weights") -> Tensor:
-        """All rows (N, D), known to everybody; all-gather."""
+    def gather(
+        self, rows: Tensor, content: Content = "weights", stands_for: int | None = None
+    ) -> Tensor:
+        """All rows (N, D), known to everybody; all-gather.
+
+        ``stands_for`` is the number of scalars that a row is a code of, if it is one.
+        """
         ...
 
-    def fetch(self, rows: Tensor, sources: Sequence[int], content: Content = "weights") -> Tensor:
+    def fetch(
+        self,
+        rows: Tensor,
+        sources: Sequence[int],
+        content: Content = "weights",
+        stands_for: int | None = None,
+    ) -> Tensor:
         """Rows of others: member n receives the row of member ``sources[n]``; point to point.
 
         Pairs are ``sources[n]`` = n's partner, neighbours on a ring ``sources[n] = (n + 1) % N``.
+        ``stands_for`` is the number of scalars that a row is a code of, if it is one.
         """
         ...
 
@@ -116,10 +128,20 @@ class LocalExchange(BookedExchange):
         self.ledger.add(charge_broadcast(self.n, rows.shape[1], content, rows.element_size()))
         rows.copy_(rows[source].clone().expand_as(rows))
 
-    def gather(self, rows: Tensor, content: Content = "weights") -> Tensor:
-        self.ledger.add(charge_gather(self.n, rows.shape[1], content, rows.element_size()))
+    def gather(
+        self, rows: Tensor, content: Content = "weights", stands_for: int | None = None
+    ) -> Tensor:
+        size, item = rows.shape[1], rows.element_size()
+        self.ledger.add(charge_gather(self.n, size, content, item, stands_for))
         return rows
 
-    def fetch(self, rows: Tensor, sources: Sequence[int], content: Content = "weights") -> Tensor:
-        self.ledger.add(charge_fetch(sources, rows.shape[1], content, rows.element_size()))
+    def fetch(
+        self,
+        rows: Tensor,
+        sources: Sequence[int],
+        content: Content = "weights",
+        stands_for: int | None = None,
+    ) -> Tensor:
+        size, item = rows.shape[1], rows.element_size()
+        self.ledger.add(charge_fetch(sources, size, content, item, stands_for))
         return rows[list(sources)]

@@ -14,7 +14,7 @@ every receiver one copy.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from wash_bench.core.broadcast_tree import depth, serial_copies
@@ -78,17 +78,56 @@ def charge_broadcast(n: int, size: int, content: Content = "weights", itemsize: 
     return charge("broadcast", content, (n - 1) * size, (n - 1) * size, itemsize)
 
 
-def charge_gather(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
-    """Every member's ``size`` values go to all others (ring all-gather)."""
-    return charge("gather", content, n * size, n * (n - 1) * size, itemsize)
+def charge_gather(
+    n: int,
+    size: int,
+    content: Content = "weights",
+    itemsize: int = 4,
+    stands_for: int | None = None,
+) -> Charge:
+    """Every member's ``size`` values go to all others (ring all-gather).
+
+    Args:
+        n: number of members.
+        size: items of a row.
+        content: what they are.
+        itemsize: bytes of each.
+        stands_for: scalars that a row is a code of; ``size`` if it is none.
+
+    Returns:
+        The charge.
+    """
+    found = charge("gather", content, n * size, n * (n - 1) * size, itemsize)
+    return _of_code(found, size, stands_for)
 
 
 def charge_fetch(
-    sources: Sequence[int], size: int, content: Content = "weights", itemsize: int = 4
+    sources: Sequence[int],
+    size: int,
+    content: Content = "weights",
+    itemsize: int = 4,
+    stands_for: int | None = None,
 ) -> Charge:
-    """Member n receives the ``size`` values of member ``sources[n]``; its own cost nothing."""
+    """Member n receives the ``size`` values of member ``sources[n]``; its own cost nothing.
+
+    Args:
+        sources: the member that each receives from.
+        size: items of a row.
+        content: what they are.
+        itemsize: bytes of each.
+        stands_for: scalars that a row is a code of; ``size`` if it is none.
+
+    Returns:
+        The charge.
+    """
     values = size * sum(source != member for member, source in enumerate(sources))
-    return charge("fetch", content, values, values, itemsize)
+    return _of_code(charge("fetch", content, values, values, itemsize), size, stands_for)
+
+
+def _of_code(found: Charge, size: int, stands_for: int | None) -> Charge:
+    if stands_for is None or not found.values:
+        return found
+    return replace(found, values=found.values // size * stands_for)
 
 
 @dataclass

@@ -105,8 +105,11 @@ class DistributedExchange(BookedExchange):
         dist.broadcast(row, owner)
         rows.copy_(row.expand_as(rows))
 
-    def gather(self, rows: Tensor, content: Content = "weights") -> Tensor:
-        self.ledger.add(charge_gather(self.n, rows.shape[1], content, rows.element_size()))
+    def gather(
+        self, rows: Tensor, content: Content = "weights", stands_for: int | None = None
+    ) -> Tensor:
+        size, item = rows.shape[1], rows.element_size()
+        self.ledger.add(charge_gather(self.n, size, content, item, stands_for))
         ranks = self.spread.ranks
         largest = len(self.spread.members(0))
         padded = rows.new_zeros(largest, rows.shape[1])
@@ -116,8 +119,15 @@ class DistributedExchange(BookedExchange):
         self.link_bytes += (ranks - 1) * padded.nbytes
         return torch.cat([block[: len(self.spread.members(r))] for r, block in enumerate(blocks)])
 
-    def fetch(self, rows: Tensor, sources: Sequence[int], content: Content = "weights") -> Tensor:
-        self.ledger.add(charge_fetch(sources, rows.shape[1], content, rows.element_size()))
+    def fetch(
+        self,
+        rows: Tensor,
+        sources: Sequence[int],
+        content: Content = "weights",
+        stands_for: int | None = None,
+    ) -> Tensor:
+        size, item = rows.shape[1], rows.element_size()
+        self.ledger.add(charge_fetch(sources, size, content, item, stands_for))
         out = torch.empty_like(rows)
         arrivals, departures = [], []
         for member, source in enumerate(sources):
