@@ -153,6 +153,7 @@ FURTHER = (
     _acc("predictor_NAME_acc", "the method's model NAME"),
     Metric("ranks", "processes"),
     Metric("train_images", "training images"),
+    Metric("weight_cosine", "cosine between members' weights", digits=3),
     Metric("wire_bytes_per_step", "bytes on the wire a step", unit="bytes", better="lower"),
 )
 DERIVED = (  # what a report works out of the others

@@ -10,6 +10,7 @@ from wash_bench.cli.compare import compare
 from wash_bench.cli.eval import evaluate
 from wash_bench.cli.export import export
 from wash_bench.cli.lists import datasets, methods, models, presets
+from wash_bench.cli.merge import merge
 from wash_bench.cli.merge_records import merge_records
 from wash_bench.cli.new_method import new_method
 from wash_bench.cli.options import SettingsCommand
@@ -124,6 +125,14 @@ app.command(
         "wash-bench eval wash-test_resnet-digits-n3-s0 --which averaged --split val",
     ),
 )(evaluate)
+app.command(
+    cls=SettingsCommand,
+    epilog=examples(
+        "wash-bench merge run1 run2 run3 --dataset folder:pets",
+        "wash-bench merge a.pth b.pth c.pth --model resnet50 --dataset folder:pets "
+        "--methods uniform-soup,greedy-soup,fisher,model-stock --anchor pretrained.safetensors",
+    ),
+)(merge)
 app.command(
     epilog=examples("wash-bench merge-records host1/runs host2/runs --out runs/all"),
 )(merge_records)

@@ -95,12 +95,15 @@ def keeping() -> Iterator[None]:
         ) from None
 
 
-def end_if_failed(cells: list[tuple[str, str]]) -> None:
+def end_if_failed(
+    cells: list[tuple[str, str]],
+    again: str = "failed cells are kept; --retry-failed trains them again",
+) -> None:
     """Name the cells that failed and why, and end with exit code 1; nothing without any."""
     for cell, reason in cells:
         typer.echo(f"wash-bench: failed: {cell}: {' '.join(reason.split())}", err=True)
     if cells:
-        typer.echo("wash-bench: failed cells are kept; --retry-failed trains them again", err=True)
+        typer.echo(f"wash-bench: {again}", err=True)
         raise typer.Exit(1)
 
 

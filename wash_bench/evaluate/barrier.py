@@ -7,7 +7,7 @@ ends. For accuracy the sign is turned. The N-way form is L(average) - mean of L(
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -135,6 +135,18 @@ def barrier_summary(points: list[Point]) -> dict[str, float]:
         mean_loss = sum(curve[0].loss for curve in to_average) / len(to_average)
         summary[f"{prefix}_nway_loss"] = to_average[0][-1].loss - mean_loss
     return summary
+
+
+def pair_barriers(
+    rows: Sequence[Mapping[str, str]], bn: str = "averaged"
+) -> dict[tuple[str, str], float]:
+    """The loss barrier in nats between every two members, from the rows of a barrier file."""
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["kind"] == "pair" and row["bn"] == bn:
+            point = (float(row["alpha"]), float(row["loss"]))
+            curves.setdefault((row["a"], row["b"]), []).append(point)
+    return {pair: _excess(curve) for pair, curve in curves.items()}
 
 
 def _excess(curve: list[tuple[float, float]]) -> float:

@@ -144,6 +144,13 @@ def _of_file(path: Path, weights: Path) -> Found:
     return Found(path, weights)
 
 
+def recorded_in(folder: Path) -> Mapping[str, float]:
+    """The scores that an export wrote down; empty where there is none, or not a whole one."""
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS[0]).is_file():
+        return {}
+    return (_json(folder / CONFIG).get("wash_bench") or {}).get("scores") or {}
+
+
 def of_architecture(name: str) -> dict[str, Any]:
     """The preprocessing of timm's own weights of an architecture (and tag), by key of settings."""
     from timm.data.config import resolve_data_config

@@ -52,17 +52,12 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     model = f"model {first['model']}"
     if not math.isnan(parameters := finished["parameters"].max()):
         model += f" ({parameters:,.0f} parameters)"
-    schedule = f"{_count(first['epochs'], 'epoch')}"
-    if not math.isnan(steps := finished["steps"].max()):
-        schedule += f" = {steps:,.0f} steps"
-    warmup = f", {first['warmup']:g} epochs of warm-up" if first.get("warmup") else ""
-    amp = "" if first["amp"] in (None, "off") else f", {first['amp']} autocast"
-    sentences = [
-        f"{_preset(first['preset'])}: {data}; {model}; N = {first['population']} members,"
-        f" {_start(first)}, {first['augment']} augmentation; {schedule} of"
-        f" {first['batch_size']} images a member; {first['optimizer']}, learning rate"
-        f" {first['lr']:g} ({first['schedule']}{warmup}){amp}."
-    ]
+    config = records.configs.get(experiment_id, {})
+    elsewhere = config.get("training", {}).get("members")
+    if elsewhere:
+        sentences = [_of_members(elsewhere, data, model)]
+    else:
+        sentences = [_of_training(first, finished, data, model)]
     if vary := first.get("vary"):
         sentences.append(
             f"Hyperparameters of the members: each has its own combination of {vary}, drawn with"
@@ -90,6 +85,8 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
             f"{', BN statistics averaged' if again else ''}."
         )
     sentences.append(reading)
+    if elsewhere:
+        return [*sentences, *([_RE_ESTIMATED.strip()] if again else [])]
     values, sent, wire = (
         METRICS[key].heading
         for key in ("sent_values_total", "sent_bytes_total", "wire_bytes_total")
@@ -98,12 +95,36 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
         f"Per member: {values} (the papers' convention: scalars of weights and optimizer state"
         f" that leave a member), {sent} (the same in 10^6 bytes), {wire} (what the"
         f" collectives really send{', BN statistics included' if again else ''})."
+        + (_RE_ESTIMATED if again else "")
     )
-    if again:
-        sentences[-1] += (
-            " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
-        )
     return sentences
+
+
+_RE_ESTIMATED = " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
+
+
+def _of_training(first: pd.Series, finished: pd.DataFrame, data: str, model: str) -> str:
+    """What was trained: data, network, population, schedule and optimizer."""
+    schedule = f"{_count(first['epochs'], 'epoch')}"
+    if not math.isnan(steps := finished["steps"].max()):
+        schedule += f" = {steps:,.0f} steps"
+    warmup = f", {first['warmup']:g} epochs of warm-up" if first.get("warmup") else ""
+    amp = "" if first["amp"] in (None, "off") else f", {first['amp']} autocast"
+    return (
+        f"{_preset(first['preset'])}: {data}; {model}; N = {first['population']} members,"
+        f" {_start(first)}, {first['augment']} augmentation; {schedule} of"
+        f" {first['batch_size']} images a member; {first['optimizer']}, learning rate"
+        f" {first['lr']:g} ({first['schedule']}{warmup}){amp}."
+    )
+
+
+def _of_members(files: Sequence[str], data: str, model: str) -> str:
+    """What stands in place of the training where there was none here."""
+    listed = ", ".join(f"{index} {file}" for index, file in enumerate(files))
+    return (
+        f"Networks that were trained elsewhere, nothing was trained here: {data}; {model};"
+        f" N = {len(files)} members: {listed}."
+    )
 
 
 def _start(first: pd.Series) -> str:

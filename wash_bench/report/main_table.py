@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _ASIDE = {"member_acc_mean": " [min, max]", "greedy_acc": " (size)"}
 # Shown where a method delivers one network that is none of the usual merges.
 _OF_OWN_NETWORKS = ("method_network_acc", "method_bn_acc", "merge_seconds")
+# Not known of networks that were trained elsewhere.
+_OF_TRAINING = ("sent_values_per_step", "sent_bytes_total", "wire_bytes_total", "train_seconds")
+_MAYBE_ABSENT = {*_OF_TRAINING, *TWICE}
 
 
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
@@ -101,7 +104,7 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
         for key in MAIN_TABLE
         if (own or key not in _OF_OWN_NETWORKS)
         and (papa is not None or key != "sent_vs_papa")
-        and (key not in TWICE or finished[key].notna().any())
+        and (key not in _MAYBE_ABSENT or finished.empty or finished[key].notna().any())
     ]
     table = Table(
         experiment_id=experiment_id,

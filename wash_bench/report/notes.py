@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.plugins.options import as_typed
+from wash_bench.report.causes import why
 from wash_bench.report.machines import mixed
 
 if TYPE_CHECKING:
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
 # The average counts as failed this many points of accuracy below its members.
 FAR_BELOW = 10.0
-# A loss barrier above so many nats is said to part basins.
-BASIN = 0.1
+# What an average's fall is told from.
+_OF_FALL = (
+    *("average_acc", "member_acc_mean", "average_bn_acc", "member_bn_acc_mean"),
+    *("barrier_loss_max", "weight_cosine"),
+)
 BOLD = (
     "Bold: the greatest mean of a column that holds one network's accuracy (the ensembles"
     " need N networks)."
@@ -54,22 +58,9 @@ def broken_averages(finished: pd.DataFrame) -> list[str]:
     """A line for each method whose averaged model fell far below its members, and why."""
     said: dict[str, list[str]] = {}
     for variant, rows in finished.groupby("variant", sort=False):
-        average, members = rows["average_acc"].mean(), rows["member_acc_mean"].mean()
-        if not average < members - FAR_BELOW:
-            continue
-        barrier, mended = rows["barrier_loss_max"].mean(), rows["average_bn_acc"].mean()
-        text = f"the average stands at {average:.1f} % and the members at {members:.1f} %"
-        if mended - average > (rows["member_bn_acc_mean"].mean() - average) / 2:
-            text = (
-                f"{text}; re-estimating the BatchNorm statistics brings the average to"
-                f" {mended:.1f} %, so most of the fall is theirs and not the weights'"
-            )
-        elif barrier > BASIN:
-            text = (
-                f"members share no basin: the loss barrier between members is {barrier:.1f} nats,"
-                f" so the average stands at {average:.1f} %"
-            )
-        said.setdefault(text, []).append(str(variant))
+        measured = {key: rows[key].mean() for key in _OF_FALL if key in rows}
+        if text := why(measured, FAR_BELOW):
+            said.setdefault(text, []).append(str(variant))
     return [f"{', '.join(variants)}: {text}" for text, variants in said.items()]
 
 

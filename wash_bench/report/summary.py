@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from wash_bench.config import DEFAULT_METHODS
+from wash_bench.config import DEFAULT_METHODS, TrainingConfig
+from wash_bench.config.field import TRAINING, settings_of
 from wash_bench.metrics import METRICS, SUMMARY
 from wash_bench.report.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
 from wash_bench.report.variants import name_variants
@@ -31,7 +32,7 @@ def summary_frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
                 "seed": cell["seed"],
                 "population": training.get("population"),
                 "status": cell["status"],
-                **{name: training.get(name) for name in SETTINGS},
+                **{name: _setting(name, training) for name in SETTINGS},
                 **{name: _later(name, training) for name in LATER_SETTINGS},
                 "coupling": _coupling(config, cell["method"]),
                 **{name: _plain(name, cell["summary"].get(name)) for name in (*_COLUMNS, *further)},
@@ -62,6 +63,15 @@ def summary_frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
     return (frame.sort_values([*keys, "seed", "cell_id"], kind="stable", ignore_index=True)).drop(
         columns="_place"
     )
+
+
+_OF_TRAINING = {item.name for item in settings_of(TrainingConfig) if item.of("panel") == TRAINING}
+
+
+def _setting(name: str, training: dict[str, Any]) -> Any:
+    """A setting's value; none of how members were trained where that was elsewhere."""
+    unknown = training.get("members") and (name in _OF_TRAINING or name == "augment")
+    return None if unknown else training.get(name)
 
 
 def _coupling(config: dict[str, Any], method: str) -> str:

@@ -20,6 +20,7 @@ from wash_bench.core.population import ModelState, Population
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.evaluator import Evaluator
+from wash_bench.evaluate.likeness import weight_cosine
 from wash_bench.evaluate.measure import measure_method, measure_population
 from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
@@ -116,6 +117,8 @@ def _measure_shared(
 
     settings = task.config.evaluation
     summary, points = measure_population(evaluator, judge, settings, pulse)
+    if trainer.setting.config.members:  # nothing says what they started from
+        summary["weight_cosine"] = weight_cosine(evaluator.population)
     simplex = []
     if settings.simplex_points:
         simplex = simplex_points(evaluator, judge.members, settings, pulse)

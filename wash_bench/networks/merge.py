@@ -1,0 +1,177 @@
+"""Networks that were trained elsewhere as a population whose training is over.
+
+Their weights are written as the state of a finished training; the runner evaluates it under every
+merge rule as it does its own, and records and reports are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wash_bench.config import RunConfig
+from wash_bench.core.independent import Independent
+from wash_bench.core.population import Population
+from wash_bench.distributed.world import LocalWorld
+from wash_bench.errors import UsageError
+from wash_bench.models.init_checkpoint import InitCheckpoint
+from wash_bench.networks.found import Found
+from wash_bench.networks.inputs import check_names
+from wash_bench.networks.score import network_of
+from wash_bench.plugins.registry import MethodEntry, make_method, method_names
+from wash_bench.record.environment import capture
+from wash_bench.record.events import EventLog
+from wash_bench.record.files import write_json
+from wash_bench.record.identity import cell_config
+from wash_bench.record.presence import alone
+from wash_bench.record.store import Store, TrainingFolder
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.experiment import tasks_of
+from wash_bench.runner.perform import perform
+from wash_bench.runner.queue import Outcome, open_part
+from wash_bench.runner.setting import Setting
+from wash_bench.runner.task import TrainingTask
+from wash_bench.settings.resolve import Resolved
+from wash_bench.train import checkpoint
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge left.
+
+    Attributes:
+        task: the task with all its cells.
+        outcome: what became of them.
+        setting: data and architecture.
+        folder: where the networks are.
+        summary: what was measured on all networks together; empty where that failed.
+    """
+
+    task: TrainingTask
+    outcome: Outcome
+    setting: Setting
+    folder: TrainingFolder
+    summary: Mapping[str, Any]
+
+
+def check_methods(resolved: Resolved) -> None:
+    """A UsageError for a method that needs a training of its own, or has several variants."""
+    config = resolved.config
+    if resolved.further:
+        raise UsageError("--set: merge takes one value of an option; give each its own --out")
+    for entry in resolved.entries:
+        method = make_method(entry, config.set.get(entry.name, {}))
+        if method.training_key() != Independent().training_key():
+            raise UsageError(
+                f"--methods {entry.name}: it trains, and these networks are trained; merge takes "
+                f"{', '.join(method_names('merge'))} and naive-ensemble"
+            )
+
+
+def merge(
+    config: RunConfig,
+    entries: Sequence[MethodEntry],
+    found: Sequence[Found],
+    context: RunContext,
+) -> Merged:
+    """Measure networks, their ensemble and their merges, and record it in the run folder.
+
+    What is recorded there already is not measured again.
+
+    Args:
+        config: settings, whose ``training.members`` are the files of ``found``.
+        entries: the merge rules.
+        found: the networks.
+        context: how it is carried out.
+
+    Returns:
+        The cells; a UsageError names a file and a tensor that do not fit.
+    """
+    context.set_up_torch()
+    store, outcome = Store(context.out), Outcome()
+    with alone(store):
+        (task,) = tasks_of(config, entries)  # rules that only merge share one training
+        setting = Setting.of(config.training, context.download)
+        setting.check()
+        check_names(found, setting.data.class_names, config.training.dataset)
+        folder = store.training(task.training_id)
+        state = checkpoint.pointer(folder.path)
+        if state is None:
+            _write_state(task, setting, found, folder)
+        if part := open_part(task, store, float("inf"), outcome, context.observer):
+            outcome.add(perform(part, setting, store, context))
+    summary = folder.evaluation(task.cells[0].evaluation_id) or {}
+    return Merged(task, outcome, setting, folder, summary)
+
+
+def _write_state(
+    task: TrainingTask, setting: Setting, found: Sequence[Found], folder: TrainingFolder
+) -> None:
+    """Write the networks as the state of a finished training, with what describes it."""
+    about: list[dict[str, str]] = []
+
+    def build(member: int) -> Any:
+        item = found[member]
+        file = InitCheckpoint.read(item.weights, str(item.path))
+        network, note = network_of(setting, file)
+        nested = file.beside.get("nested", "")
+        averaged = f"its {nested}" if nested in ("state_dict_ema", "model_ema") else ""
+        about.append(
+            {
+                "file": str(item.weights),
+                "sha256": file.digest,
+                "note": "; ".join(filter(None, (averaged, note))),
+            }
+        )
+        return network
+
+    channels_last = setting.config.channels_last
+    population = Population(build, len(found), channels_last=channels_last)
+    method = task.methods()[0]
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder.path / "training.json",
+        {
+            "config": cell_config(task.config, task.cells[0], method.settings()),
+            "rule": method.training_key(),
+            "recipes": [recipe.as_dict() for recipe in setting.recipes(task.seed)],
+            "start": setting.about_start(),
+            "parameters": population.layout.size,
+            "members": about,
+        },
+    )
+    environment = capture(str(setting.device))
+    if start := setting.about_start():
+        environment["start"] = start
+    write_json(folder.environment, environment)
+    events = EventLog(folder.events, 0, lambda line: None)
+    length = events.flush()
+    events.close()
+    notes = {"events_bytes": length, "ledger": {}, "scalers": [], "train_seconds": 0.0, "ranks": 1}
+    checkpoint.save(
+        folder.path, population, method, LocalWorld(), epoch=0, finished=True, notes=notes
+    )
+    folder.set_status("finished")
+
+
+def paths_of(found: Sequence[Found]) -> tuple[str, ...]:
+    """The files of networks; a UsageError if there are fewer than two, or one is named twice."""
+    files = [str(item.weights) for item in found]
+    if len(files) < 2:
+        raise UsageError("merge takes at least two networks")
+    for item in found:
+        if files.count(str(item.weights)) > 1:
+            raise UsageError(f"{item.path} is named twice; leave one out")
+    return tuple(files)
+
+
+def member_names(found: Sequence[Found]) -> list[str]:
+    """Short names for tables: the least of the paths' ends that tells them apart."""
+    paths = [Path(item.path).parts for item in found]
+    depth = next(
+        (d for d in range(1, max(map(len, paths))) if len({p[-d:] for p in paths}) == len(paths)),
+        max(map(len, paths)),
+    )
+    return ["/".join(parts[-depth:]) for parts in paths]
