@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.runs import stop_after_an_epoch
+from wash_bench.cli.main import run_command
 from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.record.claims import Claims
@@ -134,6 +135,10 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     dead.write_text('{"stale": 10}')
     os.utime(dead, (0, 0))
     stop_after_an_epoch(tuned, entries[:1], out, epochs=2)
+    members = sorted(average.parent.glob("state-*/member-*.safetensors"))
+    data = ["--dataset", config.training.dataset, "--val-share", "0.1", "--barrier-points", "3"]
+    merge = ["merge", *map(str, members), *data, "--out", str(out), "--methods", "uniform-soup"]
+    assert run_command([*merge, "--threads", "1", "--no-report"]) == 0
     write_report([out], out / "report", figures=())
     return out
 

@@ -149,7 +149,7 @@ def _export(merged: Merged, rows: Rows, out: Path, networks: list[Path]) -> None
         Export(
             setting=merged.setting,
             tensors=rows.best_tensors(),
-            about=f"{best.network} of {len(networks)} networks, BatchNorm statistics "
+            about=f"network {best.network} of {len(networks)}, BatchNorm statistics "
             f"{best.batchnorm}, chosen by validation accuracy ({best.val_acc:.2f} %)",
             scores=scores,
             commands=(

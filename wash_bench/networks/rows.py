@@ -190,7 +190,8 @@ def _read(path: Path) -> list[Row]:
     with contextlib.suppress(OSError, ValueError, KeyError), path.open(newline="") as file:
         for line in csv.DictReader(file):
             text: dict[str, Any] = {key: line[key] for key in _HEADING}
-            rows.append(Row(**text | {key: float(line[key]) for key in _NUMBERS}))
+            numbers: dict[str, Any] = {key: float(line[key]) for key in _NUMBERS}
+            rows.append(Row(**text | numbers))
     return rows
 
 
