@@ -18,6 +18,7 @@ from wash_bench.cli.paper_table import paper_table
 from wash_bench.cli.plan import plan
 from wash_bench.cli.report import report
 from wash_bench.cli.run import run
+from wash_bench.cli.status import status
 from wash_bench.cli.tune import tune
 
 
@@ -133,6 +134,9 @@ app.command(
         "--methods uniform-soup,greedy-soup,fisher,model-stock --anchor pretrained.safetensors",
     ),
 )(merge)
+app.command(
+    epilog=examples("wash-bench status runs", "wash-bench status runs/sweep --json"),
+)(status)
 app.command(
     epilog=examples("wash-bench merge-records host1/runs host2/runs --out runs/all"),
 )(merge_records)

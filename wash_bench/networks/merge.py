@@ -21,6 +21,7 @@ from wash_bench.networks.found import Found
 from wash_bench.networks.inputs import check_names
 from wash_bench.networks.score import network_of
 from wash_bench.plugins.registry import MethodEntry, make_method, method_names
+from wash_bench.record.asked import write_asked
 from wash_bench.record.environment import capture
 from wash_bench.record.events import EventLog
 from wash_bench.record.files import write_json
@@ -28,7 +29,7 @@ from wash_bench.record.identity import cell_config
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.experiment import tasks_of
+from wash_bench.runner.experiment import asked_of, tasks_of
 from wash_bench.runner.perform import perform
 from wash_bench.runner.queue import Outcome, open_part
 from wash_bench.runner.setting import Setting
@@ -93,6 +94,7 @@ def merge(
     store, outcome = Store(context.out), Outcome()
     with alone(store):
         (task,) = tasks_of(config, entries)  # rules that only merge share one training
+        write_asked(store.root, asked_of([[task]]), worker=False)
         setting = Setting.of(config.training, context.download)
         setting.check()
         check_names(found, setting.data.class_names, config.training.dataset)

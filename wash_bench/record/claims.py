@@ -213,6 +213,12 @@ class ClaimedStore(Store):
         super().write_cell(record)
 
 
+def newest_claim(folder: Path) -> Path | None:
+    """The claim that counts of those in a folder, if there is one."""
+    number = _newest(folder)
+    return folder / f"{number}.json" if number else None
+
+
 def _newest(folder: Path) -> int:
     try:
         return max((int(path.stem) for path in folder.iterdir() if path.suffix), default=0)

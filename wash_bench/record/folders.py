@@ -12,3 +12,10 @@ def run_folders(root: Path) -> list[Path]:
     if (root / "cells").is_dir():
         return [root]
     return sorted(path.parent for path in root.glob("*/cells") if path.is_dir())
+
+
+def some_run_folders(root: Path) -> list[Path]:
+    """The same; a UsageError if there is none, either."""
+    if found := run_folders(root):
+        return found
+    raise UsageError(f"no run folder in {root}: give one that 'wash-bench run --out' wrote")

@@ -18,7 +18,7 @@ from typing import Any
 
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.metrics import METRICS
-from wash_bench.record.folders import run_folders
+from wash_bench.record.folders import some_run_folders
 from wash_bench.record.presence import alone
 from wash_bench.record.schema import Kind, Record, UnknownSchema, read_record
 from wash_bench.record.store import Store
@@ -59,12 +59,7 @@ def join_folders(sources: Sequence[Path], out: Path) -> Joined:
     """
     folders = []
     for source in sources:
-        found = run_folders(source)
-        if not found:
-            raise UsageError(
-                f"no run folder in {source}: give one that 'wash-bench run --out' wrote"
-            )
-        folders += found
+        folders += some_run_folders(source)
     for folder in folders:
         if out.exists() and folder.samefile(out):
             raise UsageError(f"--out {out} is one of the sources: choose another folder")

@@ -17,22 +17,41 @@ BEAT = 2.0  # seconds between an owner's signs of life
 @contextlib.contextmanager
 def alone(store: Store) -> Iterator[None]:
     """Keep the folder to one plain run; a WashBenchError if a run or a worker is using it."""
+    with undisturbed(store):
+        for path in dead_workers(store.root):
+            path.unlink(missing_ok=True)
+        for path in unfinished(store.root):
+            remove(path)
+        yield
+
+
+@contextlib.contextmanager
+def undisturbed(store: Store) -> Iterator[None]:
+    """The same, and nothing is removed that a killed run or worker left behind."""
     with store.locked():
+        dead = set(dead_workers(store.root))
         for path in workers(store.root).glob("*.json"):
+            if path in dead:
+                continue
             with contextlib.suppress(OSError, ValueError):
                 stale = json.loads(path.read_text())["stale"]
-                age = _time_at(store.root) - path.stat().st_mtime
-                if not alive(path, stale, lambda: _time_at(store.root)):
-                    path.unlink()
-                else:
-                    raise WashBenchError(
-                        f"a worker is using {store.root} ({who(path)}, seen {max(age, 0):.0f} s"
-                        " ago): "
-                        f"wait until it ends (if it was killed, {stale:.0f} s), join it with "
-                        "--worker, or choose another --out"
-                    )
-        sweep(store.root)
+                age = time_at(store.root) - path.stat().st_mtime
+                raise WashBenchError(
+                    f"a worker is using {store.root} ({who(path)}, seen {max(age, 0):.0f} s ago): "
+                    f"wait until it ends (if it was killed, {stale:.0f} s), join it with "
+                    "--worker, or choose another --out"
+                )
         yield
+
+
+def dead_workers(root: Path) -> list[Path]:
+    """The files of workers that do not live any more."""
+    dead = []
+    for path in workers(root).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            if not alive(path, json.loads(path.read_text())["stale"], lambda: time_at(root)):
+                dead.append(path)
+    return dead
 
 
 def alive(path: Path, stale: float, now: Callable[[], float]) -> bool:
@@ -66,13 +85,18 @@ def _time_of(path: Path) -> float:
         return os.fstat(file.fileno()).st_mtime
 
 
-def sweep(root: Path) -> None:
-    """Remove unfinished files that a killed run left behind; nobody else must be writing."""
-    for pattern in ("cells/.*.part", "trainings/*/.*.part", "trainings/*/state-*/.*.part"):
-        for path in root.glob(pattern):
-            path.unlink(missing_ok=True)
-    for path in root.glob("report/.report-*"):
+def unfinished(root: Path) -> list[Path]:
+    """Unfinished files and folders that a killed run left behind, if nobody else is writing."""
+    patterns = ("cells/.*.part", "trainings/*/.*.part", "trainings/*/state-*/.*.part")
+    return [path for pattern in (*patterns, "report/.report-*") for path in root.glob(pattern)]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def refuse_plain_run(store: Store) -> None:
@@ -94,7 +118,8 @@ def workers(root: Path) -> Path:
     return root / "claims" / "workers"
 
 
-def _time_at(root: Path) -> float:
+def time_at(root: Path) -> float:
+    """The file server's time in seconds; an OSError where workers never were."""
     clock = workers(root) / ".clock"
     clock.touch()
     return clock.stat().st_mtime

@@ -17,6 +17,7 @@ from wash_bench.distributed.spread import Spread
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import content_of_checkpoint
 from wash_bench.plugins.registry import MethodEntry, make_method
+from wash_bench.record.asked import Asked, write_asked
 from wash_bench.record.claims import Claims
 from wash_bench.record.identity import Cell, cell_of
 from wash_bench.record.presence import alone
@@ -115,13 +116,36 @@ def run_tasks(groups: Callable[[], Iterable[list[TrainingTask]]], context: RunCo
     world, store, outcome = context.world, Store(context.out), Outcome()
     if context.worker:
         with Claims(store.root, context.stale) as claims:
-            _run_as_worker(list(groups()), context, claims, outcome)
+            taken = list(groups())
+            write_asked(store.root, asked_of(taken), worker=True)
+            _run_as_worker(taken, context, claims, outcome)
         return outcome
     with alone(store) if world.rank == 0 else contextlib.nullcontext():
-        shares = list(sharded(groups(), context.shard)) if world.rank == 0 else []
+        shares: list[list[TrainingTask]] = []
+        if world.rank == 0:
+            shares = list(sharded(groups(), context.shard))
+            write_asked(store.root, asked_of(shares), worker=False)
         for tasks in world.share(shares):
             _run_open(tasks, store, context, outcome)
     return outcome
+
+
+def asked_of(groups: Iterable[Sequence[TrainingTask]]) -> list[Asked]:
+    """The cells of tasks, for the folder's ``run.json``."""
+    return [
+        Asked(
+            cell.cell_id,
+            cell.training_id,
+            cell.experiment_id,
+            cell.method,
+            cell.seed,
+            task.labels.get(cell.method, cell.method),
+            task.config.training.epochs,
+        )
+        for tasks in groups
+        for task in tasks
+        for cell in task.cells
+    ]
 
 
 def _run_open(
