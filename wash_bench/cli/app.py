@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from wash_bench.cli.check import check
+from wash_bench.cli.clean import clean
 from wash_bench.cli.comm import comm
 from wash_bench.cli.compare import compare
 from wash_bench.cli.eval import evaluate
@@ -137,6 +138,9 @@ app.command(
 app.command(
     epilog=examples("wash-bench status runs", "wash-bench status runs/sweep --json"),
 )(status)
+app.command(
+    epilog=examples("wash-bench clean runs", "wash-bench clean runs --json"),
+)(clean)
 app.command(
     epilog=examples("wash-bench merge-records host1/runs host2/runs --out runs/all"),
 )(merge_records)
