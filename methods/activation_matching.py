@@ -54,10 +54,10 @@ class ActivationMatching(MergeRule):
 
     def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
-        from wash_bench.merge.activation_matching import match_activations
-        from wash_bench.merge.matched import placed_state, repaired
-        from wash_bench.merge.permutation import permuted
-        from wash_bench.merge.unit_graph import permutation_groups
+        from wash_bench.merging.activation_matching import match_activations
+        from wash_bench.merging.matched import placed_state, repaired
+        from wash_bench.merging.permutation import permuted
+        from wash_bench.merging.unit_graph import permutation_groups
 
         first, *others = judge.members
         network = judge.network(first)

@@ -73,7 +73,7 @@ class Fisher(MergeRule):
 
     def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import ModelState
-        from wash_bench.merge.fisher import fisher_average
+        from wash_bench.merging.fisher import fisher_average
 
         options, members = self.options, judge.members
         weights = fisher_average(
@@ -94,7 +94,7 @@ class Fisher(MergeRule):
         import torch
 
         from wash_bench.core.population import view_of
-        from wash_bench.merge.fisher import diagonal_fisher
+        from wash_bench.merging.fisher import diagonal_fisher
         from wash_bench.seeds import torch_stream
 
         for n, member in enumerate(judge.members):

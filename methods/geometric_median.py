@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from wash_bench.core.method import option
-from wash_bench.merge.robust import RobustOptions, RobustRule
+from wash_bench.merging.robust import RobustOptions, RobustRule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ class GeometricMedian(RobustRule):
 
     def coefficients(self, vectors: Sequence[Tensor]) -> list[float]:
         """c_1..c_N of the vectors' geometric median."""
-        from wash_bench.merge.weiszfeld import squared_distances, weiszfeld
+        from wash_bench.merging.weiszfeld import squared_distances, weiszfeld
 
         squared = squared_distances(vectors)
         return weiszfeld(squared, self.options.iterations, self.options.smoothing)
@@ -74,7 +74,7 @@ class GeometricMedian(RobustRule):
     def _median_(self, vectors: Sequence[Tensor], result: Tensor) -> None:
         import torch
 
-        from wash_bench.merge.columns import precise
+        from wash_bench.merging.columns import precise
 
         shares = self.coefficients(vectors)
         parts = (c * precise(v) for c, v in zip(shares, vectors, strict=True))

@@ -141,7 +141,7 @@ class Mixture:
 
     def state(self, final: bool = False) -> ModelState:
         """The mixture; with ``final`` summed in float64 and without its history."""
-        from wash_bench.merge.columns import precise
+        from wash_bench.merging.columns import precise
 
         shares = self.raw.softmax(dim=1)
         if final:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.merge.robust import RobustRule
+from wash_bench.merging.robust import RobustRule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,6 @@ class Median(RobustRule):
     paper = "a baseline of Vlaski et al. 2022, arXiv 2204.00586"
 
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
-        from wash_bench.merge.columns import columnwise
+        from wash_bench.merging.columns import columnwise
 
         return columnwise(states, median)

@@ -30,7 +30,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.merge.anchored import common_start
+from wash_bench.merging.anchored import common_start
 
 if TYPE_CHECKING:
     from torch import Tensor

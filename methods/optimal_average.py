@@ -53,7 +53,7 @@ def optimal_tensor(own: Tensor, others: Tensor) -> Tensor:
 
 def optimal_average(states: Sequence[ModelState], best: int, layout: Layout) -> ModelState:
     """Average ``states[best]`` with the mean of the others, tensor by tensor; a new state."""
-    from wash_bench.merge.columns import precise
+    from wash_bench.merging.columns import precise
 
     merged = states[best].clone()
     others = [state for index, state in enumerate(states) if index != best]

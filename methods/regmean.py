@@ -88,7 +88,7 @@ class RegMean(MergeRule):
 
     def _regressions(self, judge: Judge) -> dict[str, Tensor]:
         """The merged weights (groups, outputs, inputs) by layer."""
-        from wash_bench.merge.regmean import (
+        from wash_bench.merging.regmean import (
             as_rows,
             gram_matrices,
             packs,

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.method import option
-from wash_bench.merge.robust import RobustOptions, RobustRule
+from wash_bench.merging.robust import RobustOptions, RobustRule
 from wash_bench.methods.median import median
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class RobustMean(RobustRule):
     options: RobustMeanOptions
 
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
-        from wash_bench.merge.columns import columnwise
+        from wash_bench.merging.columns import columnwise
 
         options = self.options
         return columnwise(states, lambda rows: tukey_location(rows, options.c, options.iterations))

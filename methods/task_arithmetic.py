@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.core.method import option
-from wash_bench.merge.anchored import (
+from wash_bench.merging.anchored import (
     COMBINE,
     SCALES,
     AnchoredRule,

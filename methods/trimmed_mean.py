@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.method import option
-from wash_bench.merge.robust import RobustOptions, RobustRule
+from wash_bench.merging.robust import RobustOptions, RobustRule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ class TrimmedMean(RobustRule):
     options: TrimmedMeanOptions
 
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
-        from wash_bench.merge.columns import columnwise
+        from wash_bench.merging.columns import columnwise
 
         k = trimmed(len(states), self.options.trim)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.merge.robust import RobustRule
+from wash_bench.merging.robust import RobustRule
 
 if TYPE_CHECKING:
     from wash_bench.core.layout import Layout

@@ -61,10 +61,10 @@ class WeightMatching(MergeRule):
 
     def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
-        from wash_bench.merge.matched import placed_state, repaired
-        from wash_bench.merge.permutation import permuted
-        from wash_bench.merge.unit_graph import permutation_groups
-        from wash_bench.merge.weight_matching import match_many, match_weights
+        from wash_bench.merging.matched import placed_state, repaired
+        from wash_bench.merging.permutation import permuted
+        from wash_bench.merging.unit_graph import permutation_groups
+        from wash_bench.merging.weight_matching import match_many, match_weights
         from wash_bench.seeds import numpy_stream
 
         options, states = self.options, judge.members

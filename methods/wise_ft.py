@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from wash_bench.core.method import option
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.merge.anchored import SCALES, ScaledOptions, best_of, common_start
+from wash_bench.merging.anchored import SCALES, ScaledOptions, best_of, common_start
 
 if TYPE_CHECKING:
     from wash_bench.core.judge import Judge, Predictor

@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import nn
 
-from wash_bench.merge.permutation import permuted
-from wash_bench.merge.unit_graph import permutation_groups
+from wash_bench.merging.permutation import permuted
+from wash_bench.merging.unit_graph import permutation_groups
 from wash_bench.models.build import build_model
 
 

@@ -51,9 +51,9 @@ def test_imports_go_down_and_in_no_circle():
             "wash_bench.core is not allowed to import wash_bench.train",
         ),
         (
-            "merge/stray.py",
+            "merging/stray.py",
             "def late():\n    import wash_bench.record.files",
-            "wash_bench.merge is not allowed to import wash_bench.record",
+            "wash_bench.merging is not allowed to import wash_bench.record",
         ),
         (
             "core/layout.py",

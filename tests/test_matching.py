@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from tests.rebasin import lived_in, shuffled_copy, timm_network, vgg
-from wash_bench.merge.activation_matching import match_activations
-from wash_bench.merge.permutation import permuted
-from wash_bench.merge.unit_graph import permutation_groups
-from wash_bench.merge.weight_matching import match_weights
+from wash_bench.merging.activation_matching import match_activations
+from wash_bench.merging.permutation import permuted
+from wash_bench.merging.unit_graph import permutation_groups
+from wash_bench.merging.weight_matching import match_weights
 
 
 class Block(nn.Module):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.merging_small import naive_fisher, networks, pictures, small
 from wash_bench.core.population import ModelState
-from wash_bench.merge import fisher as fisher_module
-from wash_bench.merge.fisher import diagonal_fisher, fisher_average
+from wash_bench.merging import fisher as fisher_module
+from wash_bench.merging.fisher import diagonal_fisher, fisher_average
 from wash_bench.methods.fisher import Fisher, FisherOptions
 
 

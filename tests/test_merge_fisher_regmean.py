@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.merging import judged
 from tests.merging_small import TwoLayers, naive_fisher, networks, pictures, small
-from wash_bench.merge.fisher import diagonal_fisher
+from wash_bench.merging.fisher import diagonal_fisher
 from wash_bench.methods.fisher import Fisher
 from wash_bench.methods.regmean import RegMean
 

@@ -12,7 +12,7 @@ from torch import nn
 from tests.merging import judged
 from tests.merging_small import TwoLayers, networks, pictures, small
 from wash_bench.core.population import ModelState
-from wash_bench.merge import regmean as regmean_module
+from wash_bench.merging import regmean as regmean_module
 from wash_bench.methods.regmean import RegMean, RegMeanOptions
 
 

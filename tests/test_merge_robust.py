@@ -71,7 +71,7 @@ def test_coordinate_wise_rules_equal_their_restatements(n):
 def test_coordinate_wise_rules_work_through_chunks(monkeypatch):
     population = members(5)
     whole = values(merged(Median, population))
-    monkeypatch.setattr("wash_bench.merge.columns.CHUNK", 7)
+    monkeypatch.setattr("wash_bench.merging.columns.CHUNK", 7)
     np.testing.assert_array_equal(values(merged(Median, population)), whole)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.merge_rules import LAYER, FakeJudge, members, merged, values
 from wash_bench.core.population import ModelState, Population
-from wash_bench.merge.corrupt import corrupt
+from wash_bench.merging.corrupt import corrupt
 from wash_bench.methods.bound_weights import BoundWeights
 from wash_bench.methods.diwa import Diwa
 from wash_bench.methods.geometric_median import GeometricMedian, GeometricMedianOptions

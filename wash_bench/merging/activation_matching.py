@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from wash_bench.core.population import float64_for
-from wash_bench.merge.permutation import Group, assignment
+from wash_bench.merging.permutation import Group, assignment
 
 TIE = 1e-6  # a unit keeps its place unless another has a correlation higher by this
 
@@ -27,7 +27,7 @@ def match_activations(
 
     Args:
         graph: the networks' graph.
-        groups: of :func:`wash_bench.merge.unit_graph.permutation_groups`.
+        groups: of :func:`wash_bench.merging.unit_graph.permutation_groups`.
         fixed: the network to be matched, in eval mode.
         moving: the network that is permuted, in eval mode.
         batches: images with labels, of which only the images are used.

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from wash_bench.errors import CellFailure
-from wash_bench.merge.permutation import Axis, Group
+from wash_bench.merging.permutation import Axis, Group
 
 # What does the same to every unit, whatever its place.
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)

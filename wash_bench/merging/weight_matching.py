@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wash_bench.merge.columns import precise
-from wash_bench.merge.permutation import Group, Tensors, assignment, identity, permuted
+from wash_bench.merging.columns import precise
+from wash_bench.merging.permutation import Group, Tensors, assignment, identity, permuted
 
 Start = Literal["identity", "forward", "best"]
 SWEEPS = 100  # as the published code; some ten are enough
@@ -28,7 +28,7 @@ def match_weights(
     held, the best permutation is a linear assignment. It ends when no group improves.
 
     Args:
-        groups: of :func:`wash_bench.merge.unit_graph.permutation_groups`.
+        groups: of :func:`wash_bench.merging.unit_graph.permutation_groups`.
         fixed: parameters of the network to be matched, by name.
         moving: parameters of the network that is permuted.
         rng: for the order of the groups.
@@ -126,7 +126,7 @@ def match_many(
     It ends when no member comes closer to the others' mean.
 
     Args:
-        groups: of :func:`wash_bench.merge.unit_graph.permutation_groups`.
+        groups: of :func:`wash_bench.merging.unit_graph.permutation_groups`.
         members: all tensors of each of two or more members, by name.
         parameters: the names of those that are compared.
         rng: for the order of members and groups.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.population import ModelState, named_views
-from wash_bench.merge.permutation import Tensors
+from wash_bench.merging.permutation import Tensors
 
 if TYPE_CHECKING:
     from wash_bench.core.judge import Judge

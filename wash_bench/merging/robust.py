@@ -47,7 +47,7 @@ class RobustRule(MergeRule):
         clean = self.combine(states, layout)
         if self.options.corrupt == "none":
             return {self.own_name: clean}
-        from wash_bench.merge.corrupt import corrupt
+        from wash_bench.merging.corrupt import corrupt
 
         rng = numpy_stream(judge.seed, "corrupt")
         member = int(rng.integers(len(states)))

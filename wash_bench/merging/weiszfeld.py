@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wash_bench.merge.columns import CHUNK, precise
+from wash_bench.merging.columns import CHUNK, precise
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ class AnchoredRule(MergeRule):
         import torch
 
         from wash_bench.core.population import ModelState
-        from wash_bench.merge.columns import precise
+        from wash_bench.merging.columns import precise
 
         start, average = common_start(judge, self.own_name), judge.average().states[0]
         deltas = [
