@@ -108,8 +108,10 @@ results-converged: $(VENV)/.installed
 	$(CONVERGED_3) --methods naive-ensemble,greedy-soup,wash,papa
 	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
 	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart --set dart.branches=auto-augment,cutout,cutmix
-	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods naive-ensemble,greedy-soup,wash,papa,dart,wash-opt,local-sgd
-	$(CONVERGED_HETEROGENEOUS) --seeds 0,1,2,3,4 --methods naive-ensemble,greedy-soup,wash,papa
+	$(CONVERGED_5) --methods naive-ensemble,greedy-soup,wash,papa
+	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
+	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods dart --set dart.branches=auto-augment,cutout,cutmix
+	$(CONVERGED_HETEROGENEOUS) --seeds 0,1,2,3,4 --methods naive-ensemble,greedy-soup,wash,papa,dart,wash-opt,local-sgd
 	for part in converged converged-5 converged-heterogeneous; do \
 	  $(BIN)/wash-bench report results/records/$$part --out $(RUNS)/$$part && mkdir -p results/$$part && \
 	  (cd $(RUNS)/$$part && cp table.md summary.csv environment.csv bytes.png $(CURDIR)/results/$$part) || exit 1; \

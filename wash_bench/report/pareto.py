@@ -12,6 +12,9 @@ from wash_bench.report.stats import Estimate, estimate
 if TYPE_CHECKING:
     import pandas as pd
 
+INDEPENDENT = "naive-ensemble"
+"""The method whose members never meet."""
+
 
 @dataclass(frozen=True)
 class Offer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.pareto import Offer, front, inference, sent
+from wash_bench.report.pareto import INDEPENDENT, Offer, front, inference, sent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,12 @@ FRONT: dict[str, Any] = {
     "linestyle": (0, (1, 1)),
     "zorder": 1,
 }
+# What the averages are held against: the population without an exchange.
+MARKS: dict[str, dict[str, Any]] = {
+    "ensemble": {"color": "#333333", "linewidth": 0.8, "linestyle": (0, (5, 2)), "zorder": 0},
+    "members": {"color": "#333333", "linewidth": 0.8, "linestyle": (0, (1, 2)), "zorder": 0},
+}
+MARK_NAMES = {"ensemble": "independent: ensemble", "members": "independent: a member"}
 
 
 def draw_bytes(cells: pd.DataFrame) -> Figure | None:
@@ -32,14 +39,20 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
     if not offers:
         return None
     plain = [offer for offer in offers if offer.model == "one network"]
+    marks = [offer for offer in inference(cells) if offer.method == INDEPENDENT]
+    marks = [offer for offer in marks if offer.model in MARKS]
+    further = [FRONT_NAME, *(MARK_NAMES[offer.model] for offer in marks)]
     looks = _looks(offers)
     with style.styled():
         figure, ((axes,),) = style.new_figure(
-            2.7 + _legend_height(looks), 1, 1, width=_width(looks)
+            2.7 + _legend_height(looks, further), 1, 1, width=_width(looks)
         )
         costs = sorted({offer.cost for offer in offers if offer.cost > 0})
         zero = _axis(axes, costs, silent=any(offer.cost == 0 for offer in offers))
-        floor = _floor(axes, offers)
+        floor = _floor(axes, [*offers, *marks])
+        for mark in marks:
+            if mark.accuracy.mean >= floor:
+                axes.axhline(mark.accuracy.mean, **MARKS[mark.model])
         silent = [offer.variant for offer in plain if offer.cost == 0]
 
         def x(offer: Offer) -> float:  # those that send nothing stand side by side
@@ -68,7 +81,8 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
         axes.set_xlabel(f"{METRICS['sent_bytes_total'].heading} per member while training")
         axes.set_ylabel("accuracy of one network (%)")
         again = any(offer.model == "re-estimated" for offer in offers)
-        _legend(figure, looks, "open: BN re-estimated" if again else "", cells)
+        lines = {MARK_NAMES[mark.model]: MARKS[mark.model] for mark in marks}
+        _legend(figure, looks, "open: BN re-estimated" if again else "", cells, lines)
     return figure
 
 
@@ -82,7 +96,7 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
     costs = sorted({offer.cost for offer in offers})
     with style.styled():
         figure, ((axes,),) = style.new_figure(
-            2.7 + _legend_height(looks), 1, 1, width=_width(looks)
+            2.7 + _legend_height(looks, [FRONT_NAME]), 1, 1, width=_width(looks)
         )
         place = {cost: position for position, cost in enumerate(costs)}
         spread = 0.56 / max(1, len(variants) - 1)
@@ -125,9 +139,9 @@ def _width(looks: dict[str, style.Look]) -> float:
     return style.COLUMN if len(looks) <= FEW else style.WIDTH
 
 
-def _columns(looks: dict[str, style.Look]) -> int:
+def _columns(looks: dict[str, style.Look], further: Sequence[str]) -> int:
     """How many columns of names fit into the legend, which is filled column by column."""
-    labels = [*map(_label, looks), FRONT_NAME]
+    labels = [*map(_label, looks), *further]
     for count in range(min(5, len(labels)), 1, -1):
         longest = [max(len(line) for label in column for line in label.split("\n"))
                    for column in _split(labels, count)]  # fmt: skip
@@ -136,9 +150,9 @@ def _columns(looks: dict[str, style.Look]) -> int:
     return 1
 
 
-def _legend_height(looks: dict[str, style.Look]) -> float:
+def _legend_height(looks: dict[str, style.Look], further: Sequence[str]) -> float:
     """In inches, of the names alone."""
-    columns = _split([*map(_label, looks), FRONT_NAME], _columns(looks))
+    columns = _split([*map(_label, looks), *further], _columns(looks, further))
     return 0.14 * max(sum(label.count("\n") + 1 for label in column) for column in columns)
 
 
@@ -236,7 +250,13 @@ def _point(
         )
 
 
-def _legend(figure: Figure, looks: dict[str, style.Look], note: str, cells: pd.DataFrame) -> None:
+def _legend(
+    figure: Figure,
+    looks: dict[str, style.Look],
+    note: str,
+    cells: pd.DataFrame,
+    lines: Mapping[str, dict[str, Any]] | None = None,
+) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -244,14 +264,15 @@ def _legend(figure: Figure, looks: dict[str, style.Look], note: str, cells: pd.D
                label=_label(name))
         for name, look in looks.items()
     ]  # fmt: skip
-    handles.append(Line2D([], [], **FRONT, label=FRONT_NAME))
+    lines = {FRONT_NAME: FRONT, **(lines or {})}
+    handles += [Line2D([], [], **look, label=name) for name, look in lines.items()]
     seeds = cells["seed"].nunique()
     told = [note, style.bars(seeds).replace("Student-t intervals over", "t,")]
     narrow = figure.get_figwidth() < style.WIDTH
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=_columns(looks),
+        ncols=_columns(looks, list(lines)),
         columnspacing=1.0,
         handletextpad=0.4,
         fontsize=7,
