@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wash_bench.api.networks import OUT, RULES
 from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wash_bench.networks.merge import Merged
-    from wash_bench.networks.rows import Row, Rows
+    from wash_bench.api.networks import MergedNetworks
+    from wash_bench.networks.rows import Row
 
-RULES = "uniform-soup,greedy-soup"
-OUT = "merged"
-_AGAIN = "the same command tries failed merges again"
-# An average so many points below its members is explained.
-_BELOW = 1.0
 _FOUND = "what the networks' files say"
 
 
@@ -67,102 +63,44 @@ def merge(
     Nothing is trained. Members, ensemble, merges and the barriers between all pairs are measured
     and recorded as of a run; the best network, chosen by validation data, is in OUT/best.
     """
+    from wash_bench.api.networks import merged, to_merge
     from wash_bench.cli.run import end_if_failed, keeping, limit_threads
-    from wash_bench.networks.found import find
-    from wash_bench.networks.inputs import resolved_for
-    from wash_bench.settings.checks import check_folder, check_start
-    from wash_bench.settings.resolve import given
 
-    said = {"methods": RULES, "out": OUT} | given(options)
-    check_folder(Path(said["out"]), "--out")
-    found = [find(path) for path in networks]
-    from wash_bench.networks.merge import check_methods, member_names, paths_of
-
-    files = paths_of(found)
-    start = f"checkpoint:{find(anchor).weights}" if anchor else "independent"
-    fixed = {"population": str(len(found)), "init": start, "batch_size": "2"}
-    resolved, origin = resolved_for(found, said, **fixed)
-    training = resolved.config.training.model_copy(update={"members": files})
-    config = resolved.config.model_copy(update={"training": training})
-    check_start(training)
-    check_methods(resolved)
-    if resolved.threads:
-        limit_threads(resolved.threads)
+    these = to_merge(networks, options, anchor)
+    if these.resolved.threads:
+        limit_threads(these.resolved.threads)
     from wash_bench.cli.display import display_for
-    from wash_bench.networks.merge import merge as merge_networks
-    from wash_bench.networks.rows import Rows, write_barriers
-    from wash_bench.runner.context import RunContext
 
-    names = member_names(found)
-    with keeping():
-        with display_for(sys.stdout) as display:
-            context = RunContext.of(resolved, debug=debug, observer=display)
-            merged = merge_networks(config, resolved.entries, found, context)
-        failed = merged.outcome.failed
-        if not merged.summary:  # not even the members could be measured
-            end_if_failed(failed, _AGAIN)
-        rows = Rows(merged, names, context, context.out / "networks.csv")
-        matrix = write_barriers(merged, names, context.out / "barriers.csv")
-        _export(merged, rows, context.out / "best", networks)
-    typer.echo(f"Images: {merged.setting.data.described} (from {origin})")
-    _print(rows.rows, names, matrix)
-    held_out = all(
-        item.settings.get("dataset") == config.training.dataset for item in found
-    )  # of trainings of this package
-    _tell(merged, rows.best, held_out)
-    typer.echo(f"Written to {context.out}: best/, networks.csv, barriers.csv, cells/, trainings/")
-    if resolved.report:
+    with keeping(), display_for(sys.stdout) as display:
+        done = merged(these, display, debug=debug)
+    typer.echo(f"Images: {done.merged.setting.data.described} (from {these.origin})")
+    _print(done.rows, done.names, done.matrix)
+    dataset = these.config.training.dataset
+    # Of trainings of this package, whose validation images were held out.
+    _tell(done, all(item.settings.get("dataset") == dataset for item in these.found))
+    typer.echo(f"Written to {done.folder}: best/, networks.csv, barriers.csv, cells/, trainings/")
+    if these.resolved.report:
         from wash_bench.report.write import write_report
 
-        write_report([context.out], context.out / "report")
-        typer.echo(f"Report: {context.out / 'report'}")
-    end_if_failed(failed, _AGAIN)
+        write_report([done.folder], done.folder / "report")
+        typer.echo(f"Report: {done.folder / 'report'}")
+    end_if_failed(done.merged.outcome.failed, "the same command tries failed merges again")
 
 
-def _tell(merged: Merged, best: Row, held_out: bool) -> None:
+def _tell(done: MergedNetworks, held_out: bool) -> None:
     """What the ensemble scores, why the average of all falls where it does, and the best one."""
-    from wash_bench.report.causes import why
-
-    summary = merged.summary
-    typer.echo(f"Ensemble of all: test {summary['ensemble_acc']:.2f} %")
-    if text := why(summary, _BELOW):
+    typer.echo(f"Ensemble of all: test {done.merged.summary['ensemble_acc']:.2f} %")
+    if text := done.why():
         typer.echo(f"The average of all: {text}.")
-    images = len(merged.setting.data.split_labels["val"])
+    images = len(done.merged.setting.data.split_labels["val"])
     aside = "" if held_out else "; a part of train/, which networks may have been trained on"
     typer.echo(
         f"Best by {images:,} validation images (--val-share{aside}): "
-        f"{best.network}, BatchNorm {best.batchnorm}"
+        f"{done.best.network}, BatchNorm {done.best.batchnorm}"
     )
 
 
-def _export(merged: Merged, rows: Rows, out: Path, networks: list[Path]) -> None:
-    """The best network for timm, unless it is there already."""
-    from wash_bench.networks.found import recorded_in
-    from wash_bench.networks.timm_folder import Export, write_folder
-
-    best, training = rows.best, merged.setting.config
-    methods = ",".join(cell.method for cell in merged.task.cells)
-    scores = {score: getattr(best, score) for score in ("acc", "nll", "ece", "brier")}
-    if recorded_in(out) == scores:
-        return
-    write_folder(
-        Export(
-            setting=merged.setting,
-            tensors=rows.best_tensors(),
-            about=f"network {best.network} of {len(networks)}, BatchNorm statistics "
-            f"{best.batchnorm}, chosen by validation accuracy ({best.val_acc:.2f} %)",
-            scores=scores,
-            commands=(
-                f"wash-bench merge {' '.join(path.name for path in networks)} --dataset "
-                f"{training.dataset} --methods {methods}",
-                f"wash-bench eval DIR --dataset {training.dataset}",
-            ),
-        ),
-        out,
-    )
-
-
-def _print(rows: Sequence[Row], names: list[str], matrix: list[list[float]]) -> None:
+def _print(rows: Sequence[Row], names: Sequence[str], matrix: Sequence[Sequence[float]]) -> None:
     from wash_bench.cli.printing import print_rows
 
     headings = ("network", "BatchNorm", "validation %", "test %", "loss", "ECE %")

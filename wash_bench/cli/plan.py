@@ -28,24 +28,14 @@ def plan(
     from wash_bench.cli.printing import print_rows, span
 
     resolved = resolved_run(preset, preset_file, options)
-    from wash_bench.runner.plan import plan_experiment
-    from wash_bench.settings.sweep import labels_of
+    from wash_bench.api.runs import reckoned
 
-    order = [entry.name for entry in resolved.entries]
-    cells, seconds, planned, trained = [], 0.0, None, {}
-    for (config, entries), labels in zip(resolved.rounds, labels_of(resolved.rounds), strict=True):
-        times = planned and planned.times
-        planned = plan_experiment(
-            config, entries, download=resolved.download, times=times, trained=trained
-        )
-        seconds += planned.total_seconds
-        cells += [(cell, labels.get(cell.method, cell.method)) for cell in planned.cells]
-    cells.sort(key=lambda named: order.index(named[0].method))  # a method's variants together
-    print_rows(HEADINGS, [_row(*named) for named in cells], right=HEADINGS[1:-1])
+    planned = reckoned(resolved)
+    print_rows(HEADINGS, [_row(*named) for named in planned.cells], right=HEADINGS[1:-1])
     tell_settings(resolved)
-    for note in (*_coupling(resolved), *(planned.notes if planned else ())):
+    for note in (*_coupling(resolved), *planned.notes):
         typer.echo(note)
-    typer.echo(f"Estimated time of all trainings, one after another: {span(seconds)}")
+    typer.echo(f"Estimated time of all trainings, one after another: {span(planned.seconds)}")
 
 
 HEADINGS = ("method", "seed", "steps", "parameters", "values sent", "sent", "on the wire",

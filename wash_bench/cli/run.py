@@ -61,15 +61,13 @@ def run(
     if os.environ.get("RANK", "0") == "0":
         tell_settings(resolved)
     with keeping():
+        from wash_bench.api.runs import carry_out
         from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
-        from wash_bench.runner.context import RunContext
-        from wash_bench.runner.experiment import run_rounds
 
         with joined(resolved.config.training.device) as world:
             with display_for(sys.stdout) if world.rank == 0 else Display() as display:
-                means = RunContext.of(resolved, debug=debug, observer=display, world=world)
-                outcome = run_rounds(resolved.rounds, means)
+                outcome = carry_out(resolved, debug=debug, observer=display, world=world)
             if world.rank:
                 return
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
@@ -146,15 +144,12 @@ def _in_processes(resolved: Resolved, arguments: list[str]) -> NoReturn:
 
 def resolved_run(preset: str | None, preset_file: Path | None, options: dict[str, Any]) -> Resolved:
     """Check the options of ``run`` and ``plan``; torch has not been imported when it returns."""
-    from wash_bench.settings.checks import check_folder, check_start
-    from wash_bench.settings.resolve import resolve
+    from wash_bench.api.runs import resolved
 
-    resolved = resolve(preset, preset_file, options)
-    check_folder(resolved.out, "--out")
-    check_start(resolved.config.training)
-    if resolved.threads:
-        limit_threads(resolved.threads)
-    return resolved
+    found = resolved(preset, preset_file, options)
+    if found.threads:
+        limit_threads(found.threads)
+    return found
 
 
 def tell_settings(resolved: Resolved) -> None:

@@ -1,0 +1,47 @@
+"""Records and tables of run folders, as frames of pandas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wash_bench.report.frames import Records
+
+
+def load(*runs: str | Path) -> Records:
+    """All records in run folders, or in folders of some.
+
+    Returns:
+        Frames: ``summary`` (a row a cell), ``events``, ``barrier``, ``simplex``, ``environments``;
+        and ``warnings`` of what could not be read. A UsageError if there is no such folder, a
+        WashBenchError without any record.
+    """
+    from wash_bench.report.frames import load as load_frames
+
+    return load_frames([Path(folder) for folder in runs])
+
+
+def table(*runs: str | Path, digits: int = 2) -> pd.DataFrame:
+    """The main table of run folders, as a report has it.
+
+    Args:
+        *runs: the folders.
+        digits: decimals of the accuracies.
+
+    Returns:
+        A row a method, entries as text; with several experiments they stand in the first column.
+    """
+    import pandas as pd
+
+    from wash_bench.report.main_table import main_tables
+
+    tables = main_tables(load(*runs), digits=digits)
+    frames = [each.frame() for each in tables]
+    if len(frames) == 1:
+        return frames[0]
+    for each, frame in zip(tables, frames, strict=True):
+        frame.insert(0, "experiment", each.title)
+    return pd.concat(frames, ignore_index=True)

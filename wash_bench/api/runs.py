@@ -1,0 +1,138 @@
+"""Runs and plans: what ``wash-bench run`` and ``wash-bench plan`` do, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wash_bench.api.options import as_options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wash_bench.runner.plan import CellPlan
+    from wash_bench.runner.progress import Observer
+    from wash_bench.runner.queue import Outcome
+    from wash_bench.settings.resolve import Resolved
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of a run.
+
+    Attributes:
+        folder: the run folder.
+        outcome: the cells' ids by what became of them.
+    """
+
+    folder: Path
+    outcome: Outcome
+
+    def table(self, digits: int = 2) -> pd.DataFrame:
+        """The main table of the run folder."""
+        from wash_bench.api.reports import table
+
+        return table(self.folder, digits=digits)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run will cost.
+
+    Attributes:
+        cells: each with the name of its method or variant.
+        notes: how it was reckoned.
+        seconds: of all trainings, one after another.
+    """
+
+    cells: tuple[tuple[CellPlan, str], ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def frame(self) -> pd.DataFrame:
+        """A row a cell; bytes and values are per member, times in seconds."""
+        import pandas as pd
+
+        return pd.DataFrame([{"name": name} | asdict(cell) for cell, name in self.cells])
+
+
+def run(
+    preset: str | None = None,
+    *,
+    preset_file: str | Path | None = None,
+    observer: Observer | None = None,
+    debug: bool = False,
+    **options: Any,
+) -> Ran:
+    """Train and measure what is not done yet of a run.
+
+    Args:
+        preset: settings to start from; None as on the command line.
+        preset_file: your own preset.
+        observer: is told the progress.
+        debug: print tracebacks of failing cells.
+        **options: settings by key, as ``methods="wash,papa"``, ``seeds=[0, 1]``,
+            ``set={"wash": {"p": 0.1}}`` or ``out="runs"``. Other than on the command line trainings
+            go one after another in this process (``jobs=1``), and no report is written.
+
+    Returns:
+        The run folder and what became of the cells; what is wrong with a setting is a UsageError.
+    """
+    from wash_bench.runner.progress import unobserved
+
+    said = as_options(options, jobs=1, report=False)
+    found = resolved(preset, preset_file, said)
+    outcome = carry_out(found, observer=observer or unobserved, debug=debug)
+    if found.report:
+        from wash_bench.report.write import write_report
+
+        write_report([found.out], found.out / "report")
+    return Ran(found.out, outcome)
+
+
+def plan(
+    preset: str | None = None, *, preset_file: str | Path | None = None, **options: Any
+) -> Planned:
+    """Count and time the cells of a run; nothing is trained. Arguments as of ``run``."""
+    return reckoned(resolved(preset, preset_file, as_options(options)))
+
+
+def resolved(
+    preset: str | None, preset_file: str | Path | None, options: Mapping[str, Any]
+) -> Resolved:
+    """The settings of a run, checked; torch has not been imported when it returns."""
+    from wash_bench.settings.checks import check_folder, check_start
+    from wash_bench.settings.resolve import resolve
+
+    found = resolve(preset, Path(preset_file) if preset_file else None, options)
+    check_folder(found.out, "--out")
+    check_start(found.config.training)
+    return found
+
+
+def carry_out(found: Resolved, **means: Any) -> Outcome:
+    """Run what is not done yet; ``means`` are further fields of the ``RunContext``."""
+    from wash_bench.runner.context import RunContext
+    from wash_bench.runner.experiment import run_rounds
+
+    return run_rounds(found.rounds, RunContext.of(found, **means))
+
+
+def reckoned(found: Resolved) -> Planned:
+    """The plan of all settings of a run, a method's variants together."""
+    from wash_bench.runner.plan import plan_experiment
+    from wash_bench.settings.sweep import labels_of
+
+    order = [entry.name for entry in found.entries]
+    cells, seconds, planned, trained = [], 0.0, None, {}
+    for (config, entries), labels in zip(found.rounds, labels_of(found.rounds), strict=True):
+        times = planned and planned.times
+        planned = plan_experiment(
+            config, entries, download=found.download, times=times, trained=trained
+        )
+        seconds += planned.total_seconds
+        cells += [(cell, labels.get(cell.method, cell.method)) for cell in planned.cells]
+    cells.sort(key=lambda named: order.index(named[0].method))
+    return Planned(tuple(cells), tuple(planned.notes if planned else ()), seconds)
