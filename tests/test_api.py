@@ -92,7 +92,7 @@ def test_a_plan_is_that_of_the_command_line(capsys) -> None:
     planned = wb.plan("digits", **options)
     frame = planned.frame()
     assert list(frame["name"]) == ["wash (p=0.1)", "wash (p=0.2)", "papa"]
-    assert planned.seconds > 0 and (frame["steps"] == 5).all()
+    assert planned.seconds > 0 and (frame["steps"] == -(-200 // 32)).all()
     given = ("--methods", "wash,papa", "--set", "wash.p=0.1,0.2")
     code, told, _ = command(capsys, "plan", "digits", *given, *FLAGS)
     assert code == 0
