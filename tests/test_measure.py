@@ -15,7 +15,15 @@ from wash_bench.evaluate.measure import measure_method, measure_population
 from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.methods.greedy_soup import GreedySoup
 from wash_bench.methods.wash import Wash
-from wash_bench.metrics import COMPARED, DERIVED, FURTHER, MAIN_TABLE, METRICS, SUMMARY
+from wash_bench.metrics import (
+    COMPARED,
+    DERIVED,
+    FURTHER,
+    MAIN_TABLE,
+    METRICS,
+    OF_MERGES,
+    SUMMARY,
+)
 from wash_bench.report.notes import no_numbers
 from wash_bench.runner.setting import Setting
 
@@ -85,7 +93,7 @@ def test_an_average_without_numbers_has_no_validation_accuracy(tiny: RunConfig) 
 
 
 def test_the_table_of_metrics_has_each_once_and_its_views_know_them() -> None:
-    rows = [*SUMMARY, *FURTHER, *DERIVED]
+    rows = [*SUMMARY, *FURTHER, *OF_MERGES, *DERIVED]
     assert len({metric.key for metric in rows}) == len({metric.titled for metric in rows})
     assert len(METRICS) == len(rows)
     assert [metric.key for metric in FURTHER] == sorted(metric.key for metric in FURTHER)

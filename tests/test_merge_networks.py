@@ -20,6 +20,7 @@ from torch import nn
 from tests.invoke import command
 from tests.once import made_once
 from wash_bench.evaluate.likeness import weight_cosine
+from wash_bench.metrics import FURTHER, OF_MERGES, SUMMARY
 from wash_bench.report.causes import why
 
 CLASSES, SIDE, N = ("dots", "lines", "noise"), 32, 5
@@ -155,6 +156,9 @@ def test_records_are_those_of_a_run_and_the_soup_is_the_mean_of_the_files(merged
         summary["average_acc"], abs=0.01
     )
     assert summary["weight_cosine"] == pytest.approx(_cosine(states), abs=1e-4)
+    known = {metric.key for metric in (*SUMMARY, *FURTHER, *OF_MERGES)}
+    found = {re.sub(r"(?<=^predictor_).+(?=_acc$)", "NAME", name) for name in summary}
+    assert {metric.key for metric in OF_MERGES} <= found <= known
     assert "train_seconds" not in summary and "sent_bytes_total" not in summary
 
 

@@ -153,8 +153,10 @@ FURTHER = (
     _acc("predictor_NAME_acc", "the method's model NAME"),
     Metric("ranks", "processes"),
     Metric("train_images", "training images"),
-    Metric("weight_cosine", "cosine between members' weights", digits=3),
     Metric("wire_bytes_per_step", "bytes on the wire a step", unit="bytes", better="lower"),
+)
+OF_MERGES = (  # what the record of a merge of trained networks holds besides
+    Metric("weight_cosine", "cosine between members' weights", digits=3),
 )
 DERIVED = (  # what a report works out of the others
     _acc("method_network_acc", "the method's own network", "one"),
@@ -163,7 +165,7 @@ DERIVED = (  # what a report works out of the others
 )
 # fmt: on
 
-METRICS = {metric.key: metric for metric in (*SUMMARY, *FURTHER, *DERIVED)}
+METRICS = {metric.key: metric for metric in (*SUMMARY, *FURTHER, *OF_MERGES, *DERIVED)}
 
 # The columns of a report's main table, and the rows of a comparison of two reports, in order.
 MAIN_TABLE = (

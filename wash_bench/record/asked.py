@@ -49,8 +49,9 @@ class LastRun:
 
 
 def write_asked(root: Path, cells: Sequence[Asked], *, worker: bool) -> None:
-    """Say what a run is asked for; workers of one command write it once."""
-    if worker and read_asked(root).cells == tuple(cells):
+    """Say what a run is asked for: workers of one command once, and what is finished not again."""
+    recorded = all((root / "cells" / f"{cell.cell_id}.json").is_file() for cell in cells)
+    if (worker or recorded) and read_asked(root).cells == tuple(cells):
         return
     by = None if worker else {"host": socket.gethostname(), "pid": os.getpid()}
     since = datetime.now(UTC).isoformat(timespec="seconds")
