@@ -12,7 +12,7 @@ PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
 .PHONY: help demo test test-fast check pages benchmarks gpu results results-digits results-fashion-mnist results-methods \
-  results-gate results-tuning results-converged results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
+  results-gate results-tuning results-converged results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
@@ -28,6 +28,7 @@ help:
 	@echo "make results-gate           is the preset converged trained to the end? into results/gate/"
 	@echo "make results-tuning         its tuning, hours, resumable, into results/tuning/converged/"
 	@echo "make results-converged      the comparison with members trained to the end, hours, resumable"
+	@echo "make results-ablations      the ablations with such members, many hours, resumable"
 	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
 	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
 	@echo "make results-fine-tuning    a checkpoint, fine-tuned, 3 seeds, into results/fine-tuning/ (resumable)"
@@ -74,7 +75,7 @@ gpu: $(VENV)/.installed
 
 # One after another, also under make -j: each part uses the cores itself.
 results: $(VENV)/.installed
-	for part in gate tuning converged digits fashion-mnist methods overlap fine-tuning paper-tables; do \
+	for part in gate tuning converged ablations digits fashion-mnist methods overlap fine-tuning paper-tables; do \
 	  $(MAKE) results-$$part || exit 1; done
 	$(BIN)/python scripts/update_readme.py
 
@@ -116,6 +117,13 @@ results-converged: $(VENV)/.installed
 	  $(BIN)/wash-bench report results/records/$$part --out $(RUNS)/$$part && mkdir -p results/$$part && \
 	  (cd $(RUNS)/$$part && cp table.md summary.csv environment.csv bytes.png $(CURDIR)/results/$$part) || exit 1; \
 	  done
+
+# The ablations with members trained to the end; the records are kept, as those above.
+ABLATIONS := p operator papa phase layers period optimizer
+results-ablations: $(VENV)/.installed
+	for table in $(ABLATIONS:%=ablation-%) coupling-budget ablation-init; do \
+	  $(BIN)/wash-bench paper-table $$table --scale converged --threads 1 --jobs $(JOBS) \
+	  --out results/records/ablations --tables results/ablations || exit 1; done
 
 # Of the merge rules, those that are shown on WASH's members too, and with one member corrupted.
 MERGES_OF_WASH := learned-soup fisher regmean median

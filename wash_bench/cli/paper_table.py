@@ -42,8 +42,9 @@ def paper_table(
     scale: Annotated[
         str,
         typer.Option(
-            metavar="[paper|small]",
-            help="The published settings, or the same table on data and budgets of this machine.",
+            metavar="[paper|small|converged]",
+            help="The published settings, or the same table on data and budgets of this machine: a "
+            "short training, or a small one to the end.",
         ),
     ] = "small",
     plan: Annotated[

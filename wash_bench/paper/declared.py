@@ -21,7 +21,7 @@ from wash_bench.plugins.registry import find_method
 from wash_bench.settings.sweep import differing, told, variants
 
 FOLDER = Path(__file__).resolve().parent / "tables"
-Scale = Literal["paper", "small"]
+Scale = Literal["paper", "small", "converged"]
 SCALES: tuple[str, ...] = get_args(Scale)
 Augment = Literal["homogeneous", "heterogeneous"]
 METRICS = (*(metric.key for metric in SUMMARY if metric.unit != "text"), "sent_vs_papa")
