@@ -31,7 +31,7 @@ help:
 	@echo "make results-ablations      the ablations with such members, many hours, resumable"
 	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
 	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
-	@echo "make results-fine-tuning    a checkpoint, fine-tuned, 3 seeds, into results/fine-tuning/ (resumable)"
+	@echo "make results-fine-tuning    a checkpoint, fine-tuned, and all merge rules, 5 seeds, into results/fine-tuning/"
 	@echo "make results-paper-tables   every table and ablation at the small scale, into results/paper-tables/"
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
 	@echo "make table-NAME             one of them: $(TABLES:table-%=%)"
@@ -155,10 +155,13 @@ results-fine-tuning: $(VENV)/.installed
 	  --out $(RUNS)/fine-tuning-checkpoint
 	cp $(RUNS)/fine-tuning-checkpoint/trainings/papa-*/average.safetensors \
 	  $(RUNS)/fine-tuning-checkpoint.safetensors
-	$(BIN)/wash-bench run fine-tuning --methods greedy-soup,naive-ensemble,wash,papa \
-	  --jobs $(JOBS) --out $(RUNS)/fine-tuning \
-	  --init checkpoint:$(RUNS)/fine-tuning-checkpoint.safetensors
-	$(BIN)/wash-bench report $(RUNS)/fine-tuning --out results/fine-tuning
+	$(BIN)/wash-bench run fine-tuning --no-report --jobs $(JOBS) --threads 1 --seeds 0,1,2,3,4 \
+	  --methods $(call listed,naive-ensemble wash papa $(call kind,merge)) --set fisher.labels=sample \
+	  --init checkpoint:$(RUNS)/fine-tuning-checkpoint.safetensors --out $(RUNS)/fine-tuning
+	$(BIN)/wash-bench report $(RUNS)/fine-tuning --figures none --out $(RUNS)/fine-tuning/report
+	cd $(RUNS)/fine-tuning/report && cp table.md summary.csv environment.csv $(CURDIR)/results/fine-tuning
+	$(BIN)/python scripts/methods_table.py results/fine-tuning/summary.csv --out results/fine-tuning/methods.md
+	$(BIN)/python scripts/update_readme.py
 
 # Tables share a run folder, and in it equal cells; one at a time.
 paper-tables: $(TABLES)

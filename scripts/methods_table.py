@@ -4,7 +4,8 @@
 
 A row a method: the accuracy of the one network it delivers (test data), what that lacks to the
 ensemble of the same members and to the naive ensemble of independent ones (paired by seed), what
-a member sends, and what it costs beside N trainings.
+a member sends, and what it costs beside N trainings. Merge rules whose network has less than half
+of the members' accuracy stand in one line.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def table(summary: pd.DataFrame) -> str:
     finished = summary[summary["status"] == "finished"]
     groups = dict(list(finished.groupby("variant", sort=False)))
     naive = by_seed(groups[BASELINE], "ensemble_acc")
+    members = estimate(groups[BASELINE]["member_acc_mean"]).mean
     lines = []
     for kind, heading in KINDS.items():
         rows = [
@@ -84,10 +86,22 @@ def table(summary: pd.DataFrame) -> str:
         if not rows:
             continue
         rows.sort(key=lambda item: -_leading(item[1][1]))
-        entries = [[escape(name), *of_method] for name, of_method in rows]
+        failed = [] if kind != "merge" else [item for item in rows if _fails(item[1], members)]
+        entries = [
+            [escape(name), *of_method] for name, of_method in rows[: len(rows) - len(failed)]
+        ]
         lines += [f"**{heading.capitalize()}**", ""]
         lines += [markdown.table(HEAD, entries, "llrrrrrrrr"), ""]
+        if failed:
+            ends = [f"{_leading(of_method[1]):.2f}" for _, of_method in (failed[-1], failed[0])]
+            names = "; ".join(escape(name) for name, _ in failed)
+            lines += [f"Fail here, with {' to '.join(ends)} %: {names}.", ""]
     return "\n".join(lines)
+
+
+def _fails(entries: list[str], members: float) -> bool:
+    """Whether a network has less than half of what independent members have."""
+    return _leading(entries[1]) < members / 2
 
 
 def _leading(text: str) -> float:

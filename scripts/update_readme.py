@@ -6,7 +6,8 @@
 A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's ``table.md`` the
 title and the line of options are left out. A ``.png`` becomes a picture whose text is the title of
 the table that was made with it: of the same name, or ``table.md`` beside it. ``methods/`` becomes
-the list of all methods, by kind, and ``settings`` the tables of all settings.
+the list of all methods, by kind, ``settings`` the tables of all settings, and
+``faults`` those of what the tests try.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import faults_table
 import settings_table
 
 from wash_bench.core.method import KINDS
@@ -26,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", flags=re.DOTALL)
 
 
-PAGES = ("README.md", "docs/methods.md", "docs/findings.md", "docs/settings.md")
+PAGES = ("README.md", "docs/methods.md", "docs/findings.md", "docs/settings.md", "docs/faults.md")
 
 
 def body(path: Path, page: Path) -> str:
@@ -35,6 +37,8 @@ def body(path: Path, page: Path) -> str:
         return methods()
     if path == ROOT / "settings":
         return settings_table.tables()
+    if path == ROOT / "faults":
+        return faults_table.tables()
     if path.suffix == ".png":
         return picture(path, page)
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -71,6 +71,11 @@ def test_python_dash_m():
     assert result.stdout == ""
 
 
+@pytest.mark.fault(
+    "Options and presets",
+    "options, commands, methods and paths that do not exist or cannot be",
+    "one line with the fix or the nearest name, exit 2",
+)
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

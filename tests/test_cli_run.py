@@ -77,6 +77,7 @@ def test_failed_cells_give_exit_code_1_after_the_report(monkeypatch, capsys, tmp
     assert calls[1][0] == "report"
 
 
+@pytest.mark.fault("Kills and stops", "Ctrl-C", "one line, exit 130")
 def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys, tmp_path):
     stand_in(monkeypatch, KeyboardInterrupt())
     code, _, err = command(capsys, "run", "--out", str(tmp_path))

@@ -67,6 +67,11 @@ def _no_notes(path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"notes": {}}))
 
 
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a byte of a checkpoint flipped, a file of it cut or gone, its pointer emptied",
+    "one line; goes on from the state before it, or anew, to the same bits",
+)
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
@@ -95,6 +100,7 @@ def test_a_damaged_state_is_told_and_the_bits_stay(
     assert len(list(out.glob("trainings/*/state-*"))) == 1
 
 
+@pytest.mark.fault("Damaged run folders", "both states damaged", "one line; trained anew")
 def test_both_states_damaged_is_a_training_from_its_start(
     tiny, whole, stopped, tmp_path, capsys
 ) -> None:
@@ -107,6 +113,11 @@ def test_both_states_damaged_is_a_training_from_its_start(
     assert_same_bits(whole, out)
 
 
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a finished member damaged, and another measurement asked for",
+    "one line with what to remove, exit 1",
+)
 def test_a_damaged_finished_member_is_not_measured(tiny, whole, tmp_path) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole, out)
@@ -120,6 +131,11 @@ def test_a_damaged_finished_member_is_not_measured(tiny, whole, tmp_path) -> Non
     assert sorted(out.glob("cells/*")) == before
 
 
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a cell record emptied or of another form",
+    "measured again; never counted as finished",
+)
 @pytest.mark.parametrize(
     "text", ["{}", '{"status": "finished"}', '{"status": "failed"}', "[]", '{"schema": 1}', ""]
 )
@@ -132,6 +148,11 @@ def test_a_record_of_another_form_is_none(whole, tmp_path, text) -> None:
     assert store.cell(record.stem)
 
 
+@pytest.mark.fault(
+    "Damaged run folders",
+    "the event log cut or removed between runs",
+    "one line; what is lost is not made up",
+)
 @pytest.mark.parametrize("how", ["cut", "removed"])
 def test_lost_events_are_told_and_not_made_up(tiny, stopped, tmp_path, capsys, how) -> None:
     out = tmp_path / "out"
@@ -147,6 +168,7 @@ def test_lost_events_are_told_and_not_made_up(tiny, stopped, tmp_path, capsys, h
     assert json.loads(lines[-1])["epoch"] == 3
 
 
+@pytest.mark.fault("Kills and stops", "temporary files of a killed run", "swept at the next start")
 def test_what_a_killed_run_leaves_is_swept(tiny, whole, tmp_path) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole, out)
@@ -165,6 +187,7 @@ def test_what_a_killed_run_leaves_is_swept(tiny, whole, tmp_path) -> None:
     assert not (out / "report" / ".report-abc").exists()
 
 
+@pytest.mark.fault("Kills and stops", "a second state left by a kill", "swept at the next start")
 def test_a_state_that_the_pointer_does_not_name_goes(tiny, whole, tmp_path) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole, out)
@@ -176,6 +199,9 @@ def test_a_state_that_the_pointer_does_not_name_goes(tiny, whole, tmp_path) -> N
     assert [path.name for path in training.glob("state-*")] == ["state-3"]
 
 
+@pytest.mark.fault(
+    "Damaged run folders", "the folder of a training removed while it runs", "one line, exit 1"
+)
 def test_a_log_that_is_removed_ends_the_run(tiny, tmp_path) -> None:
     def remove(progress) -> None:
         if progress.epoch > 1:
@@ -187,6 +213,11 @@ def test_a_log_that_is_removed_ends_the_run(tiny, tmp_path) -> None:
     assert not list(tmp_path.glob("cells/*"))
 
 
+@pytest.mark.fault(
+    "Records and reports",
+    "text, 250 % or a number without bound in a record",
+    "left out, named by file and key; the report is of the rest",
+)
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
@@ -220,6 +251,7 @@ def test_a_record_with_a_value_that_cannot_be_is_left_out(tmp_path, place, value
     assert said in problem and problem.endswith(", left out")
 
 
+@pytest.mark.fault("Kills and stops", "SIGTERM", "one line, exit 143, no temporary file")
 @pytest.mark.slow
 def test_sigterm_ends_with_a_line(tmp_path) -> None:
     command = [

@@ -73,6 +73,9 @@ def test_fashion_falls_back_to_debian_and_then_names_both_fixes(nowhere):
     assert load("fashion-mnist", data_dir=str(nowhere), val_share=0.25).test_size == 20
 
 
+@pytest.mark.fault(
+    "Images and data sets", "damaged files of Fashion-MNIST", "one line that names the file"
+)
 def test_damaged_idx_files_are_named(tmp_path):
     good = idx(np.zeros((2, 3), np.uint8))
     cases = {"short": good[:-1], "type": b"\x00\x00\x0d" + good[3:], "empty": b"", "head": good[:6]}
@@ -125,6 +128,9 @@ def test_cifar_in_its_own_format(tmp_path, monkeypatch, name):
     assert labels.tolist() == list(range(classes))
 
 
+@pytest.mark.fault(
+    "Images and data sets", "a data set that is not there", "one line with both ways to get it"
+)
 def test_missing_cifar_names_the_fix(tmp_path):
     with pytest.raises(WashBenchError, match=r"CIFAR-10 is not in .*--data-dir, or add --download"):
         load("cifar10", data_dir=str(tmp_path))

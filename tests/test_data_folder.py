@@ -162,6 +162,9 @@ def one_line(root) -> str:
     return str(raised.value)
 
 
+@pytest.mark.fault(
+    "Images and data sets", "a folder of images missing or empty", "one line that names it"
+)
 def test_missing_and_empty_folders(birds, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     assert f"no folder {empty / 'none'}" in one_line(empty / "none")
@@ -172,6 +175,11 @@ def test_missing_and_empty_folders(birds, tmp_path_factory):
     assert f"{birds / 'train' / 'gull'} has no images" in one_line(birds)
 
 
+@pytest.mark.fault(
+    "Images and data sets",
+    "classes that differ between train and test",
+    "one line with the difference",
+)
 def test_classes_must_agree_and_be_two(birds):
     (birds / "val" / "wren").rename(birds / "val" / "kite")
     assert "'kite' is only in val/" in one_line(birds)
@@ -180,11 +188,15 @@ def test_classes_must_agree_and_be_two(birds):
     assert "single class, 'owl'" in one_line(birds)
 
 
+@pytest.mark.fault(
+    "Images and data sets", "an image that cannot be opened", "named before training"
+)
 def test_broken_images_are_named_before_training(birds):
     (birds / "val" / "owl" / "3.png").write_text("no image")
     assert f"cannot read image {birds / 'val' / 'owl' / '3.png'}" in one_line(birds)
 
 
+@pytest.mark.fault("Images and data sets", "an image that breaks off", "named when it is read")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_truncated_image_is_named_when_it_is_read(birds, workers):
     path = birds / "train" / "owl" / "5.png"

@@ -95,6 +95,9 @@ def test_same_members_and_records(
         assert _told(events) == _told(alone / events.relative_to(tmp_path))
 
 
+@pytest.mark.fault(
+    "Kills and stops", "a run in one process, killed, resumed over two", "the bits of a run in one"
+)
 def test_resumed_with_another_number_of_processes(
     config: RunConfig, alone: Path, tmp_path: Path
 ) -> None:

@@ -104,6 +104,11 @@ def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
     return _members(made_once(tmp_path_factory, "undisturbed", make))
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "a rank of `--procs` or torchrun killed",
+    "one line that names it, exit 1; the same command goes on, with any number of processes",
+)
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
 @pytest.mark.parametrize("how", ["procs", "torchrun"])
 def test_a_killed_rank_is_named_and_the_run_resumes(
@@ -140,6 +145,9 @@ def test_a_killed_rank_is_named_and_the_run_resumes(
     assert all(torch.equal(found[name], tensor) for name, tensor in undisturbed.items())
 
 
+@pytest.mark.fault(
+    "Kills and stops", "a rank that stands still", "one line that names it, exit 1, after a silence"
+)
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
 def test_a_rank_that_stands_still_is_found(tmp_path: Path) -> None:
     """The rest ends after the silence; how long torchrun then waits is its own affair."""
@@ -193,6 +201,11 @@ def test_two_nodes_form_one_group(tmp_path: Path) -> None:
     assert '"ranks": 2' in environment.read_text()
 
 
+@pytest.mark.fault(
+    "Options and presets",
+    "nodes started with different settings",
+    "refused at the start, with both values",
+)
 def test_another_setting_on_a_node_is_refused_at_the_start(tmp_path: Path) -> None:
     answers = _two_nodes(tmp_path, ["--lr=0.1"], ["--lr=0.3"])
     for code, _, stderr in answers:
@@ -212,6 +225,11 @@ def _disagree(versions: dict[int, str]) -> str:
     return ""
 
 
+@pytest.mark.fault(
+    "Options and presets",
+    "nodes with different versions",
+    "refused at the start, with both versions",
+)
 def test_another_version_on_a_rank_is_refused() -> None:
     answers = in_ranks(2, _disagree, {0: "1.0.15", 1: "1.0.16"})
     expected = "rank 1 has timm 1.0.16 and rank 0 has 1.0.15: start the same command"

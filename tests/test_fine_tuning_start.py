@@ -74,6 +74,9 @@ def test_a_prefix_that_was_taken_off_is_told(tiny, tmp_path, capsys) -> None:
     assert "a.ckpt: read from under net.model., besides it loss.weight" in capsys.readouterr().err
 
 
+@pytest.mark.fault(
+    "Checkpoints and code", "a checkpoint in which the network stands twice", "refused in one line"
+)
 def test_a_network_that_stands_twice_is_refused(tiny, tmp_path) -> None:
     state = network(10).state_dict()
     twice = {f"{of}.{key}": value for of in ("model", "teacher") for key, value in state.items()}
@@ -114,6 +117,9 @@ def test_a_checkpoint_without_a_head_gets_one(tiny, tmp_path) -> None:
     assert "a new head for 10 classes (it has none)" in setting.about_start()
 
 
+@pytest.mark.fault(
+    "Checkpoints and code", "a checkpoint of another network", "one line that names the tensors"
+)
 def test_tensors_that_do_not_fit_are_named(tiny, tmp_path) -> None:
     state = network(10).state_dict()
     state["conv1.0.weight"] = state["conv1.0.weight"].repeat(1, 3, 1, 1)
@@ -137,6 +143,11 @@ class Payload:
         return (Path.touch, (Path("touched"),))
 
 
+@pytest.mark.fault(
+    "Checkpoints and code",
+    "a pickle with code, text, or a list as a checkpoint",
+    "refused in one line; no code runs",
+)
 @pytest.mark.parametrize("kind", ["text", "pickle", "list"])
 def test_what_is_no_checkpoint_is_refused_and_runs_no_code(
     tiny, tmp_path, monkeypatch, kind

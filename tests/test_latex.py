@@ -79,6 +79,7 @@ ALLOWED = re.compile(
 )
 
 
+@pytest.mark.fault("Names and texts", "commands in names, in LaTeX", "shown as text")
 @given(st.text(max_size=30))
 def test_no_name_is_a_command(text):
     escaped = escape(text)

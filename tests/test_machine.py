@@ -29,6 +29,11 @@ FAILURES = [
 ]
 
 
+@pytest.mark.fault(
+    "The machine",
+    "out of memory, a loader killed, no shared memory",
+    "one line, exit 1; no cell is booked as failed",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(("failure", "said"), FAILURES, ids=lambda value: str(value)[:20])
 def test_it_is_told_in_a_line_and_no_cell_fails(
@@ -49,6 +54,9 @@ def test_it_is_told_in_a_line_and_no_cell_fails(
     assert run_experiment(short, entries_of("naive-ensemble"), context).finished
 
 
+@pytest.mark.fault(
+    "Numbers and methods", "shapes that do not fit in a step", "the cell fails with the error"
+)
 def test_another_error_of_torch_is_a_failure_of_the_cell(
     tiny: RunConfig, tmp_path: Path, monkeypatch
 ) -> None:
@@ -64,6 +72,7 @@ def test_another_error_of_torch_is_a_failure_of_the_cell(
     assert record["status"] == "failed"
 
 
+@pytest.mark.fault("The machine", "no home directory", "one line that names `--data-dir`")
 def test_without_a_home_data_dir_is_named_and_used(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
 
@@ -78,11 +87,13 @@ def test_without_a_home_data_dir_is_named_and_used(tmp_path: Path, monkeypatch) 
         read_fashion_mnist(tmp_path, False)
 
 
+@pytest.mark.fault("The machine", "no standard output", "the command does its work")
 def test_no_standard_output_is_needed(monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert main.run_command(["methods", "wash"]) == 0
 
 
+@pytest.mark.fault("The machine", "a terminal of another encoding", "signs it lacks are replaced")
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_any_terminal_shows_what_it_can(encoding: str, reported: Path, monkeypatch) -> None:
     written = io.BytesIO()
@@ -92,6 +103,7 @@ def test_any_terminal_shows_what_it_can(encoding: str, reported: Path, monkeypat
     assert b"wash" in written.getvalue()
 
 
+@pytest.mark.fault("The machine", "the terminal closed under nohup", "the run goes on")
 def test_hanging_up_does_not_end_what_nohup_started() -> None:
     before = signal.getsignal(signal.SIGHUP)
     try:
@@ -103,6 +115,9 @@ def test_hanging_up_does_not_end_what_nohup_started() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.fault(
+    "The machine", "a job that may use some of the cores", "threads and jobs are counted by those"
+)
 def test_the_cores_are_those_of_the_job(monkeypatch) -> None:
     from wash_bench.cores import cores
 

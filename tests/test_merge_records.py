@@ -116,6 +116,11 @@ def test_times_alone_are_no_conflict(tmp_path):
     assert joined.conflicts == [] and joined.equal == 2
 
 
+@pytest.mark.fault(
+    "Records and reports",
+    "two folders that disagree on a cell",
+    "one line; the target keeps its own",
+)
 def test_a_conflict_is_one_line_and_the_targets_stays(tmp_path, capsys):
     trained(tmp_path / "out", "wash", 0, summary={"average_acc": 50.0})
     trained(tmp_path / "b", "wash", 0, summary={"average_acc": 60.0})
@@ -182,6 +187,9 @@ def test_a_training_that_is_being_written_is_left_out(tmp_path, monkeypatch):
     assert not list((tmp_path / "out").glob(".merge-*"))
 
 
+@pytest.mark.fault(
+    "Records and reports", "a full disk under `merge-records`", "one line; nothing half copied"
+)
 def test_a_full_disk_leaves_nothing_half_copied(machines, tmp_path, monkeypatch):
     calls = []
 
@@ -242,6 +250,9 @@ def test_a_merged_folder_is_gone_on_with(tiny, tmp_path):
     assert (len(outcome.cached), len(outcome.finished), outcome.failed) == (2, 2, [])
 
 
+@pytest.mark.fault(
+    "Records and reports", "links and pipes in a run folder", "left behind, and named"
+)
 def test_links_and_pipes_stay_behind(machines, tmp_path, capsys):
     """Nobody's run folder brings a file of this machine along, or makes the command wait."""
     one, _ = machines

@@ -44,6 +44,9 @@ def test_entries_travel_to_spawned_processes(file):
         assert pool.apply(_in_another_process, (entry,)) == ("mine", 0.75)
 
 
+@pytest.mark.fault(
+    "Checkpoints and code", "a method file changed between runs", "trained anew under another id"
+)
 def test_a_changed_file_is_noticed(file):
     entry = load_method_file(f"{file}:Mine")
     first = entry.load()
@@ -59,6 +62,9 @@ def test_the_form_of_a_file_method(spec):
     assert "path/to/file.py:Class" in line_of(load_method_file, spec)
 
 
+@pytest.mark.fault(
+    "Checkpoints and code", "a class that is no method", "one line with what it lacks"
+)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -79,6 +85,11 @@ def test_classes_that_are_no_method(file, name, words):
     assert str(file) in line
 
 
+@pytest.mark.fault(
+    "Checkpoints and code",
+    "a method file that does not import",
+    "one line with file, line and error",
+)
 @pytest.mark.parametrize(
     ("source", "words"),
     [

@@ -19,6 +19,7 @@ from wash_bench.data.scan import scan
 from wash_bench.errors import WashBenchError
 
 
+@pytest.mark.fault("Images and data sets", "pictures of 1, 8 or 16 bits", "the same brightness")
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_pictures_of_any_depth_say_the_same(low: int, high: int) -> None:
     grey = np.tile(np.linspace(low, high, 16).round().astype(np.uint8), (4, 1))
@@ -29,12 +30,18 @@ def test_pictures_of_any_depth_say_the_same(low: int, high: int) -> None:
         np.testing.assert_array_equal(np.asarray(rgb(Image.fromarray(values))), plain)
 
 
+@pytest.mark.fault("Images and data sets", "pictures of floating-point numbers", "refused by name")
 def test_numbers_without_a_known_range_are_refused_by_name(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 300.0, np.float32)).save(tmp_path / "depth.tif")
     (told,) = [ImageFiles([str(tmp_path / "depth.tif")], 8)[0, None]]
     assert isinstance(told, str) and "depth.tif" in told and "mode F" in told
 
 
+@pytest.mark.fault(
+    "Images and data sets",
+    "a picture a thousand times as wide as high",
+    "cut before it is enlarged: memory stays",
+)
 def test_a_strip_is_cut_before_it_is_enlarged(tmp_path: Path) -> None:
     """Its shorter side alone would bring the longer one to 160,000 pixels."""
     strip = np.zeros((2, 10_000, 3), np.uint8)
@@ -69,6 +76,11 @@ def pets(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
+@pytest.mark.fault(
+    "Images and data sets",
+    "links to folders of images",
+    "followed; what lies behind them counts in the identity",
+)
 def test_links_to_folders_are_followed_and_what_lies_behind_them_counts(pets: Path) -> None:
     linked = pets.parent / "linked"
     for part in ("train", "val"):
@@ -83,6 +95,7 @@ def test_links_to_folders_are_followed_and_what_lies_behind_them_counts(pets: Pa
     assert content_of(linked) != before
 
 
+@pytest.mark.fault("Images and data sets", "a link to a folder above", "each folder is read once")
 def test_a_link_back_up_ends(pets: Path) -> None:
     (pets / "train" / "cat" / "again").symlink_to(pets / "train")
     names = [path.name for path in files_below(pets / "train")]
@@ -95,6 +108,7 @@ def test_the_fingerprint_of_a_plain_folder_is_that_of_earlier_versions(pets: Pat
     assert content_of(pets) == fingerprint(listed)
 
 
+@pytest.mark.fault("Images and data sets", "a test image that breaks off", "named before training")
 def test_a_test_image_that_broke_off_is_named_before_training(pets: Path) -> None:
     path = pets / "val" / "dog" / "1.png"
     path.write_bytes(path.read_bytes()[:700])

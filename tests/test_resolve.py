@@ -102,6 +102,11 @@ def test_every_field_is_a_setting_and_says_all_about_itself():
             assert SETTINGS[name].section == item.section, key
 
 
+@pytest.mark.fault(
+    "Options and presets",
+    "values outside their bounds",
+    "refused before training, with option, value and bound",
+)
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
@@ -144,6 +149,11 @@ def test_a_bad_option_is_named_with_its_value_and_the_fix(options, parts):
         assert part in message
 
 
+@pytest.mark.fault(
+    "Options and presets",
+    "a preset file with unknown keys, wrong types or no TOML",
+    "one line with key, file and fix",
+)
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -131,6 +131,11 @@ def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path
     assert_same_bits(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "SIGKILL between the last step and the evaluation",
+    "the same command measures, and trains nothing again",
+)
 @pytest.mark.slow
 def test_killed_between_the_last_step_and_the_evaluation(six, tmp_path: Path) -> None:
     """The population is whole, the status still says running: nothing is trained again."""

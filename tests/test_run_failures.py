@@ -37,6 +37,9 @@ def _method(folder: Path, cls: str, body: str) -> Path:
     return path
 
 
+@pytest.mark.fault(
+    "Numbers and methods", "NaN in a member", "its cell fails by name; the others go on"
+)
 @pytest.mark.slow
 def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
     tiny: RunConfig, tmp_path: Path
@@ -56,18 +59,29 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
     assert len(again.cached) == 1
 
 
+@pytest.mark.fault(
+    "Damaged run folders", "two runs on one folder", "the second is refused in one line"
+)
 def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "cells").mkdir()
     with FileLock(tmp_path / ".lock"), pytest.raises(WashBenchError, match="another run is using"):
         run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path))
 
 
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a run folder that cannot be written",
+    "refused in one line before training",
+)
 def test_a_folder_that_cannot_be_made_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write to the run folder"):
         run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path / "file" / "runs"))
 
 
+@pytest.mark.fault(
+    "The machine", "a device that is not there", "refused in one line with those that are"
+)
 def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     training = tiny.training.model_copy(update={"device": "cuda:77"})
     with pytest.raises(UsageError, match="this machine has: cpu"):
@@ -78,6 +92,11 @@ def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) 
         )
 
 
+@pytest.mark.fault(
+    "Numbers and methods",
+    "an exception in a method's code",
+    "its cell fails with error, file and line; the others go on",
+)
 @pytest.mark.slow
 def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
     tiny: RunConfig, tmp_path: Path
@@ -90,6 +109,11 @@ def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
     assert len(outcome.finished) == 1
 
 
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a full disk",
+    "one line, exit 1; finished results stay; the same command goes on",
+)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")
 def test_a_full_disk_is_one_line_and_costs_no_finished_result(
@@ -121,6 +145,11 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_result(
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.fault(
+    "Numbers and methods",
+    "a method without a model, with outputs that are no numbers, or that switches gradients off",
+    "its cell fails by name; the next training is untouched",
+)
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -31,6 +31,11 @@ def _killed_run(config: RunConfig, method: str, out: Path) -> None:
     run_experiment(config, entries_of(method), RunContext(out=out, threads=1, observer=observe))
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "SIGKILL in the middle of a training",
+    "the same command goes on, to the bits of an undisturbed run",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["wash-opt", "papa", "dart"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -54,6 +59,9 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
     assert_same_bits(whole, killed)
 
 
+@pytest.mark.fault(
+    "Kills and stops", "SIGKILL before the first checkpoint", "the same command begins anew"
+)
 @pytest.mark.slow
 def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
     """A folder with a status and half an epoch of nothing starts from the beginning."""
@@ -69,6 +77,11 @@ def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> 
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "the parent of `--jobs` killed",
+    "its workers end; nobody writes without the lock",
+)
 @pytest.mark.slow
 def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
     """A killed parent must leave nobody behind who writes to the folder without its lock."""
@@ -117,6 +130,11 @@ class _Stop(BaseException):
     """Ends a run where a test wants it."""
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "a training resumed on another machine, with other threads or versions",
+    "a note in the record and the report",
+)
 @pytest.mark.slow
 def test_a_training_resumed_elsewhere_says_so(tiny: RunConfig, tmp_path: Path) -> None:
     def stop(progress) -> None:

@@ -107,6 +107,11 @@ def test_of_many_that_find_a_stale_claim_one_gets_it(folder: Path) -> None:
         assert len(won) == 1 and won[0].held() and not first.held()
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "a clock set back",
+    "claims of the dead go stale as ever, those of the living stay",
+)
 def test_a_clock_set_back_keeps_no_dead_owner_and_no_living_one_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +183,11 @@ def test_a_worker_leaves_to_others_what_is_theirs(small: RunConfig, folder: Path
     _assert_same_bits(folder, plain)
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "a worker of a sweep frozen past `--stale`",
+    "another takes its training; when it wakes it stops",
+)
 @pytest.mark.slow
 def test_a_frozen_worker_stops_and_its_successor_goes_on(
     small: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
