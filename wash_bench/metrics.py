@@ -161,6 +161,7 @@ OF_MERGES = (  # what the record of a merge of trained networks holds besides
 DERIVED = (  # what a report works out of the others
     _acc("method_network_acc", "the method's own network", "one"),
     Metric("average_less_ensemble", "averaged − ensemble", None, "points", 2, "higher"),
+    Metric("less_baseline", "one network − baseline", None, "points", 2, "higher", short="− base"),
     Metric("sent_vs_papa", "sent vs PAPA", unit="×", better="lower"),
 )
 # fmt: on
@@ -171,7 +172,13 @@ METRICS = {metric.key: metric for metric in (*SUMMARY, *FURTHER, *OF_MERGES, *DE
 MAIN_TABLE = (
     *("member_acc_mean", "ensemble_acc", "average_acc", "average_bn_acc", "member_bn_acc_mean"),
     *("ensemble_bn_acc", "greedy_acc", "method_network_acc", "method_bn_acc", "merge_seconds"),
-    *("average_less_ensemble", "barrier_loss_max", "sent_values_per_step", "sent_bytes_total"),
+    *(
+        "average_less_ensemble",
+        "less_baseline",
+        "barrier_loss_max",
+        "sent_values_per_step",
+        "sent_bytes_total",
+    ),
     *("wire_bytes_total", "sent_vs_papa", "train_seconds"),
 )
 COMPARED = (

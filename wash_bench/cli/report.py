@@ -31,6 +31,15 @@ def report(
             "records allow, or none.",
         ),
     ] = "all",
+    baseline: Annotated[
+        str,
+        typer.Option(
+            metavar="METHOD",
+            help="Show every row's difference to this one: a method, or a variant as the table "
+            "names it.",
+            show_default="none",
+        ),
+    ] = "",
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Write report.html, the tables as CSV, Markdown and LaTeX, and the plots; print the table.
@@ -46,7 +55,9 @@ def report(
     from wash_bench.report.write import write_report
 
     drawn = parse_names(figures)
-    written = write_report(runs, out, console=console_for_stdout(), parquet=parquet, figures=drawn)
+    written = write_report(
+        runs, out, console=console_for_stdout(), parquet=parquet, figures=drawn, baseline=baseline
+    )
     typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")
 
 

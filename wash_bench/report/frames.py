@@ -31,6 +31,7 @@ class Records:
         evaluations: evaluation settings by experiment id.
         configs: the resolved configuration of one of its cells by experiment id.
         warnings: what could not be read, naming the file.
+        baseline: the method, or variant of one, that the tables compare every row with; or empty.
     """
 
     summary: pd.DataFrame
@@ -41,6 +42,7 @@ class Records:
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     simplex: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_SIMPLEX))
     warnings: list[str] = field(default_factory=list)
+    baseline: str = ""
 
     def experiments(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Each experiment's id and its rows of the summary, in the summary's order."""

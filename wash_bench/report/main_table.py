@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wash_bench.data.catalog import spec_of
+from wash_bench.errors import UsageError, nearest
 from wash_bench.metrics import MAIN_TABLE, METRICS
 from wash_bench.report import caption, notes
 from wash_bench.report.batchnorm import TWICE, without_copies
-from wash_bench.report.grid import Cell, Table, number, with_interval, written
+from wash_bench.report.grid import MISSING, Cell, Table, number, with_interval, written
 from wash_bench.report.stats import Estimate, estimate, paired
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class _Rows:
     def __init__(self, finished: pd.DataFrame, digits: int) -> None:
         single = finished["method_acc"].where(finished["method_networks"] == 1)
         finished = finished.assign(method_network_acc=single)
-        self.digits = digits
+        self.digits, self.baseline = digits, ""
         self.images = spec_of(finished["dataset"].iloc[0]).test_images if len(finished) else None
         self.groups = {str(name): rows for name, rows in finished.groupby("variant", sort=False)}
 
@@ -60,6 +61,11 @@ class _Rows:
 
     def estimate(self, variant: str, key: str) -> Estimate:
         return estimate(self.by_seed(variant, key).values())
+
+    def network(self, variant: str) -> dict[int, float]:
+        """Accuracy by seed of the one network a method stands for: its own, else the average."""
+        own = self.by_seed(variant, "method_network_acc")
+        return own or self.by_seed(variant, "average_acc")
 
     def column(self, key: str, papa: float | None) -> list[Cell]:
         """A metric's entries; ``papa`` is what PAPA sends, where it is compared."""
@@ -77,6 +83,12 @@ class _Rows:
         if key == "average_less_ensemble":
             average = self.by_seed(variant, "average_acc")
             difference = paired(average, self.by_seed(variant, "ensemble_acc"), self.images)
+            return with_interval(difference, self.digits, signed=True)
+        if key == "less_baseline":
+            if variant == self.baseline:
+                return MISSING
+            base = self.network(self.baseline)
+            difference = paired(self.network(variant), base, self.images)
             return with_interval(difference, self.digits, signed=True)
         metric = METRICS[key]
         if key == "sent_vs_papa" and papa is not None:
@@ -99,11 +111,13 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
     finished = cells[cells["status"] == "finished"]
     rows = _Rows(finished, digits)
     own, papa = own_networks(finished), papa_total(finished)
+    rows.baseline = baseline_of(finished, records.baseline)
     keys = [
         key
         for key in MAIN_TABLE
         if (own or key not in _OF_OWN_NETWORKS)
         and (papa is not None or key != "sent_vs_papa")
+        and (rows.baseline or key != "less_baseline")
         and (key not in _MAYBE_ABSENT or finished.empty or finished[key].notna().any())
     ]
     table = Table(
@@ -111,7 +125,7 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
         title=caption.title(cells),
         caption=caption.caption(records, experiment_id, cells),
         keys=["method", *keys],
-        columns=["method", *(METRICS[key].heading + _ASIDE.get(key, "") for key in keys)],
+        columns=["method", *(_heading(key, rows.baseline) for key in keys)],
         rows=[],
         intervals=caption.intervals(sorted(finished["seed"].unique())),
     )
@@ -125,8 +139,15 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
         cells,
         bold=any(cell.best for cell in shown),
         dagger=any(cell.tied for cell in shown),
+        baseline=rows.baseline,
     )
     return table
+
+
+def _heading(key: str, baseline: str) -> str:
+    if key == "less_baseline":
+        return f"one network − {baseline}"
+    return METRICS[key].heading + _ASIDE.get(key, "")
 
 
 def rank(
@@ -162,6 +183,37 @@ def rank(
 def own_networks(finished: pd.DataFrame) -> bool:
     """Whether some method delivers one network that is none of the usual merges."""
     return bool(set(finished["method_predictor"].dropna()) - {"ensemble", "average", "greedy"})
+
+
+def baseline_of(finished: pd.DataFrame, baseline: str) -> str:
+    """The variant that a baseline is among these cells.
+
+    Args:
+        finished: cells of one experiment.
+        baseline: a method, or a variant's name.
+
+    Returns:
+        The variant's name; empty where these cells have none.
+
+    Raises:
+        UsageError: several variants are of that method.
+    """
+    variants = list(finished["variant"].unique())
+    if not baseline or baseline in variants:
+        return baseline
+    own = list(finished[finished["method"] == baseline]["variant"].unique())
+    if len(own) > 1:
+        raise UsageError(f"--baseline {baseline}: which of {', '.join(own)}?")
+    return str(own[0]) if own else ""
+
+
+def check_baseline(records: Records) -> None:
+    """Refuse, with a UsageError, a baseline that no experiment has."""
+    summary = records.summary[records.summary["status"] == "finished"]
+    found = [baseline_of(cells, records.baseline) for _, cells in summary.groupby("experiment_id")]
+    if records.baseline and not any(found):
+        known = sorted({*summary["method"], *summary["variant"]})
+        raise UsageError(f"--baseline {records.baseline}: {nearest(records.baseline, known)}")
 
 
 def papa_total(finished: pd.DataFrame) -> float | None:

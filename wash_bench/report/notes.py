@@ -32,7 +32,9 @@ TIED = (
 )
 
 
-def below(records: Records, cells: pd.DataFrame, *, bold: bool, dagger: bool) -> list[str]:
+def below(
+    records: Records, cells: pd.DataFrame, *, bold: bool, dagger: bool, baseline: str = ""
+) -> list[str]:
     """Notes under the table: marks, broken averages, mixed machines, settings, failed cells."""
     finished = cells[cells["status"] == "finished"]
     lines = []
@@ -40,6 +42,11 @@ def below(records: Records, cells: pd.DataFrame, *, bold: bool, dagger: bool) ->
         lines.append(BOLD)
     if dagger:
         lines.append(TIED)
+    if baseline:
+        lines.append(
+            f"one network − {baseline}: of the method's own single network where it has one, else "
+            "of the averaged model; paired by seed, with the 95 % t interval of the difference."
+        )
     lines += broken_averages(finished)
     lines += no_numbers(finished)
     lines += unequal_work(finished)

@@ -43,14 +43,18 @@ def write_report(
     console: Console | None = None,
     parquet: bool = False,
     figures: Collection[str] = ALL,
+    baseline: str = "",
 ) -> list[Path]:
     """Report on run folders into the folder ``out``; ``console`` prints the table too.
+
+    With a ``baseline``, a method or a variant's name, every row has its difference to it.
 
     Everything is made in a temporary folder first and moved at the end, so an older report
     stands until the new one is whole. Where ``out`` holds the report of these records it is not
     made again, and of another one the figures are taken whose data are the same.
 
-    A UsageError if a root is not a folder, ``out`` cannot be written, or pyarrow is missing; a
+    A UsageError if a root is not a folder, ``out`` cannot be written, pyarrow is missing, or no
+    experiment has the baseline; a
     WashBenchError without any record, or if the disk is full.
 
     Returns:
@@ -61,10 +65,10 @@ def write_report(
         need_pyarrow()
     out = Path(out)
     asked = [name for name in ALL if name in figures]
-    source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet}"
+    source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet} {baseline}"
     made = kept.read(out)
     if not made.holds(out, source):
-        made = _made(roots, out, made, source, parquet, asked)
+        made = _made(roots, out, made, source, parquet, asked, baseline)
     if console is not None:
         print_tables(made.tables, made.warnings, console)
     return [out / name for name in made.files]
@@ -77,12 +81,15 @@ def _made(
     source: str,
     parquet: bool,
     figures: Collection[str],
+    baseline: str,
 ) -> kept.Made:
     """Make the report, with what it can take of the one before it."""
     from wash_bench.report.frames import load
-    from wash_bench.report.main_table import main_tables
+    from wash_bench.report.main_table import check_baseline, main_tables
 
     records = load(roots)
+    records.baseline = baseline
+    check_baseline(records)
     try:
         out.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".report-", dir=out))
