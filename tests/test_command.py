@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.report import frames
 from wash_bench.report.command import commands
+from wash_bench.report.write import write_report
 from wash_bench.settings.resolve import resolve
 
 
@@ -80,3 +83,21 @@ def test_a_method_of_a_file_is_said_to_need_it(tmp_path):
 
     assert tomllib.loads(command.toml)["set"]["mine"]["text"] == 'a "b"\n\u00e9\x7f'
     assert Path(command.file).name == command.file
+
+
+def test_the_script_runs_each_of_them(tmp_path):
+    for seed in (0, 1):
+        write_cell(tmp_path / "run", "papa", seed)
+        write_cell(tmp_path / "run", "papa", seed, epochs=5)
+    write_report([tmp_path / "run"], tmp_path / "report", figures=())
+    program = tmp_path / "bin" / "wash-bench"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$@" >> called\ntest -s "$3"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    script = tmp_path / "report" / "commands.sh"
+    subprocess.run(["sh", str(script)], cwd=tmp_path, env=environment, check=True)
+    first, second = (tmp_path / "called").read_text().splitlines()
+    assert first != second and first.startswith("run --preset-file test_resnet-")
+    epochs = {resolve(None, file, {}).config.training.epochs for file in tmp_path.glob("*.toml")}
+    assert len(epochs) == 2 and 5 in epochs

@@ -13,6 +13,8 @@ from wash_bench.settings.table import SETTINGS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from wash_bench.report.frames import Records
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -48,6 +50,15 @@ def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
         line = f"wash-bench run --preset-file {file} --out runs/{stem}"
         result.append(Command(file, preset_text(config, methods), line))
     return result
+
+
+def script(records: Records) -> str:
+    """The text of commands.sh: what makes the cells of all experiments again, for a shell."""
+    head = "# Makes the cells of this report again, each run in a folder of its own."
+    parts = [f"#!/bin/sh\n{head}\nset -e\n"]
+    for experiment, cells in records.experiments():
+        parts += [command.shell for command in commands(records.configs[experiment], cells)]
+    return "\n".join(parts)
 
 
 def preset_text(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]]) -> str:

@@ -59,7 +59,7 @@ def write_report(
 
     Returns:
         The files of the report: report.html, summary.csv, events.csv, barrier.csv,
-        environment.csv, table.md, table.tex and the figures.
+        environment.csv, table.md, table.tex, commands.sh and the figures.
     """
     if parquet:
         need_pyarrow()
@@ -149,6 +149,7 @@ def _fill(
     records: Records, folder: Path, parquet: bool, names: Collection[str], drawn: kept.Drawn
 ) -> list[Path]:
     """Write all files into ``folder``; the figures take longest, and the page shows them."""
+    from wash_bench.report.command import script
     from wash_bench.report.figures import write_figures
     from wash_bench.report.latex import latex
     from wash_bench.report.page import write_page
@@ -161,7 +162,12 @@ def _fill(
         if parquet:
             paths.append(folder / f"{name}.parquet")
             _uniform(frame).to_parquet(paths[-1], engine="pyarrow", index=False)
-    for name, text in {"table.md": markdown(records), "table.tex": latex(records)}.items():
+    texts = {
+        "table.md": markdown(records),
+        "table.tex": latex(records),
+        "commands.sh": script(records),
+    }
+    for name, text in texts.items():
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")
     figures = write_figures(records, folder, names, drawn)
