@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from wash_bench.core.method import KINDS
+from wash_bench.data.catalog import spec_of
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.registry import find_method
 from wash_bench.report import markdown
@@ -111,6 +112,12 @@ def _leading(text: str) -> float:
         return -math.inf
 
 
+def _size(first: pd.Series) -> str:
+    """The images' side; 0 stands for the data set's own."""
+    side = int(first["image_size"]) or spec_of(str(first["dataset"])).size
+    return f"{side} px"
+
+
 def caption(summary: pd.DataFrame) -> str:
     first = summary.iloc[0]
     seeds = sorted(summary["seed"].unique())
@@ -119,7 +126,7 @@ def caption(summary: pd.DataFrame) -> str:
     member = with_interval(estimate(naive["member_acc_mean"]), 2)
     return (
         f"Data set {first['dataset']}, {int(naive['train_images'].iloc[0]):,} training images at "
-        f"{int(first['image_size'])} px; model {first['model']}; N = {int(first['population'])}, "
+        f"{_size(first)}; model {first['model']}; N = {int(first['population'])}, "
         f"{int(first['epochs'])} epochs = {int(naive['steps'].iloc[0]):,} steps; seeds "
         f"{', '.join(map(str, seeds))}: mean ± half-width of the 95 % Student-t interval, "
         "differences paired by seed. For scale: independent members reach "
