@@ -61,6 +61,13 @@ def _start(
 
 def _rank(out: Path, rank: int) -> int:
     """The process of a rank that writes to ``out``."""
+    found = _found(out, rank)
+    assert found, f"no rank {rank}"
+    return found
+
+
+def _found(out: Path, rank: int) -> int | None:
+    """The same where it may not be there."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -71,7 +78,7 @@ def _rank(out: Path, rank: int) -> int:
             continue
         if str(out).encode() in arguments and f"RANK={rank}".encode() in environment:
             return int(entry.name)
-    raise AssertionError(f"no rank {rank}")
+    return None
 
 
 def _after_first_checkpoint(out: Path, run: subprocess.Popen) -> None:
@@ -171,6 +178,55 @@ def test_a_rank_that_stands_still_is_found(tmp_path: Path) -> None:
     assert run.returncode == 1
     (line,) = _ours(stderr)
     assert line.startswith("wash-bench: error: rank 1 died or stands still; ")
+
+
+@pytest.mark.fault(
+    "Kills and stops",
+    "the launcher of `--procs` killed before its ranks have met",
+    "the ranks end within seconds",
+)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
+def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    run = _start([*PROCS, *TINY, "--epochs=100000", f"--out={out}"])
+    while (rank := _found(out, 1)) is None:
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.kill()
+    began = time.monotonic()
+    while _alive(rank) or _found(out, 0):
+        assert time.monotonic() - began < 30
+        time.sleep(0.1)
+    _, stderr = run.communicate(timeout=60)  # the ranks held it open
+    assert len(_ours(stderr)) <= 1  # a rank may end before it can tell anything
+
+
+@pytest.mark.fault(
+    "Kills and stops",
+    "the host of rank 0 silent, as without power: no connection breaks",
+    "the ranks of the other hosts end in one line a host, exit 1, after `--silence`",
+)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
+def test_a_silent_host_is_found(tmp_path: Path) -> None:
+    """The launcher, which keeps what the ranks tell one another, and rank 0 stand still."""
+    out = tmp_path / "runs"
+    run = _start([*PROCS, *TINY, "--epochs=100000", "--silence=5", f"--out={out}"])
+    _after_first_checkpoint(out, run)
+    other, first = _rank(out, 1), _rank(out, 0)
+    os.kill(first, signal.SIGSTOP)
+    run.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        while _alive(other):
+            assert time.monotonic() - began < 40
+            time.sleep(0.1)
+        assert time.monotonic() - began > 4
+    finally:
+        os.kill(first, signal.SIGKILL)
+        run.send_signal(signal.SIGCONT)
+    _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert len(_ours(stderr)) == 1
 
 
 def _alive(pid: int) -> bool:

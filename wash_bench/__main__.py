@@ -6,7 +6,9 @@ import sys
 def main() -> None:
     """Carry out the command line and end with its exit code."""
     from wash_bench.cli.main import run_command
+    from wash_bench.distributed.orphan import end_with_launcher
 
+    end_with_launcher()
     sys.exit(run_command(sys.argv[1:]))
 
 

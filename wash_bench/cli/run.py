@@ -65,7 +65,7 @@ def run(
         from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
 
-        with joined(resolved.config.training.device) as world:
+        with joined(resolved.config.training.device, resolved.silence) as world:
             with display_for(sys.stdout) if world.rank == 0 else Display() as display:
                 outcome = carry_out(resolved, debug=debug, observer=display, world=world)
             if world.rank:

@@ -30,8 +30,19 @@ def local_device(name: str) -> str:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
-    """The world of this process: a group of NCCL or gloo where torchrun started it."""
+def joined(device: str, silence: float = 15.0) -> Iterator[World]:
+    """The world of this process: a group of NCCL or gloo where torchrun started it.
+
+    Args:
+        device: where the population lies; decides between NCCL and gloo.
+        silence: seconds without a sign of life after which a process counts as dead.
+
+    Yields:
+        The world, until the process leaves it.
+
+    Raises:
+        UsageError: the processes could not be joined.
+    """
     if not under_torchrun():
         yield LocalWorld()
         return
@@ -47,7 +58,7 @@ def joined(device: str) -> Iterator[World]:
         torch.cuda.set_device(local_device("cuda"))
     try:
         store, rank, ranks = next(rendezvous("env://", timeout=timedelta(seconds=START)))
-        watch = Watch(rank, ranks)
+        watch = Watch(rank, ranks, silence=silence)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the other processes: {error}") from error
     try:

@@ -11,8 +11,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousClosedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from wash_bench.distributed.watch import KEPT
-from wash_bench.errors import LAUNCHED
+from wash_bench.errors import KEPT, LAUNCHED
 
 
 def launch(procs: int, arguments: list[str]) -> int:
@@ -27,7 +26,7 @@ def launch(procs: int, arguments: list[str]) -> int:
     Returns:
         The exit code of the command: that of the process that failed first, 1 if it was killed.
     """
-    os.environ[LAUNCHED] = "1"  # this process names the one that was killed
+    os.environ[LAUNCHED] = str(os.getpid())  # this process names the one that was killed
     os.environ["PYTHONSAFEPATH"] = "1"  # or the user's random.py would be Python's
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(

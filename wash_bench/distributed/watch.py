@@ -21,13 +21,11 @@ from typing import NoReturn
 
 from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from wash_bench.errors import LAUNCHED
+from wash_bench.errors import KEPT, LAUNCHED
 
 BEAT = 1.0  # seconds between beats
-SILENCE = 15.0  # seconds without a beat after which a rank counts as dead
-START = 120.0  # seconds that a rank may take to its first beat, longer than its fellows
-BROKEN = 4.0  # the same as SILENCE, once a connection is broken or the launcher says to end
-KEPT = "the last checkpoint is whole, and the same command goes on from it"
+START = 90.0  # seconds that a rank may take to its first beat, longer than its fellows
+BROKEN = 4.0  # the same as the silence, once a connection is broken or the launcher says to end
 
 Handler = Callable[[int, FrameType | None], object] | int | None  # of a signal
 
@@ -37,10 +35,10 @@ class Watch:
 
     Args:
         rank, ranks: this process, and how many there are.
-        beat, silence: seconds between beats, and without one until a rank counts as dead.
+        silence, beat: seconds without a beat until a rank counts as dead, and between beats.
     """
 
-    def __init__(self, rank: int, ranks: int, beat: float = BEAT, silence: float = SILENCE) -> None:
+    def __init__(self, rank: int, ranks: int, silence: float, beat: float = BEAT) -> None:
         self._rank, self._ranks = rank, ranks
         self._beat, self._silence = beat, silence
         self._node = os.environ.get("GROUP_RANK", "0")
@@ -141,11 +139,7 @@ class Watch:
 
     def _end(self, word: str, announced: bool = False) -> NoReturn:
         """Tell why, once a node, and end this process."""
-        first = True
-        with contextlib.suppress(RuntimeError, ValueError):
-            if not announced:
-                word = self._store.compare_set("end", "", word).decode()
-            first = self._first()
+        word, first = self._agreed(word, announced)
         if first:
             sys.stdout.flush()
             sys.stderr.write(f"wash-bench: error: {' '.join(word.split())}\n")
@@ -154,17 +148,27 @@ class Watch:
         time.sleep(2 * self._beat)
         os._exit(1)
 
-    def _first(self) -> bool:
-        """Whether this rank is the first of its node that has something to tell."""
-        return self._store.add(f"told/{self._node}", 1) == 1
+    def _agreed(self, word: str, announced: bool = False) -> tuple[str, bool]:
+        """What all ranks say, and whether this one is the first of its node to say it."""
+        answers: list[tuple[str, bool]] = []
+
+        def ask() -> None:
+            with contextlib.suppress(RuntimeError, ValueError):
+                agreed = word if announced else self._store.compare_set("end", "", word).decode()
+                answers.append((agreed, self._store.add(f"told/{self._node}", 1) == 1))
+
+        # A host without power resets no connection: the store's answer may never come.
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(BROKEN)
+        if answers:
+            return answers[0]
+        return word, os.environ.get("LOCAL_RANK", "0") == "0"
 
     def fail(self, error: str) -> bool:
         """This rank ends with an error of its own; whether it is the one to tell it."""
         self._stop.set()
-        first = True
-        with contextlib.suppress(RuntimeError, ValueError):
-            self._store.compare_set("end", "", f"rank {self._rank} ended: {error}")
-            first = self._first()
+        _, first = self._agreed(f"rank {self._rank} ended: {error}")
         self._failed = True
         return first
 

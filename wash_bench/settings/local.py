@@ -32,6 +32,9 @@ class LocalConfig(Settings):
     the CPU, of data that lie in memory; else one)."""
     procs: int = _local(1, MACHINE, "R", ge=1)
     """Processes that share each population, at most N; torchrun starts them on several machines."""
+    silence: int = _local(15, MACHINE, unit="seconds", ge=5)
+    """A process of --procs or torchrun that gives no sign of life for so long ends the run; at
+    least 5."""
     threads: int = _local(0, MACHINE, unit="threads", ge=0)
     """CPU threads of each job or process (0: the cores divided by them)."""
     worker: bool = _local(False, MACHINE)
