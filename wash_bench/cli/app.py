@@ -21,6 +21,7 @@ from wash_bench.cli.report import report
 from wash_bench.cli.run import run
 from wash_bench.cli.status import status
 from wash_bench.cli.tune import tune
+from wash_bench.cli.verify import verify
 
 
 def examples(*lines: str) -> str:
@@ -138,6 +139,13 @@ app.command(
 app.command(
     epilog=examples("wash-bench status runs", "wash-bench status runs/sweep --json"),
 )(status)
+app.command(
+    cls=SettingsCommand,
+    epilog=examples(
+        "wash-bench verify runs",
+        "wash-bench verify runs --cell wash-test_resnet-digits-n3-s0 --epochs 3",
+    ),
+)(verify)
 app.command(
     epilog=examples("wash-bench clean runs", "wash-bench clean runs --json"),
 )(clean)

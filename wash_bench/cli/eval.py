@@ -122,7 +122,8 @@ def _network(
         return found, None, found.recorded
     if not path.exists() and (path.suffix or len(path.parts) > 1 or not runs.is_dir()):
         raise UsageError(f"{named}: there is no such file or folder, nor a cell of {runs}")
-    from wash_bench.networks.stored import find_cell, found_of, load_network
+    from wash_bench.networks.stored import found_of, load_network
+    from wash_bench.runner.recorded import find_cell
 
     cell, context, methods = placed(find_cell(named, runs), options)
     stored = load_network(cell, which, context, methods)

@@ -10,7 +10,7 @@ import typer
 from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
-    from wash_bench.networks.stored import CellRecord
+    from wash_bench.runner.recorded import CellRecord
 
 WHICH = "own|averaged|averaged-bn|soup|member:K"
 Runs = Annotated[
@@ -52,7 +52,7 @@ def export(
     timm.create_model("local-dir:DIR", pretrained=True) loads it, with the number of classes, input
     size, normalization and crop that it was measured with.
     """
-    from wash_bench.networks.stored import find_cell
+    from wash_bench.runner.recorded import find_cell
     from wash_bench.settings.checks import check_folder
 
     check_folder(out, "--out")

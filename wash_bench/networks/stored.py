@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from wash_bench.config import RunConfig
 from wash_bench.errors import UsageError, WashBenchError, nearest
 from wash_bench.networks.found import Found, pinned
-from wash_bench.record.folders import run_folders
-from wash_bench.record.identity import Cell
-from wash_bench.record.schema import read_record
 from wash_bench.record.store import Store
-from wash_bench.settings.methods import find_methods
+from wash_bench.runner.recorded import CellRecord, task_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +22,6 @@ if TYPE_CHECKING:
     from wash_bench.models.init_checkpoint import InitCheckpoint
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.setting import Setting
-    from wash_bench.runner.task import TrainingTask
 
 OWN = "own"
 # The networks by name: how a record calls their scores, and what they are.
@@ -40,21 +33,6 @@ KINDS = {
 }
 SCORES = ("acc", "nll", "ece", "brier")
 _MEMBER = re.compile(r"member:(\d{1,6})")
-
-
-@dataclass(frozen=True)
-class CellRecord:
-    """A cell and the run folder it lies in.
-
-    Attributes:
-        root: the run folder.
-        data: the record.
-        config: its settings.
-    """
-
-    root: Path
-    data: Mapping[str, Any]
-    config: RunConfig
 
 
 @dataclass(frozen=True)
@@ -77,52 +55,6 @@ class StoredNetwork:
     tensors: Mapping[str, Tensor]
     recorded: Mapping[str, float]
     setting: Setting
-
-
-def find_cell(named: str, runs: Path) -> CellRecord:
-    """A cell by its file, or by its id or the beginning of it.
-
-    Args:
-        named: the file or the id.
-        runs: a run folder, or a folder that holds some, where ids are looked up.
-
-    Returns:
-        The record.
-
-    Raises:
-        UsageError: there is none, several, or it failed.
-    """
-    path = Path(named).expanduser()
-    if path.suffix != ".json":
-        path = _by_id(named, runs)
-    data = read_record("cell", path)
-    if data is None:
-        raise UsageError(f"{path}: is no record of a cell")
-    if data["status"] != "finished":
-        raise UsageError(f"cell {data['cell_id']} failed: {data.get('reason')}")
-    try:
-        config = RunConfig.model_validate(data["config"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: its config.{where}: {first['msg']}") from None
-    return CellRecord(path.parents[1], data, config)
-
-
-def _by_id(named: str, runs: Path) -> Path:
-    files = {
-        file.stem: file
-        for folder in run_folders(runs)
-        for file in sorted((folder / "cells").glob("*.json"))
-    }
-    found = [name for name in files if name == named] or [n for n in files if n.startswith(named)]
-    if len(found) == 1:
-        return files[found[0]]
-    if found:
-        raise UsageError(
-            f"{len(found)} cells of {runs} begin with {named!r}: {nearest(named, found)}"
-        )
-    raise UsageError(f"no cell {named!r} in {runs}: {nearest(named, files)}")
 
 
 def load_network(
@@ -160,7 +92,7 @@ def load_network(
             "holds no weights; name the run folder of the machine that trained it"
         )
     setting = Setting.of(config.training, context.download)
-    trainer = Trainer(_task(cell, methods), setting, folder, context)
+    trainer = Trainer(task_of(cell, methods), setting, folder, context)
     trainer.load_finished(state)
     population = trainer.whole()
     assert population is not None  # this process holds it
@@ -190,15 +122,6 @@ def found_of(network: StoredNetwork, named: str) -> tuple[Found, InitCheckpoint]
     settings = {key: value for key, value in settings.items() if value != {}}
     found = Found(path, path, settings, "its record", network.setting.data.class_names)
     return found, InitCheckpoint(path, "", network.tensors, named)
-
-
-def _task(cell: CellRecord, methods: tuple[str, ...]) -> TrainingTask:
-    from wash_bench.runner.task import TrainingTask
-
-    data = cell.data
-    ids = [data[key] for key in ("cell_id", "training_id", "evaluation_id", "experiment_id")]
-    (entry, *_) = find_methods(() if methods else (data["method"],), methods)
-    return TrainingTask(cell.config, (Cell(data["method"], data["seed"], *ids),), (entry,))
 
 
 def _check_which(cell: CellRecord, which: str) -> None:

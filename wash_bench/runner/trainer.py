@@ -83,8 +83,16 @@ class Trainer:
         whole.member_state = {name: rows for name, rows in memory.items() if rows is not None}
         return self.method.evaluated(whole)
 
-    def run(self, found: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Train from the state that the pointer names to the end; the notes of the final state."""
+    def run(self, found: Mapping[str, Any] | None, until: int | None = None) -> dict[str, Any]:
+        """Train from the state that the pointer names to the end.
+
+        Args:
+            found: what the pointer says; None for a start.
+            until: epochs after which to stop, though the schedule goes on; None for the end.
+
+        Returns:
+            The notes of the last state that was written.
+        """
         loop = Loop(
             self.setting.config,
             self.method,
@@ -104,7 +112,7 @@ class Trainer:
         epochs = self.setting.config.epochs
         notes: dict[str, Any] = {}
         try:
-            while epoch < epochs:
+            while epoch < (until or epochs):
                 losses = loop.epoch(epoch, self._pulse)
                 epoch += 1
                 self._log_epoch(events, epoch, losses.tolist())
