@@ -11,7 +11,7 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
-.PHONY: help demo test test-fast check pages benchmarks gpu results results-digits results-fashion-mnist results-methods \
+.PHONY: help demo test test-fast check pages benchmarks chaos fuzz gpu results results-digits results-fashion-mnist results-methods \
   results-gate results-tuning results-converged results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
@@ -21,6 +21,8 @@ help:
 	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
 	@echo "make pages                  README and docs: committed results, methods, settings"
 	@echo "make benchmarks             measure the shuffle and the loop, into benchmarks/results/"
+	@echo "make chaos                  kill runs at a hundred moments, resume, compare, into benchmarks/results/"
+	@echo "make fuzz                   ten thousand damaged inputs, into benchmarks/results/"
 	@echo "make gpu                    tests and measurements for a machine with a CUDA device"
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
@@ -67,6 +69,14 @@ pages: $(VENV)/.installed
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
 	$(BIN)/python benchmarks/loop.py --out benchmarks/results/loop.md
+
+# A hundred kills of small runs, which must end as if undisturbed.
+chaos: $(VENV)/.installed
+	$(BIN)/python -m tests.chaos --side 2 --out benchmarks/results/chaos.md
+
+# Ten thousand damaged inputs, none of which may end in a traceback, a hang or a stray file.
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz --out benchmarks/results/fuzz.md
 
 # On a machine with a CUDA device, under eight minutes.
 gpu: $(VENV)/.installed

@@ -14,12 +14,14 @@ from types import FrameType
 from wash_bench.errors import LAUNCHED, Interrupted, UsageError, WashBenchError
 
 LINGER = 10.0  # seconds
+LONGEST = 70  # bytes of TMPDIR; processes meet at sockets in it, of 107 with all that follows
 _ended_by: list[int] = []  # the signal that a handler turned into an exception
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Carry out a command line: exit code 0, 1 for failures, 2 for mistakes, 130 after Ctrl-C."""
     _ready_streams()
+    _shorten_temporary()
     with _unwound_by_sigterm():
         return _carried_out(arguments)
 
@@ -82,6 +84,13 @@ def _ready_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+
+
+def _shorten_temporary() -> None:
+    """Leave a TMPDIR, as clusters set it, under which the name of a socket would be too long."""
+    given = os.environ.get("TMPDIR", "")
+    if len(os.fsencode(given)) > LONGEST and os.access("/tmp", os.W_OK):
+        os.environ["TMPDIR"] = "/tmp"
 
 
 def _tell_interrupted(text: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.errors import WashBenchError
+from wash_bench.record.files import regular
 from wash_bench.record.schema import SCHEMA
 
 
@@ -27,7 +28,7 @@ class EventLog:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        there = path.read_bytes() if path.exists() else b""
+        there = regular(path).read_bytes() if path.exists() else b""
         whole = there.rfind(b"\n") + 1
         if whole < keep_bytes:
             note(f"{path}: events up to the checkpoint are lost, and missing in reports")

@@ -1,8 +1,10 @@
 """Writing files so that a reader sees the old one or the new one, never a part of it."""
 
+import contextlib
+import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,27 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     The old file stands until the new one is whole, also when the disk fills up meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary.touch(exist_ok=False)  # with the mode of any file of the user's
     try:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system does that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,8 +54,17 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds."""
+    """What a JSON file holds; a ValueError if it is broken, or a folder, a pipe or the like."""
+    if not path.is_file() and path.exists():
+        raise ValueError(f"{path} is no regular file")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def regular(path: Path) -> Path:
+    """The path; an OSError if a pipe or a device is there, of which reading may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path
 
 
 def _finite(data: Any) -> Any:

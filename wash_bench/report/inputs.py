@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wash_bench.plugins.registry import method_names
+from wash_bench.record.files import regular
 from wash_bench.record.folders import run_folders
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def of_records(roots: Sequence[Path]) -> str:
 def of_file(path: Path) -> str:
     """A digest of a file's bytes; ``folder`` or ``none`` where there are none to read."""
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return hashlib.blake2b(regular(path).read_bytes(), digest_size=16).hexdigest()
     except OSError:
         return "folder" if path.is_dir() else "none"
 

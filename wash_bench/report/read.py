@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from wash_bench.record.files import regular
 from wash_bench.record.schema import UnknownSchema, current, lacking
 from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS, SIMPLEX_FIELDS
 from wash_bench.report.door import complaint
@@ -21,7 +22,7 @@ class BrokenRecord(ValueError):
 def json_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; BrokenRecord if it holds none, as after a full disk."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise BrokenRecord(error.strerror or str(error)) from None
     except ValueError as error:
@@ -61,7 +62,7 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The events of one training, and what was wrong with the file."""
     rows, warnings, broken = [], [], []
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = regular(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         return _frame([], EVENT_FIELDS), [f"{path}: {error.strerror}, left out"]
     for number, line in enumerate(lines, start=1):
@@ -114,7 +115,7 @@ def _points(
     empty = _frame([], fields)
     try:
         text = {"a": str, "b": str, "c": str}
-        frame = pd.read_csv(path, dtype=text, on_bad_lines="skip")
+        frame = pd.read_csv(regular(path), dtype=text, on_bad_lines="skip")
     except OSError as error:
         return empty, [f"{path}: {error.strerror}, left out"]
     except (ValueError, pd.errors.ParserError) as error:

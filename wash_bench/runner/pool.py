@@ -6,9 +6,11 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,9 @@ from wash_bench.runner.task import Results, TrainingTask
 
 if TYPE_CHECKING:
     from wash_bench.runner.setting import Setting
+
+
+_DIED = "the worker processes died (out of memory?); run the same command again, with fewer --jobs"
 
 
 def in_process(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[Results]:
@@ -51,11 +56,12 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext, most: int) -> It
     apart = context.but(observer=unobserved, world=LocalWorld())  # can be pickled
     # Refuses what cannot work, in a process of its own: this one need not import what trains.
     look = processes.Process(target=_look, args=(apart, tasks[0], reports))
-    look.start()
+    answer = None
     try:
-        kind, payload = _next_report(reports, [look])
+        _start([look])
+        kind, payload = answer = _next_report(reports, [look])
     finally:
-        look.join()
+        _end([look], at_once=answer is None)
     if kind == "error":
         raise payload
     jobs = context.jobs or fitting(most, payload)
@@ -68,10 +74,9 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext, most: int) -> It
     ]
     for _ in pool:
         todo.put(None)
-    for process in pool:
-        process.start()
     left = len(tasks)
     try:
+        _start(pool)
         while left:
             kind, payload = _next_report(reports, pool)
             if kind == "progress":
@@ -82,8 +87,35 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext, most: int) -> It
                 left -= 1
                 yield payload
     finally:
+        _end(pool, at_once=bool(left))
+
+
+def _start(pool: Sequence[BaseProcess]) -> None:
+    """Start processes; a signal that comes meanwhile waits until all of them are known here."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
+    before = {
+        number: signal.signal(number, lambda sent, frame: came.append(sent)) for number in numbers
+    }
+    try:
         for process in pool:
-            if left:
+            process.start()
+    except (EOFError, ConnectionError) as error:  # the process that forks them is gone
+        raise WashBenchError(_DIED) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _end(pool: Sequence[BaseProcess], at_once: bool) -> None:
+    """Wait for the end of those that were started, or end them."""
+    for process in pool:
+        if process.pid is not None:
+            if at_once:
                 process.terminate()
             process.join()
 
@@ -96,6 +128,12 @@ def _processes() -> Any:
     context.set_forkserver_preload(
         ["wash_bench.runner.perform", "timm"]
     )  # and has computed nothing
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:  # Ctrl-C is for this process, which ends the others; they inherit that it is ignored
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
     return context
 
 
@@ -119,10 +157,7 @@ def _next_report(reports: Queue[Any], pool: Sequence[BaseProcess]) -> tuple[str,
             return reports.get(timeout=1.0)
         except queue.Empty:
             if not any(process.is_alive() for process in pool):
-                raise WashBenchError(
-                    "the worker processes died (out of memory?); run the same command again, "
-                    "with fewer --jobs"
-                ) from None
+                raise WashBenchError(_DIED) from None
 
 
 def _look(context: RunContext, task: TrainingTask, reports: Queue[Any]) -> None:

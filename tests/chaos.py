@@ -1,0 +1,284 @@
+"""Kills runs at random moments, resumes them, and holds the end to an undisturbed run.
+
+``python -m tests.chaos`` (``make chaos``) makes chains of one command: it is killed, started again,
+perhaps killed again, and let finish. At the end members, event logs, measurements and cells must
+have the bits of a run that nothing disturbed, the run folder the same files, and no process and no
+temporary file may be left. After each kill every process of the run must be gone within a minute,
+and no traceback shown. tests/test_chaos.py runs a few.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+PROGRAM = [sys.executable, "-m", "wash_bench", "run"]
+RUN = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--stem=keep"]
+RUN += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0"]
+RUN += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--threads=1"]
+WHOLE = ("--methods=wash,greedy-soup,naive-ensemble,wash+ema", "--epochs=12", "--eval-every=3")
+MODES = {"one process": [], "--jobs 2": ["--jobs=2"], "--procs 2": ["--procs=2"]}
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+MARK = "WASH_BENCH_CHAOS"  # of the environment of all processes of a chain
+GONE = 60.0  # seconds after a kill until every process must have ended
+LONG = 600.0
+# What a run that was killed cannot have in common with another one.
+TIMES = ("seconds", "finished_at", "date", "memory_gib", "since", "by")
+
+
+@dataclass
+class Chain:
+    """One command, killed until it has been let finish.
+
+    Attributes:
+        mode: one of ``MODES``.
+        run: what the command trains.
+        folder: of its own; the run folder is ``runs`` in it, temporary files belong into ``tmp``.
+        kills: the signal, and what the run was at when it came.
+        faults: what was not as it must be.
+    """
+
+    mode: str
+    run: tuple[str, ...]
+    folder: Path
+    kills: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "runs"
+
+    def start(self) -> subprocess.Popen[str]:
+        temporary = self.folder / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        own = {MARK: str(self.folder), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+        with (
+            (self.folder / "stdout").open("w") as told,
+            (self.folder / "stderr").open("w") as wrong,
+        ):
+            return subprocess.Popen(
+                [*PROGRAM, *RUN, *self.run, *MODES[self.mode], f"--out={self.out}"],
+                env=os.environ | own,
+                stdout=told,
+                stderr=wrong,
+                text=True,
+                start_new_session=True,
+            )
+
+    def finish(self) -> float:
+        """Let the command end by itself; the seconds it took."""
+        began = time.monotonic()
+        run = self.start()
+        if code := run.wait(LONG):
+            self.faults.append(f"ended with {code}: {self.said()}")
+        self.await_end()
+        return time.monotonic() - began
+
+    def kill(self, number: signal.Signals, delay: float, group: bool) -> bool:
+        """Start the command and send it a signal; whether it came before the end."""
+        run = self.start()
+        try:
+            run.wait(delay)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return False
+        if group:
+            os.killpg(run.pid, number)
+        else:
+            run.send_signal(number)
+        try:
+            code = run.wait(GONE)
+        except subprocess.TimeoutExpired:
+            self.faults.append(f"did not end of {number.name} within {GONE:.0f} s")
+            os.killpg(run.pid, signal.SIGKILL)
+            code = run.wait()
+        # Before the program's first line the system's own answer holds; it may also just be done.
+        if code not in (-number, 128 + number, 0):
+            self.faults.append(f"{number.name}: ended with {code}: {self.said()}")
+        self.await_end()
+        self.kills.append((number.name, phase(self.out)))
+        if "Traceback" in self.said() and self.out.exists():
+            self.faults.append(f"{number.name}: {self.said()}")
+        return True
+
+    def await_end(self) -> None:
+        """No process of the command stays behind."""
+        began = time.monotonic()
+        while left := list(marked(str(self.folder))):
+            if time.monotonic() - began > GONE:
+                self.faults.append(f"processes left behind: {left}")
+                for process in left:
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        return (self.folder / "stderr").read_text(errors="replace")[-2000:]
+
+    def compare(self, undisturbed: Path) -> None:
+        """Hold the run folder to that of a run that nothing disturbed."""
+        expected, found = contents(undisturbed), contents(self.out)
+        for name in sorted(expected.keys() | found.keys()):
+            if name not in found:
+                self.faults.append(f"{name} is missing")
+            elif name not in expected:
+                self.faults.append(f"{name} was left behind")
+            elif expected[name] != found[name]:
+                self.faults.append(f"{name} has other bits")
+        # Of killed programs the system's own temporary files stay, of whole ones nothing may.
+        ours = [path for path in (self.folder / "tmp").rglob("*") if "wash" in path.name]
+        self.faults += [f"{path} was left behind" for path in ours]
+
+
+def marked(folder: str) -> Iterator[int]:
+    """The processes, zombies apart, that were started for a chain."""
+    mark = f"{MARK}={folder}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    yield int(entry.name)
+            except OSError:
+                continue
+
+
+def phase(out: Path) -> str:
+    """What a run was at, as its folder shows."""
+    states = list(out.glob("trainings/*/state.json"))
+    if list(out.rglob("*.part")):
+        return "writing a file"
+    if list(out.glob("report*")) or list(out.glob(".report*")):
+        return "reporting"
+    if not states:
+        return "before the first checkpoint"
+    done = [json.loads(path.read_text())["finished"] for path in states]
+    return "training" if not all(done) else "evaluating, or between trainings"
+
+
+def contents(out: Path) -> dict[str, object]:
+    """What the files of a run folder hold, without times; of a report that they are there."""
+    found: dict[str, object] = {}
+    for path in sorted(out.rglob("*")):
+        name = str(path.relative_to(out))
+        if path.is_dir():
+            continue
+        data = path.read_bytes()
+        if name.startswith("report"):
+            found[name] = bool(data)
+        elif path.suffix == ".json":
+            found[name] = timeless(json.loads(data))
+        else:
+            found[name] = data
+    return found
+
+
+def timeless(data: object) -> object:
+    if isinstance(data, dict):
+        return {k: timeless(v) for k, v in data.items() if not k.endswith(TIMES)}
+    return [timeless(value) for value in data] if isinstance(data, list) else data
+
+
+def chains(
+    kills: int, seed: int, work: Path, run: tuple[str, ...] = WHOLE, side: int = 1
+) -> Iterator[Chain]:
+    """Chains of one to three kills, the modes in turn, until there were enough kills.
+
+    Args:
+        kills: how many in all, at least.
+        seed: of signals and moments.
+        work: an empty folder.
+        run: what the command trains, as options of ``wash-bench run``.
+        side: chains at a time.
+
+    Yields:
+        Each chain with its faults, once it has ended.
+    """
+    lasts, undisturbed = {}, {}
+    for mode in MODES:
+        whole = Chain(mode, run, work / f"undisturbed-{len(lasts)}")
+        lasts[mode] = whole.finish()
+        assert not whole.faults, whole.faults
+        undisturbed[mode] = whole.out
+
+    def carry_out(number: int) -> Chain:
+        mode = tuple(MODES)[number % len(MODES)]
+        chain, draw = Chain(mode, run, work / f"chain-{number}"), random.Random(f"{seed}/{number}")
+        for _ in range(draw.randint(1, 3)):
+            which, group = draw.choice(SIGNALS), draw.random() < 0.3
+            # From when the program is loaded, till a little after the run's end.
+            delay = draw.uniform(0.1, 1.05) * lasts[mode]
+            chain.kill(which, delay, group or which == signal.SIGINT)
+        chain.finish()
+        chain.compare(undisturbed[mode])
+        return chain
+
+    done = number = 0
+    with ThreadPoolExecutor(side) as pool:
+        while done < kills:
+            for chain in pool.map(carry_out, range(number, number + side)):
+                done += len(chain.kills)
+                yield chain
+            number += side
+
+
+def table(found: list[Chain], seed: int, seconds: float) -> str:
+    """The result as Markdown."""
+    from wash_bench.record.environment import capture
+
+    machine = capture()
+    kills = sum(len(chain.kills) for chain in found)
+    faulty = [chain for chain in found if chain.faults]
+    lines = [
+        "# Kills at random moments",
+        "",
+        f"`make chaos` (seed {seed}): {kills} kills in {len(found)} chains of one command, each "
+        "killed one to three times, resumed by the same command and compared with an undisturbed "
+        f"run, byte by byte. {len(faulty)} chains with a fault. {machine['cpu']}, {machine['cpu_cores']} "
+        f"cores, torch {machine['torch']}, {seconds / 60:.0f} minutes.",
+        "",
+        "| when it came | " + " | ".join(f"{m}, {s.name}" for m in MODES for s in SIGNALS) + " |",
+        "| --- |" + " ---: |" * len(MODES) * len(SIGNALS),
+    ]
+    counts = Counter((at, chain.mode, name) for chain in found for name, at in chain.kills)
+    for at in sorted({at for at, _, _ in counts}):
+        row = [str(counts[at, mode, number.name]) for mode in MODES for number in SIGNALS]
+        lines.append(f"| {at} | " + " | ".join(row) + " |")
+    for chain in faulty:
+        lines += ["", f"- {chain.mode}, {chain.kills}: {'; '.join(chain.faults)}"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", type=int, default=1, help="chains at a time")
+    parser.add_argument("--out", type=Path, help="file for the table")
+    given = parser.parse_args()
+    began, found = time.monotonic(), []
+    with TemporaryDirectory(prefix="chaos-") as work:
+        for chain in chains(given.kills, given.seed, Path(work), side=given.side):
+            found.append(chain)
+            outcome = "; ".join(chain.faults) or "the same bits"
+            print(f"{chain.mode}: {chain.kills}: {outcome}", flush=True)
+    told = table(found, given.seed, time.monotonic() - began)
+    print(told)
+    if given.out:
+        given.out.write_text(told)
+    sys.exit(any(chain.faults for chain in found))
+
+
+if __name__ == "__main__":
+    main()
