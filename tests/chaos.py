@@ -245,8 +245,8 @@ def table(found: list[Chain], seed: int, seconds: float) -> str:
         "",
         f"`make chaos` (seed {seed}): {kills} kills in {len(found)} chains of one command, each "
         "killed one to three times, resumed by the same command and compared with an undisturbed "
-        f"run, byte by byte. {len(faulty)} chains with a fault. {machine['cpu']}, {machine['cpu_cores']} "
-        f"cores, torch {machine['torch']}, {seconds / 60:.0f} minutes.",
+        f"run, byte by byte. {len(faulty)} chains with a fault. {machine['cpu']}, "
+        f"{machine['cpu_cores']} cores, torch {machine['torch']}, {seconds / 60:.0f} minutes.",
         "",
         "| when it came | " + " | ".join(f"{m}, {s.name}" for m in MODES for s in SIGNALS) + " |",
         "| --- |" + " ---: |" * len(MODES) * len(SIGNALS),
