@@ -251,6 +251,46 @@ def test_a_record_with_a_value_that_cannot_be_is_left_out(tmp_path, place, value
     assert said in problem and problem.endswith(", left out")
 
 
+def _other_digit(path: Path, after: str) -> None:
+    """Change a digit of the number that stands after a text."""
+    text = path.read_text()
+    at = next(i for i in range(text.index(after) + len(after), len(text)) if text[i] in "12345678")
+    path.write_text(f"{text[:at]}{int(text[at]) + 1}{text[at + 1 :]}")
+
+
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a digit changed in a record, its log or its points",
+    "`run` measures again; `report` leaves it out and names the file",
+)
+def test_a_changed_digit_is_noticed(tiny: RunConfig, whole: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(whole, tmp_path / "runs")
+    (cell,) = out.glob("cells/*.json")
+    (training,) = out.glob("trainings/*")
+    (evaluation,) = training.glob("evaluation-*.json")
+    (points,) = training.glob("barrier-*.csv")
+    before = json.loads(cell.read_text())["summary"]
+    untouched = load([out])
+    assert untouched.warnings == [] and len(untouched.events) and len(untouched.barrier)
+
+    for path, after in ((training / "events.jsonl", '"value": '), (points, "loss,accuracy")):
+        _other_digit(path, after)
+    records = load([out])
+    for path in (training / "events.jsonl", points):
+        assert f"{path}: its bytes are not those that were written, left out" in records.warnings
+    assert records.events.empty and records.barrier.empty and len(records.summary) == 1
+
+    _other_digit(evaluation, '"average_nll": ')
+    _other_digit(cell, '"average_nll": ')
+    with pytest.raises(WashBenchError, match="its checksum differs"):
+        load([out])
+    assert len(_run(_config(tiny), out).finished) == 1
+    after = json.loads(cell.read_text())["summary"]
+    assert {k: v for k, v in after.items() if "seconds" not in k} == {
+        k: v for k, v in before.items() if "seconds" not in k
+    }
+
+
 @pytest.mark.fault("Kills and stops", "SIGTERM", "one line, exit 143, no temporary file")
 @pytest.mark.slow
 def test_sigterm_ends_with_a_line(tmp_path) -> None:

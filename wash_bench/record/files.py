@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -53,11 +54,22 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(_finite(data), indent=1, allow_nan=False) + "\n")
 
 
+def written(data: Any) -> Any:
+    """Data as they are once written and read: lists for tuples, text for keys, null for NaN."""
+    return json.loads(json.dumps(_finite(data), allow_nan=False))
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds; a ValueError if it is broken, or a folder, a pipe or the like."""
     if not path.is_file() and path.exists():
         raise ValueError(f"{path} is no regular file")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with regular(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def regular(path: Path) -> Path:

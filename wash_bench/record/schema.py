@@ -7,14 +7,17 @@ that does not say it is of version 1.
 2. A tally of exchanges has its ``sent_bytes``, and event logs the metric of that name.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from wash_bench.errors import WashBenchError
-from wash_bench.record.files import read_json
+from wash_bench.record.files import read_json, write_json, written
 
 SCHEMA = 2
+CHECKSUM = "checksum"
 
 Kind = Literal["cell", "evaluation", "state", "events"]
 Record = dict[str, Any]
@@ -47,20 +50,44 @@ def lacking(kind: Kind, data: Record) -> str | None:
     return None
 
 
+def write_record(path: Path, data: Record) -> None:
+    """Write a JSON file of this version, with a checksum of what it says."""
+    data = written({"schema": SCHEMA} | data)
+    write_json(path, data | {CHECKSUM: _checksum(data)})
+
+
+def unchanged(data: Record) -> Record:
+    """What a file says, its checksum taken off; a Changed if that is not of it."""
+    told = {key: value for key, value in data.items() if key != CHECKSUM}
+    if CHECKSUM in data and data[CHECKSUM] != _checksum(told):
+        raise Changed("what it holds is not what was written (its checksum differs)")
+    return told
+
+
+def _checksum(data: Record) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Changed(ValueError):
+    """A file's bytes changed after it was written, as disks and hands do."""
+
+
 class UnknownSchema(WashBenchError):
     """A file is of a version that this wash-bench does not read, most likely of a newer one."""
 
 
 def current(kind: Kind, data: Record) -> Record:
-    """What a file holds under today's keys; UnknownSchema if nothing leads there."""
+    """What a file holds under today's keys; UnknownSchema, or Changed, if nothing leads there."""
     version = data.get("schema", 1)
     if version not in range(1, SCHEMA + 1):
         raise UnknownSchema(
             f"schema {version!r}, this version of wash-bench reads 1 to {SCHEMA}: "
             "use the wash-bench that wrote it"
         )
+    data = unchanged(data)
     for older in range(version, SCHEMA):
-        data = _MIGRATIONS.get((kind, older), _unchanged)(data)
+        data = _MIGRATIONS.get((kind, older), _as_it_is)(data)
     return data | {"schema": SCHEMA}
 
 
@@ -83,12 +110,12 @@ def read_record(kind: Kind, path: Path) -> Record | None:
         data = current(kind, data)
     except UnknownSchema as problem:
         raise UnknownSchema(f"{path}: {problem}") from None
-    except (AttributeError, KeyError, TypeError):  # of another form than its version has
+    except (AttributeError, KeyError, TypeError, Changed):  # of another form than its version has
         return None
     return None if lacking(kind, data) else data
 
 
-def _unchanged(data: Record) -> Record:
+def _as_it_is(data: Record) -> Record:
     return data
 
 

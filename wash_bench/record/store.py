@@ -15,8 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.record.files import read_json, write_json
-from wash_bench.record.schema import SCHEMA, read_record
+from wash_bench.record.files import digest_of, read_json, write_json
+from wash_bench.record.schema import read_record, write_record
 
 
 class Store:
@@ -61,7 +61,7 @@ class Store:
     def write_cell(self, record: dict[str, Any]) -> None:
         """Write a cell's record over an older one."""
         path = self.root / "cells" / f"{record['cell_id']}.json"
-        write_json(path, {"schema": SCHEMA} | record)
+        write_record(path, record)
 
     def training(self, training_id: str) -> TrainingFolder:
         """The folder of a training, there or not."""
@@ -77,8 +77,11 @@ class TrainingFolder:
         self.environment = path / "environment.json"
 
     def set_status(self, status: str, reason: str | None = None) -> None:
-        """``running``, ``finished`` or ``failed`` with the reason."""
-        write_json(self.path / "status.json", {"status": status, "reason": reason})
+        """``running``, ``finished`` or ``failed`` with the reason, and the log as it is then."""
+        told: dict[str, Any] = {"status": status, "reason": reason}
+        if status == "finished" and self.events.is_file():
+            told["sha256"] = {self.events.name: digest_of(self.events)}
+        write_json(self.path / "status.json", told)
 
     def environment_so_far(self) -> dict[str, Any]:
         """Where the training ran up to its last checkpoint; empty if that is not known."""
@@ -90,11 +93,14 @@ class TrainingFolder:
     def evaluation(self, evaluation_id: str) -> dict[str, Any] | None:
         """What was measured on the population under these evaluation settings, if it was."""
         found = read_record("evaluation", self.path / f"evaluation-{evaluation_id}.json")
-        return found and {key: value for key, value in found.items() if key != "schema"}
+        return found and {key: found[key] for key in found if key not in ("schema", "sha256")}
 
     def write_evaluation(self, evaluation_id: str, data: dict[str, Any]) -> None:
-        """Write what was measured on the population."""
-        write_json(self.path / f"evaluation-{evaluation_id}.json", {"schema": SCHEMA} | data)
+        """Write what was measured on the population, and digests of the points beside it."""
+        beside = (self.barrier(evaluation_id), self.simplex(evaluation_id))
+        digests = {path.name: digest_of(path) for path in beside if path.is_file()}
+        path = self.path / f"evaluation-{evaluation_id}.json"
+        write_record(path, data | {"sha256": digests})
 
     def network(self, cell_id: str) -> Path:
         """The single network that a cell's method delivers, where that is not the average."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from wash_bench.config import fingerprint
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.record.files import digest_of
 from wash_bench.record.folders import run_folders
 from wash_bench.report import read
 from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SIMPLEX_FIELDS, TRAINING
@@ -103,19 +104,21 @@ def load(roots: Sequence[Path]) -> Records:
             warnings.append(f"training {head['training_id']}: its folder is missing")
             continue
         log = folder / "events.jsonl"
+        keys = {id_: fingerprint(evaluations[id_]) for id_ in head["experiments"]}
+        head["sha256"] = read.digests(folder, list(keys.values()))
         if head["finished"] and not log.exists():
             unlogged.append(log)
         else:
             events.append(_of(head, log, read.events, warnings))
         for experiment_id in head["experiments"]:
-            path = folder / f"barrier-{fingerprint(evaluations[experiment_id])}.csv"
+            path = folder / f"barrier-{keys[experiment_id]}.csv"
             if not path.exists() and (folder / "barrier.csv").exists():
                 path = folder / "barrier.csv"
             frame = _of(head, path, read.barrier, warnings)
             frame.insert(len(TRAINING), "experiment_id", experiment_id)
             barriers.append(frame)
             if evaluations[experiment_id].get("simplex_points"):
-                path = folder / f"simplex-{fingerprint(evaluations[experiment_id])}.csv"
+                path = folder / f"simplex-{keys[experiment_id]}.csv"
                 frame = _of(head, path, read.simplex, warnings)
                 frame.insert(len(TRAINING), "experiment_id", experiment_id)
                 simplices.append(frame)
@@ -176,6 +179,10 @@ def _of(
     """A file of one training, led by the columns that say whose it is."""
     if not path.exists() and not head["finished"]:
         return pd.DataFrame(columns=list(TRAINING))  # a failed cell may lack it
+    written = head["sha256"].get(path.name)
+    if written and path.is_file() and digest_of(path) != written:
+        warnings.append(f"{path}: its bytes are not those that were written, left out")
+        return pd.DataFrame(columns=list(TRAINING))
     frame, problems = reader(path)
     warnings += problems
     for position, name in enumerate(TRAINING):

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _OF_CELLS = ("cells/*.json",)
-_OF_TRAININGS = ("environment.json", "events.jsonl", "barrier*.csv", "simplex*.csv")
+_OF_TRAININGS = (
+    *("environment.json", "events.jsonl", "barrier*.csv", "simplex*.csv"),
+    *("status.json", "evaluation-*.json"),  # for the checksums of the others
+)
 _PACKAGES = ("wash-bench", "matplotlib", "pandas", "numpy", "scipy")
 
 

@@ -1,13 +1,14 @@
 """Read one file of a record; what is broken is told in a line and left out, never a crash."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from wash_bench.record.files import regular
-from wash_bench.record.schema import UnknownSchema, current, lacking
+from wash_bench.record.schema import Changed, UnknownSchema, current, lacking
 from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS, SIMPLEX_FIELDS
 from wash_bench.report.door import complaint
 
@@ -37,7 +38,7 @@ def cell(path: Path) -> dict[str, Any]:
     data = json_object(path)
     try:
         data = current("cell", data)
-    except UnknownSchema as problem:
+    except (UnknownSchema, Changed) as problem:
         raise BrokenRecord(str(problem)) from None
     except (AttributeError, KeyError, TypeError):
         raise BrokenRecord("not of the form of its version") from None
@@ -56,6 +57,18 @@ def cell(path: Path) -> dict[str, Any]:
     if problem := complaint(data):
         raise BrokenRecord(problem)
     return data | {key: data.get(key) or {} for key in ("summary", "options")}
+
+
+def digests(training: Path, evaluations: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of a training's log and points by file name, as far as its records say."""
+    found: dict[str, str] = {}
+    for name in ("status.json", *(f"evaluation-{key}.json" for key in evaluations)):
+        try:
+            told = json_object(training / name).get("sha256")
+        except BrokenRecord:
+            continue
+        found |= told if isinstance(told, dict) else {}
+    return found
 
 
 def events(path: Path) -> tuple[pd.DataFrame, list[str]]:

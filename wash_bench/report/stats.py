@@ -69,7 +69,8 @@ def estimate(values: Iterable[float]) -> Estimate:
         return Estimate(mean, None, None, n)
     from scipy.special import stdtrit  # scipy.stats takes a second to import
 
-    std = math.sqrt(sum((v - mean) ** 2 for v in numbers) / (n - 1))
+    squares = ((v - mean) * (v - mean) for v in numbers)  # of huge ones infinite, where ** raises
+    std = math.sqrt(sum(squares) / (n - 1))
     half_width = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n)
     half_range = abs(numbers[0] - numbers[1]) / 2 if n == 2 else None
     return Estimate(mean, std, half_width, n, half_range)

@@ -12,7 +12,6 @@ this one, which is kept: bytes that changed on the disk are noticed, and the old
 """
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -28,8 +27,8 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import Population
 from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure
-from wash_bench.record.files import write_atomically, write_json
-from wash_bench.record.schema import SCHEMA, read_record
+from wash_bench.record.files import digest_of, write_atomically
+from wash_bench.record.schema import read_record, write_record
 
 _STATE = re.compile(r"state-\d+")
 
@@ -64,7 +63,7 @@ def save(
 
     def write(name: str, tensors: Mapping[str, Tensor]) -> None:
         save_tensors(state / name, tensors)
-        written.append((name, _digest(state / name)))
+        written.append((name, digest_of(state / name)))
 
     for row, member in enumerate(population.members):
         write(f"member-{member}.safetensors", population.named_tensors(population.state(row)))
@@ -81,7 +80,7 @@ def save(
         before = pointer(folder)
         if before and not finished and before["folder"] != state.name:
             say["previous"] = {key: value for key, value in before.items() if key != "previous"}
-        write_json(folder / "state.json", {"schema": SCHEMA} | say)
+        write_record(folder / "state.json", say)
         remove_older(folder)
 
 
@@ -116,7 +115,7 @@ def load(folder: Path, found: Mapping[str, Any], population: Population, method:
     def read(name: str) -> dict[str, Tensor]:
         path = state / name
         try:
-            if name in digests and _digest(path) != digests[name]:
+            if name in digests and digest_of(path) != digests[name]:
                 raise Damaged(f"{path}: its bytes are not those that were written")
             return load_file(path, device)
         except (OSError, SafetensorError) as error:
@@ -137,11 +136,6 @@ def load(folder: Path, found: Mapping[str, Any], population: Population, method:
             method.load_state_dict(read("method.safetensors"))
     except (KeyError, RuntimeError) as error:
         raise Damaged(f"{state} does not fit: {error}") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
