@@ -54,7 +54,11 @@ def _described() -> dict[str, list[str]]:
     (evaluation,) = (keys for name, keys in found.items() if "/evaluation-" in name)
     (cell,) = (keys for name, keys in found.items() if name.startswith("cells/"))
     cell.remove("summary.<evaluation>")
-    cell += [f"summary.{key}" for key in evaluation if key not in ("schema", "sha256", "checksum")]
+    cell += [
+        f"summary.{key}"
+        for key in evaluation
+        if not key.startswith(("schema", "sha256", "checksum"))
+    ]
     return found
 
 
