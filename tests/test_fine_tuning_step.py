@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 from tests.fine_tuning import fine_tuning, loop_of, saved, tensors_of
 from tests.invoke import command
+from tests.populations import small_population
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.data.source import Batch
 from wash_bench.errors import UsageError
+from wash_bench.models.batchnorm import freeze
 from wash_bench.models.build import build_model
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.record.identity import cell_of
@@ -23,6 +25,7 @@ from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting
 from wash_bench.train.engine import parts_of
+from wash_bench.train.loss import CompiledLoss, EagerLoss
 
 STEPS = 3  # of an epoch
 DECAY = 0.6
@@ -72,15 +75,20 @@ def in_plain_torch(config: TrainingConfig, model: nn.Module, batches: list[Batch
         optimizer.step()
 
 
-@pytest.mark.parametrize("amp", ["off", "bf16"])
 @pytest.mark.parametrize(
-    "options",
-    [*({key: value} for key, value in ALL.items()), ALL, ALL | {"optimizer": "adamw", "lr": 0.01}],
-    ids=[*ALL, "all", "all-adamw"],
+    ("options", "amp"),
+    [
+        *(({key: value}, "off") for key, value in ALL.items()),
+        (ALL, "off"),
+        (ALL | {"optimizer": "adamw", "lr": 0.01}, "off"),
+        (ALL | {"batch_size": 16}, "bf16"),
+    ],
+    ids=[*ALL, "all", "all-adamw", "all-bf16"],
 )
 def test_three_steps_are_those_of_plain_torch(tiny: RunConfig, tmp_path, options, amp) -> None:
     path = saved(tmp_path / "ten.safetensors", 10)
-    more = {"train_limit": 96, "population": 2, "channels_last": False, "amp": amp}
+    more = {"population": 2, "channels_last": False, "amp": amp}
+    more["train_limit"] = STEPS * options.get("batch_size", 32)
     config = fine_tuning(tiny, path, **more, **options)
     loop = loop_of(config)
     model = copy.deepcopy(loop.population.modules[1])
@@ -150,6 +158,41 @@ def test_drop_path_is_timms(tiny: RunConfig) -> None:
         for net in (module, theirs)
     ]
     assert rates[0] == rates[1] and max(rates[0]) == 0.3
+
+
+def test_rows_of_their_own_take_the_same_steps(tiny: RunConfig, tmp_path, monkeypatch) -> None:
+    """With gradient rows as CUDA graphs have them."""
+    path = saved(tmp_path / "ten.safetensors", 10)
+    config = fine_tuning(tiny, path, **ALL, population=2, train_limit=72, epochs=1)
+    weights = []
+    for own in (False, True):
+        monkeypatch.setattr(Setting, "own_gradients", own)
+        loop = loop_of(config)
+        loop.epoch(0, lambda pulse: None)
+        weights.append(loop.population.weights)
+    assert torch.equal(*weights)
+
+
+def test_the_compiled_network_is_frozen_too(monkeypatch) -> None:
+    compile_all = torch.compile  # without Inductor, whose C++ takes long
+    monkeypatch.setattr(
+        torch, "compile", lambda f, dynamic, options: compile_all(f, backend="aot_eager")
+    )
+    population = small_population(2)
+    population.buffers.abs_().add_(0.5)  # as variances are
+    for module in population.modules:
+        freeze(module)
+    compiled = CompiledLoss(population, "off", 8, frozen=True)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 3, 12, 12, generator=generator)
+    batch = Batch(images, torch.randint(3, (8,), generator=generator))
+    before, found = population.buffers.clone(), []
+    for loss in (EagerLoss(population, "off"), compiled):
+        population.gradient_row(1).zero_()
+        loss(1, batch).backward()
+        found.append(population.gradient_row(1).clone())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+    assert torch.equal(population.buffers, before)
 
 
 class _Stop(BaseException):
