@@ -63,7 +63,7 @@ def layer_scales(module: nn.Module, decay: float) -> dict[str, float]:
     Returns:
         The factors by the parameters' names within the network.
     """
-    from timm.optim import param_groups_layer_decay
+    from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivateImportUsage]
 
     # Weight decay is the rows' own affair, so that it splits no group here.
     groups = param_groups_layer_decay(module, 0.0, weight_decay_exclude_1d=False, layer_decay=decay)
