@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tests.fine_tuning import fine_tuning, loop_of, saved, tensors_of
 from tests.invoke import command
 from tests.populations import small_population
+from tests.records import write_cell
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.data.source import Batch
 from wash_bench.errors import UsageError
@@ -21,11 +22,13 @@ from wash_bench.models.batchnorm import freeze
 from wash_bench.models.build import build_model
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.record.identity import cell_of
+from wash_bench.report import frames, write
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting
 from wash_bench.train.engine import parts_of
 from wash_bench.train.loss import CompiledLoss, EagerLoss
+from wash_bench.train.optim import RowOptimizer
 
 STEPS = 3  # of an epoch
 DECAY = 0.6
@@ -193,6 +196,50 @@ def test_the_compiled_network_is_frozen_too(monkeypatch) -> None:
         found.append(population.gradient_row(1).clone())
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
     assert torch.equal(population.buffers, before)
+
+
+def test_clipping_undoes_the_loss_scale_first() -> None:
+    """Under fp16's loss scale the gradient is clipped by its own norm, not by the scaled one."""
+    config = TrainingConfig(clip_grad=0.1, momentum=0.0, weight_decay=0.0)
+    moved = []
+    for scaler in (None, torch.amp.GradScaler("cpu")):
+        population = small_population(1)
+        before = population.weights.clone()
+        gradient = torch.randn(population.layout.size, generator=torch.Generator().manual_seed(0))
+        factor = 1.0 if scaler is None else scaler.scale(torch.ones(())).item()
+        population.gradient_row(0).copy_(gradient * factor)
+        RowOptimizer(population, config).step(0, 0.5, scaler)
+        moved.append(population.weights - before)
+    assert factor > 1000
+    torch.testing.assert_close(*moved, rtol=1e-3, atol=1e-6)
+    assert moved[0].norm().item() == pytest.approx(0.5 * 0.1, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--no-freeze-bn", "BatchNorm trained: statistics begin"),
+        ("--freeze-bn", "BatchNorm frozen"),
+    ],
+)
+def test_plan_tells_what_becomes_of_batchnorm(option, told, tmp_path, capsys) -> None:
+    path = saved(tmp_path / "ten.safetensors", 10)
+    given = ["digits", "--methods=wash", "--seeds=0", f"--init=checkpoint:{path}", option]
+    code, shown, _ = command(capsys, "plan", *given, f"--out={tmp_path / 'r'}")
+    assert code == 0 and told in " ".join(shown.split())
+
+
+def test_a_table_tells_what_was_asked_of_the_step(tmp_path) -> None:
+    step = {"freeze_bn": True, "layer_decay": 0.75, "clip_grad": 1.0}
+    write_cell(tmp_path / "with", "wash", 0, init="checkpoint:x.safetensors", **step)
+    write_cell(tmp_path / "without", "wash", 0)
+    texts = [
+        " ".join(write.markdown(frames.load([tmp_path / name])).split())
+        for name in ("with", "without")
+    ]
+    told = ", layer-wise learning-rate decay 0.75, gradient norm at most 1, BatchNorm frozen."
+    assert told in texts[0] and "parts" not in texts[0]
+    assert not any(word in texts[1] for word in ("decay 0", "gradient norm", "frozen"))
 
 
 class _Stop(BaseException):

@@ -109,10 +109,6 @@ def resolved(
     found = resolve(preset, Path(preset_file) if preset_file else None, options)
     check_folder(found.out, "--out")
     check_start(found.config.training)
-    if found.log:
-        from wash_bench.loggers.find import check_loggers
-
-        check_loggers(found.log)
     return found
 
 

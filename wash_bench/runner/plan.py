@@ -153,7 +153,7 @@ def _time_few_images(setting: Setting) -> Times:
     """The same from smaller batches in float32, for what would take a CPU minutes a step."""
     config = setting.config
     few = min(FEW_IMAGES, config.batch_size)
-    less = config.model_copy(update={"batch_size": few, "amp": "off"})
+    less = config.model_copy(update={"batch_size": few, "amp": "off", "accumulate": 1})
     times = _time_steps(Setting(less, setting.device, setting.data))
     return Times(times.step * config.batch_size / few, times.image)
 
