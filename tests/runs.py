@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def entries_of(*names: str):
 
 
 def stop_after_an_epoch(
-    config: RunConfig, entries: Sequence[MethodEntry], out: Path, epochs: int = 1
+    config: RunConfig, entries: Sequence[MethodEntry], out: Path, epochs: int = 1, **context: Any
 ) -> None:
     """Begin a run and break it off after some epochs, with a checkpoint of each."""
 
@@ -36,7 +37,7 @@ def stop_after_an_epoch(
             raise Stop
 
     with pytest.raises(Stop):
-        run_experiment(config, entries, RunContext(out=out, threads=1, observer=stop))
+        run_experiment(config, entries, RunContext(out=out, threads=1, observer=stop, **context))
 
 
 def records_of(out: Path) -> dict[tuple[str, int], dict]:

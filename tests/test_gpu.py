@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.fine_tuning import saved
 from tests.loops import loop_of
 from tests.runs import SET, assert_same_bits, entries_of, populations_of, stop_after_an_epoch
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
@@ -110,6 +111,22 @@ def test_mixed_precision(on_gpu: RunConfig, family: str, amp: str) -> None:
     assert losses.isfinite().all() and (losses[1] < losses[0]).all()
     torch.testing.assert_close(others, losses, rtol=2e-2, atol=1e-2)
     _close(graph, eager, 1e-2)
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_fine_tuning_asks_of_a_step(
+    on_gpu: RunConfig, tmp_path: Path, optimizer: str, amp: str
+) -> None:
+    path = saved(tmp_path / "ten.safetensors", 10)
+    options = {"freeze_bn": True, "layer_decay": 0.6, "clip_grad": 0.5, "accumulate": 4}
+    lr = 0.01 if optimizer == "sgd" else 1e-4
+    more = {"init": f"checkpoint:{path}", "optimizer": optimizer, "lr": lr, "drop_path": 0.2}
+    config = _but(on_gpu, **FAMILIES["resnet"], amp=amp, **options, **more)
+    eager, losses = _trained(_but(config, engine="eager"), "wash-opt")
+    graph, others = _trained(_but(config, engine="graph"), "wash-opt")
+    torch.testing.assert_close(others, losses, rtol=2e-2, atol=1e-2)
+    _close(graph, eager, 1e-4 if amp == "off" else 1e-2)
 
 
 @pytest.mark.parametrize("engine", ["eager", "graph"])

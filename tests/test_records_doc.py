@@ -122,7 +122,9 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
         }
     )
     entries = [find_method("wash+ema"), find_method("easgd"), load_method_file(f"{method}:Fails")]
-    outcome = run_experiment(config, entries, RunContext(out=out, threads=1, worker=True))
+    outcome = run_experiment(
+        config, entries, RunContext(out=out, threads=1, worker=True, log=("csv",))
+    )
     assert (len(outcome.finished), len(outcome.failed)) == (2, 1)
     method.unlink()
 

@@ -45,6 +45,17 @@ def test_cifar_presets_are_papas_published_settings(name):
     assert config.set["papa"] == {"alpha": 0.99, "every": 10, "count": "epoch"}
 
 
+@pytest.mark.parametrize(("name", "members"), [("finetune-vit", 4), ("finetune-resnet", 2)])
+def test_fine_tuning_presets_are_papas_published_settings(name, members):
+    config = resolve(name, None, {"dataset": "fashion-mini", "model": "test_resnet"}).config
+    training = config.training
+    assert (training.population, training.epochs, training.batch_size) == (members, 50, 64)
+    assert (training.optimizer, training.weight_decay, training.amp) == ("adamw", 1e-4, "fp16")
+    assert (training.schedule, training.lr, training.lr_min) == ("cosine", 1e-4, 1e-6)
+    assert (training.image_size, training.val_share) == (224, 0.02) and training.checkpoint
+    assert config.set["papa"] == {"alpha": 0.9995, "every": 10, "count": "epoch"}
+
+
 def test_digits_is_the_default_and_options_win_over_it():
     default = resolve(None, None, {}).config
     assert default.preset == "digits"

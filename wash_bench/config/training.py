@@ -63,6 +63,9 @@ class TrainingConfig(Settings):
     stem: Literal["auto", "keep", "cifar"] = setting("auto", NETWORK)
     """How the network begins: as timm has it (keep), with the papers' stem for small images
     (cifar), or by the image size (auto)."""
+    drop_path: float = setting(0.0, NETWORK, "SHARE", identity="later", ge=0, lt=1)
+    """Stochastic depth: the rate at which a residual branch is dropped for an image, timm's
+    drop_path_rate (timm raises it with the depth, from 0 to this, in most networks)."""
     population: int = setting(3, WHAT, "N", ge=2)
     """Members N of a population, at least 2."""
     init: str = setting("independent", WHAT, "independent|shared|checkpoint:PATH")
@@ -82,8 +85,14 @@ class TrainingConfig(Settings):
     """Length of a training in epochs."""
     linear_probe: int = setting(0, TRAINING, unit="epochs", identity="later", ge=0)
     """First epochs in which only the classifier is trained, once for all members."""
+    freeze_bn: bool = setting(False, TRAINING, identity="later")
+    """Keep the checkpoint's BatchNorm: its statistics normalize (evaluation mode), and its scales
+    and shifts are not trained."""
     batch_size: int = setting(64, TRAINING, unit="images", ge=1)
     """Images a step and member."""
+    accumulate: int = setting(1, TRAINING, unit="parts", identity="later", ge=1)
+    """Compute the gradient of a batch in so many equal parts, one after another, to save memory;
+    --batch-size stays the images of a step. BatchNorm sees a part at a time."""
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = setting("sgd", TRAINING)
     """The members' optimizer."""
     lr: float = setting(0.1, TRAINING, "RATE", gt=0)
@@ -102,6 +111,12 @@ class TrainingConfig(Settings):
     """Momentum of SGD, from 0 to below 1."""
     weight_decay: float = setting(1e-4, TRAINING, "RATE", ge=0)
     """Weight decay, on all parameters (biases and normalization too, as PAPA)."""
+    layer_decay: float = setting(1.0, TRAINING, "FACTOR", identity="later", gt=0, le=1)
+    """Factor on the learning rate from each layer to the one below, in timm's layers, the head's
+    being the last (1: the same rate for all)."""
+    clip_grad: float = setting(0.0, TRAINING, "NORM", identity="later", ge=0)
+    """Scale the gradient of a member down to this L2 norm over all its parameters where it is
+    greater (0: do not)."""
     device: str = setting("auto", MACHINE, "NAME")
     """auto, cpu, cuda, cuda:1 or mps."""
     amp: Literal["off", "bf16", "fp16"] = setting("off", MACHINE)
@@ -163,6 +178,17 @@ class TrainingConfig(Settings):
             raise ValueError(
                 f"--linear-probe {self.linear_probe} needs --init checkpoint:PATH, not {self.init}"
             )
+        if self.freeze_bn and self.checkpoint is None:
+            raise ValueError(f"--freeze-bn needs --init checkpoint:PATH, not {self.init}")
+        if self.drop_path and "drop_path_rate" in self.model_args:
+            raise ValueError("give either --drop-path or --model-arg drop_path_rate")
+        if self.accumulate > 1 and (
+            self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate
+        ):
+            raise ValueError(
+                f"--batch-size {self.batch_size} cannot be divided into --accumulate "
+                f"{self.accumulate} equal parts of two images or more"
+            )
         for flag, epochs in (("--linear-probe", self.linear_probe), ("--warmup", self.warmup)):
             if epochs and epochs >= self.epochs:
                 raise ValueError(f"{flag} {epochs:g} is not below --epochs {self.epochs}")
@@ -173,6 +199,11 @@ class TrainingConfig(Settings):
         """The file that all members start from, if they do."""
         path = path_in(self.init)
         return Path(path).expanduser() if path else None
+
+    @property
+    def network_args(self) -> dict[str, Any]:
+        """The further arguments of timm.create_model that networks are trained with."""
+        return self.model_args | ({"drop_path_rate": self.drop_path} if self.drop_path else {})
 
     @property
     def common_start(self) -> bool:

@@ -4,18 +4,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wash_bench.core.precision import autocast
-
-
-def batchnorms(module: nn.Module) -> list[_BatchNorm]:
-    """The layers that keep running statistics."""
-    return [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, _BatchNorm) and layer.track_running_stats
-    ]
+from wash_bench.models.batchnorm import batchnorms
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ from wash_bench.core.population import ModelState, Population, bind
 from wash_bench.core.precision import autocast
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import DataSource, Split
-from wash_bench.evaluate.batchnorm import batchnorms, reestimate_
+from wash_bench.evaluate.batchnorm import reestimate_
 from wash_bench.evaluate.scores import log_probabilities
+from wash_bench.models.batchnorm import batchnorms
 
 # Batches of a part of the images, as a barrier asks for them at each of its points, are made once
 # if they are not larger.

@@ -115,7 +115,8 @@ def _explain(name: str, size: int, model_args: dict[str, Any], error: Exception)
     reason = one_line(error)
     unknown = reason.partition("unexpected keyword argument ")[2].split(".")[0]
     if unknown:
-        return f"model {name!r} takes no argument {unknown}; see --model-arg"
+        option = "--drop-path" if "drop_path_rate" in unknown else "--model-arg"
+        return f"model {name!r} takes no argument {unknown}; see {option}"
     given = f" with --model-arg {', '.join(f'{k}={v}' for k, v in model_args.items())}"
     return (
         f"model {name!r} cannot be built for {size}x{size} images"

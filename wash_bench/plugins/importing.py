@@ -26,14 +26,14 @@ def source_hash(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()[:8]
 
 
-def read_source(path: Path) -> bytes:
-    """A method file's bytes; UsageError where there are none to read."""
+def read_source(path: Path, what: str = "method file") -> bytes:
+    """A file's bytes; a UsageError, which calls it ``what``, where there are none to read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"method file {path} does not exist") from None
+        raise UsageError(f"{what} {path} does not exist") from None
     except OSError as error:
-        raise UsageError(f"method file {path} cannot be read: {error.strerror}") from None
+        raise UsageError(f"{what} {path} cannot be read: {error.strerror}") from None
 
 
 def import_module(module: str, name: str) -> ModuleType:
@@ -44,8 +44,20 @@ def import_module(module: str, name: str) -> ModuleType:
         raise UsageError(import_failure(f"method {name!r}", module, error)) from error
 
 
-def import_file(path: Path, source: bytes) -> ModuleType:
-    """Run a file as a module, named by path and content; a UsageError if it does not import."""
+def import_file(path: Path, source: bytes, what: str = "method file") -> ModuleType:
+    """Run a file as a module, named by path and content.
+
+    Args:
+        path: the file.
+        source: its content.
+        what: what an error line calls it.
+
+    Returns:
+        The module.
+
+    Raises:
+        UsageError: it does not import.
+    """
     key = source_hash(str(path).encode() + b"\0" + source)
     name = f"wash_bench_file_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key}"
     if name in sys.modules:
@@ -60,7 +72,7 @@ def import_file(path: Path, source: bytes) -> ModuleType:
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, (Exception, SystemExit)):
-            raise UsageError(import_failure("method file", str(path), error)) from error
+            raise UsageError(import_failure(what, str(path), error)) from error
         raise
     return module
 

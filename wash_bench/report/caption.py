@@ -114,7 +114,25 @@ def _of_training(first: pd.Series, finished: pd.DataFrame, data: str, model: str
         f"{_preset(first['preset'])}: {data}; {model}; N = {first['population']} members,"
         f" {_start(first)}, {first['augment']} augmentation; {schedule} of"
         f" {first['batch_size']} images a member; {first['optimizer']}, learning rate"
-        f" {first['lr']:g} ({first['schedule']}{warmup}){amp}."
+        f" {first['lr']:g} ({first['schedule']}{warmup}){amp}{_further(first)}."
+    )
+
+
+def _further(first: pd.Series) -> str:
+    """What fine-tuning asks of the step besides, where it does."""
+    told = {
+        "layer_decay": ", layer-wise learning-rate decay {:g}",
+        "clip_grad": ", gradient norm at most {:g}",
+        "drop_path": ", drop path {:g}",
+        "accumulate": ", gradients accumulated over {:g} parts",
+        "freeze_bn": ", BatchNorm frozen",
+    }
+    values = {key: first.get(key) for key in told}
+    off = {"layer_decay": 1.0, "accumulate": 1.0}
+    return "".join(
+        text.format(values[key])
+        for key, text in told.items()
+        if values[key] and values[key] == values[key] and values[key] != off.get(key)
     )
 
 

@@ -126,6 +126,8 @@ def plan_experiment(
         f"{'a gradient row a member' if setting.own_gradients else 'one gradient row'}), "
         "activations and data not counted",
     ]
+    if about := setting.about_batchnorm():
+        plan.notes.append(about)
     if stand_in:
         plan.notes.append(
             f"the images of {config.training.dataset} are not here: noise of their shape was timed,"
@@ -151,7 +153,7 @@ def _time_few_images(setting: Setting) -> Times:
     """The same from smaller batches in float32, for what would take a CPU minutes a step."""
     config = setting.config
     few = min(FEW_IMAGES, config.batch_size)
-    less = config.model_copy(update={"batch_size": few, "amp": "off"})
+    less = config.model_copy(update={"batch_size": few, "amp": "off", "accumulate": 1})
     times = _time_steps(Setting(less, setting.device, setting.data))
     return Times(times.step * config.batch_size / few, times.image)
 
@@ -162,7 +164,8 @@ def _time_steps(setting: Setting) -> Times:
     population = setting.population(0, [0])
     engine = make_engine(population, config, 0)
     loss = torch.zeros(1, device=setting.device)
-    module = population.modules[0].train()
+    engine.begin_epoch(config.linear_probe)  # of fine-tuning, whose steps are the dear ones
+    module = population.modules[0]
     warm_up = EAGER_STEPS[setting.engine]
     batches, times = _endless(setting), []
     while True:

@@ -18,6 +18,7 @@ from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
 from wash_bench.distributed.group import local_device
 from wash_bench.errors import UsageError, note
+from wash_bench.models.batchnorm import batchnorms
 from wash_bench.models.build import build_model
 from wash_bench.models.check import check_fit
 from wash_bench.models.head import head_parameters
@@ -94,7 +95,22 @@ class Setting:
         if self.checkpoint is None:
             return ""
         note = self._started(0, 0)[1] or f"{self.checkpoint.path.name}, its head included"
-        return f"{note}, sha256 {self.checkpoint.digest[:16]}"
+        frozen = f"; {self.about_batchnorm()}" if self.config.freeze_bn else ""
+        return f"{note}, sha256 {self.checkpoint.digest[:16]}{frozen}"
+
+    def about_batchnorm(self) -> str:
+        """What becomes of the checkpoint's BatchNorm; "" without the one or the other."""
+        if self.checkpoint is None or not batchnorms(self._started(0, 0)[0]):
+            return ""
+        if self.config.freeze_bn:
+            return (
+                "BatchNorm frozen: the checkpoint's statistics normalize, its scales and shifts "
+                "are not trained"
+            )
+        return (
+            "BatchNorm trained: statistics begin as the checkpoint's and follow each member's "
+            "batches (--freeze-bn keeps them)"
+        )
 
     def _started(self, seed: int, member: int) -> tuple[nn.Module, str]:
         config, data = self.config, self.data
@@ -105,7 +121,7 @@ class Setting:
             channels=data.channels,
             size=data.size,
             stem=config.stem,
-            model_args=config.model_args,
+            model_args=config.network_args,
             seed_value=derive(seed, "init", owner),
         )
         checkpoint = self.checkpoint
@@ -124,6 +140,14 @@ class Setting:
             raise UsageError(
                 f"model {config.model!r} has no classifier of its own to probe: "
                 "leave --linear-probe out"
+            )
+        if config.freeze_bn:
+            if not batchnorms(network):
+                raise UsageError(f"model {config.model!r} has no BatchNorm: leave --freeze-bn out")
+            note(self.about_batchnorm())
+        if config.drop_path and not _drops_paths(network):
+            raise UsageError(
+                f"model {config.model!r} drops no residual branches: leave --drop-path out"
             )
         return check_fit(
             lambda: network,
@@ -154,3 +178,9 @@ class Setting:
     def engine(self) -> str:
         """The engine's name; a UsageError if it does not run on the device."""
         return engine_name(self.config, self.device)
+
+
+def _drops_paths(network: nn.Module) -> bool:
+    """Whether a network has layers of stochastic depth, as timm's and torchvision's are named."""
+    names = {type(layer).__name__.lower() for layer in network.modules()}
+    return any("droppath" in name or "stochasticdepth" in name for name in names)

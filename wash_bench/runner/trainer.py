@@ -11,7 +11,10 @@ from wash_bench.data.recipe import Recipe
 from wash_bench.errors import WashBenchError, note
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.scores import accuracy, nll
+from wash_bench.loggers.contract import LoggedTraining
+from wash_bench.loggers.feed import LogFeed
 from wash_bench.record.events import EventLog
+from wash_bench.record.identity import cell_config
 from wash_bench.record.store import TrainingFolder
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.setting import Setting
@@ -35,6 +38,13 @@ class Trainer:
         self.eval_every = task.config.eval_every
         self.checkpoint_every = task.config.checkpoint_every
         self.tell = context.observer
+        self._log = context.log
+        self._about = LoggedTraining(
+            folder.path.name,
+            task.cells[0].experiment_id,
+            folder.path,
+            cell_config(task.config, task.cells[0], self.method.settings()),
+        )
         self.schedule = setting.schedule
         self.population: Population = setting.population(self.seed, self.world.members(self.n))
         self.population.remember(self.method.member_slots())
@@ -108,6 +118,9 @@ class Trainer:
         self._first_step = epoch * self.schedule.steps_per_epoch
         self.tell(self.progress)
         events = EventLog(None if self.world.rank else self.folder.events, keep_bytes, self.note)
+        feed = LogFeed(
+            () if self.world.rank else self._log, self._about, self.folder.events, self.note
+        )
         evaluator = self.evaluator()
         epochs = self.setting.config.epochs
         notes: dict[str, Any] = {}
@@ -118,11 +131,15 @@ class Trainer:
                 self._log_epoch(events, epoch, losses.tolist())
                 if epoch % self.eval_every == 0 or epoch == epochs:
                     self._validate(events, epoch, evaluator)
+                if feed:
+                    events.flush()
+                    feed.send()
                 self._pulse(Pulse(self._clock(epoch), losses))
                 if epoch % self.checkpoint_every == 0 or epoch == epochs:
                     notes = self._save(loop, epoch, events.flush())
         finally:
             events.close()
+            feed.close()
         return notes
 
     def load_finished(self, found: Mapping[str, Any]) -> dict[str, Any]:

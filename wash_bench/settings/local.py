@@ -49,6 +49,9 @@ class LocalConfig(Settings):
     """Folder of the records; what is finished there is not trained again."""
     retry_failed: bool = _local(False, RECORD)
     """Train cells that failed before again."""
+    log: tuple[str, ...] = _local((), RECORD, "NAME", repeat=True)
+    """Write what is recorded while it trains elsewhere too: csv, tensorboard, wandb, mlflow, or a
+    logger of your own as path.py:Class; repeatable."""
     report: bool = _local(True, RECORD)
     """Write the report at the end."""
 

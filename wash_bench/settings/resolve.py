@@ -13,6 +13,7 @@ from pydantic import InstanceOf
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.errors import UsageError, nearest
+from wash_bench.loggers.find import check_loggers
 from wash_bench.plugins.registry import MethodEntry
 from wash_bench.settings.checks import check_names
 from wash_bench.settings.complaints import checked
@@ -129,7 +130,9 @@ class _Resolver:
         config, *further = (_round(config, entries, own, paper) for own in rounds(of_methods))
         told = origin(self.layers, self.tuned, config.training.dataset)
         found = {"config": config, "entries": entries, "further": further, "origin": told}
-        return checked(Resolved, local | found, self._label)
+        resolved = checked(Resolved, local | found, self._label)
+        check_loggers(resolved.log)
+        return resolved
 
     def _check_keys(self, layer: Layer) -> None:
         for key in layer.values:

@@ -6,6 +6,7 @@ update rules are the same under each, and so are the weights within float32 roun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from wash_bench.core.clock import Clock
 from wash_bench.data.source import Batch
+from wash_bench.models.batchnorm import freeze
 from wash_bench.seeds import derive
 from wash_bench.train.loss import EagerLoss, MemberLoss
 from wash_bench.train.optim import RowOptimizer
@@ -46,6 +48,9 @@ class Engine:
     ) -> None:
         self.population = population
         self.seed = seed
+        self._frozen = config.freeze_bn
+        self._part = config.batch_size // config.accumulate
+        self._keep_frozen()  # before the probe looks at what is trained
         self.optimizer = RowOptimizer(population, config, seed)
         self.probe = LinearProbe(population, config, seed)
         self.eager = EagerLoss(population, config.amp)
@@ -59,6 +64,11 @@ class Engine:
     def begin_epoch(self, epoch: int) -> None:
         """Put the networks into the mode of an epoch, counted from 0."""
         self.probe.begin_epoch(epoch)
+        self._keep_frozen()
+
+    def _keep_frozen(self) -> None:
+        for module in self.population.modules if self._frozen else ():
+            freeze(module)
 
     def steps(self, streams: Sequence[Iterator[Batch]], clock: Clock, losses: Tensor) -> None:
         """One optimizer step of each member that has a stream, on the stream's next batch.
@@ -90,15 +100,43 @@ class Engine:
 
     def differentiate(self, row: int, batch: Batch) -> Tensor:
         """Write the gradient of the member's loss into its gradient row; the loss."""
-        self.population.gradient_row(row).zero_()
-        loss = (self.eager if self.probe.probing else self.loss)(row, batch)
-        scaler = self.scalers[row]
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        return loss.detach()
+        compute, scaler = (self.eager if self.probe.probing else self.loss), self.scalers[row]
+        losses: list[Tensor] = []
+        for part in parts_of(batch, self._part):
+            loss = compute(row, part)
+            if part is not batch:  # its share of the mean over the batch
+                loss = loss * (len(part.images) / len(batch.images))
+            self.write_gradient(
+                row, loss if scaler is None else scaler.scale(loss), add=bool(losses)
+            )
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def write_gradient(self, row: int, loss: Tensor, *, add: bool) -> None:
+        """Write a loss's gradient into the member's row, or add it to what stands there."""
+        if not add:
+            self.population.gradient_row(row).zero_()
+        loss.backward()
 
     def update(self, row: int, rate: float | Tensor) -> None:
         """One update of the member's weights from its gradient row."""
         self.rule.step(row, rate, self.scalers[row])
+
+
+def parts_of(batch: Batch, size: int) -> Sequence[Batch]:
+    """A batch in nearly equal parts of at most ``size`` images, but no part of a single image.
+
+    BatchNorm has no variance of one image, so that an odd batch in parts of two ends with three.
+
+    Returns:
+        The parts in the batch's order; the batch itself if it is one part.
+    """
+    images = len(batch.images)
+    count = max(1, min(math.ceil(images / size), images // 2))
+    if count == 1:
+        return [batch]
+    pairs = zip(batch.images.tensor_split(count), batch.targets.tensor_split(count), strict=True)
+    return [Batch(*pair) for pair in pairs]
 
 
 def seed_device(device: torch.device, seed: int) -> None:

@@ -40,7 +40,8 @@ def make_engine(population: Population, config: TrainingConfig, seed: int) -> En
     if config.compile:
         from wash_bench.train.loss import CompiledLoss
 
-        loss = CompiledLoss(population, config.amp, config.batch_size)
+        part = config.batch_size // config.accumulate
+        loss = CompiledLoss(population, config.amp, part, frozen=config.freeze_bn)
     if engine_name(config, population.device) == "graph":
         from wash_bench.train.graph import GraphEngine
 

@@ -109,17 +109,15 @@ class GraphEngine(Engine):
             main.wait_stream(stream)
         losses.copy_(self._losses[: len(streams)])
 
-    def differentiate(self, row: int, batch: Batch) -> Tensor:
+    def write_gradient(self, row: int, loss: Tensor, *, add: bool) -> None:
         if self.probe.probing:
-            return super().differentiate(row, batch)
-        # Gradients copied by one kernel, not added to the row by one a tensor.
-        loss, scaler = self.loss(row, batch), self.scalers[row]
+            super().write_gradient(row, loss, add=add)
+            return
+        # Gradients written by one kernel, not added to the row by one a tensor.
         weights, rows = self._parameters[row]
-        found = torch.autograd.grad(
-            loss if scaler is None else scaler.scale(loss), weights, materialize_grads=True
-        )
-        torch._foreach_copy_(rows, list(found))  # pyright: ignore[reportPrivateImportUsage]
-        return loss.detach()
+        found = list(torch.autograd.grad(loss, weights, materialize_grads=True))
+        write = torch._foreach_add_ if add else torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+        write(rows, found)
 
     def _step(self, row: int, batch: Batch) -> None:
         """What a graph holds, and, where it does not hold it, the update."""

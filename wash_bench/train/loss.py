@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from wash_bench.core.precision import autocast
 from wash_bench.data.source import Batch
 from wash_bench.errors import CellFailure
+from wash_bench.models.batchnorm import freeze
 from wash_bench.models.build import one_line
 
 if TYPE_CHECKING:
@@ -49,13 +50,16 @@ class CompiledLoss:
     loss: they would be compiled anew. On the first batch both are computed and compared, since a
     compiler's fault may not be seen in the loss: in torch 2.11 on CUDA, pictures too small for
     another halving gave right losses, and gradients and running statistics that were not.
+    ``frozen`` keeps BatchNorm in evaluation mode.
     """
 
-    def __init__(self, population: Population, amp: str, batch_size: int) -> None:
+    def __init__(
+        self, population: Population, amp: str, batch_size: int, *, frozen: bool = False
+    ) -> None:
         self.eager = EagerLoss(population, amp)
         self.batch_size = batch_size
         self._checked = False
-        self._compiled = _compile(population, amp)
+        self._compiled = _compile(population, amp, frozen)
         self._tensors = [
             dict(module.named_parameters()) | dict(module.named_buffers())
             for module in population.modules
@@ -133,8 +137,10 @@ def _exact() -> Iterator[None]:
         backend.allow_tf32 = before
 
 
-def _compile(population: Population, amp: str) -> Callable[..., Tensor]:
+def _compile(population: Population, amp: str, frozen: bool) -> Callable[..., Tensor]:
     shell, device = population.shell().train(), population.device
+    if frozen:
+        freeze(shell)
 
     def loss(tensors: dict[str, Tensor], images: Tensor, targets: Tensor) -> Tensor:
         with autocast(device, amp):

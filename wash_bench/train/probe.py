@@ -7,7 +7,6 @@ share one probed head, hence here all members take the same steps while they pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 from wash_bench.models.head import head_modules, head_parameters
 from wash_bench.train.optim import row_optimizer, take_step
+from wash_bench.train.runs import runs_of
 from wash_bench.train.vary import member_hyperparameters
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
-    from wash_bench.core.layout import Layout
     from wash_bench.core.population import Population
 
 LEADER = 0  # whose data, augmentation, hyperparameters and seeds everybody follows while probing
@@ -48,7 +47,8 @@ class LinearProbe:
         leader = member_hyperparameters(config.vary, seed, LEADER)
         self._rate = leader.get("lr", config.lr) / config.lr
         names = head_parameters(population.modules[0])
-        runs = _runs(population.layout, names)
+        runs = runs_of(population, config, names)
+        self._clip_norm = config.clip_grad
         self._body = [
             parameter
             for module in population.modules
@@ -70,12 +70,7 @@ class LinearProbe:
             module.train(not self.probing)
             for head in head_modules(module) if self.probing else ():
                 head.train()
-        if self.probing:
-            for row, optimizer in enumerate(self._optimizers):
-                for state in optimizer.state.values():
-                    if "step" in state:  # those of further runs are counted apart
-                        state["step"].copy_(population.optimizer_steps[row])
-        elif self.epochs and epoch == self.epochs:
+        if self.epochs and epoch == self.epochs:
             for rows in population.optimizer_state.values():
                 rows.zero_()
             population.optimizer_steps.zero_()
@@ -88,17 +83,4 @@ class LinearProbe:
         self, row: int, rate: float | Tensor, scaler: torch.amp.GradScaler | None = None
     ) -> None:
         """One update of a member's head from its gradient row."""
-        take_step(self._optimizers[row], rate, scaler)
-
-
-def _runs(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
-    """First and past-the-end coordinates of the named slices, neighbours joined."""
-    runs: list[tuple[int, int]] = []
-    for piece in layout.slices:
-        if piece.name not in names:
-            continue
-        if runs and runs[-1][1] == piece.offset:
-            runs[-1] = (runs[-1][0], piece.stop)
-        else:
-            runs.append((piece.offset, piece.stop))
-    return runs
+        take_step(self._optimizers[row], rate, scaler, self._clip_norm)

@@ -1,0 +1,111 @@
+"""Hands the recorded events of a training to its loggers, each step once, whatever they raise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from wash_bench.loggers.contract import Event, LoggedTraining, Logger
+from wash_bench.loggers.find import logger_class
+from wash_bench.record.files import read_json, write_json
+
+_SAID: set[str] = set()  # one line for a logger that fails, not one a training
+
+
+class LogFeed:
+    """Reads ``events.jsonl`` as it grows.
+
+    How far each logger was told stands in ``logged.json``, so that a training that goes on repeats
+    no step. It is written before a logger is told: a process that is killed in between loses the
+    logger an epoch, which the records still have.
+
+    Args:
+        specs: names of loggers, or ``path/to/file.py:Class``.
+        training: the training, without a logger's state.
+        events: the file of its events.
+        note: tells the user what is no failure.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[str],
+        training: LoggedTraining,
+        events: Path,
+        note: Callable[[str], None],
+    ) -> None:
+        self._events = events
+        self._place = training.folder / "logged.json"
+        self._read = 0  # bytes
+        self._note = note
+        self._loggers: dict[str, Logger] = {}
+        self._told: dict[str, dict[str, Any]] = self._so_far() if specs else {}
+        for spec in specs:
+            told = self._told.setdefault(spec, {"step": 0, "state": ""})
+            with_state = replace(training, state=told["state"])
+            self._try(spec, lambda s=spec, t=with_state: self._make(s, t))
+            if spec in self._loggers and told["state"] != self._loggers[spec].state:
+                told["state"] = self._loggers[spec].state
+                write_json(self._place, self._told)
+
+    def __bool__(self) -> bool:
+        return bool(self._loggers)
+
+    def send(self) -> None:
+        """Tell the loggers what was written since; the events must have reached the file."""
+        for step, events in _by_step(self._new()):
+            for spec in [s for s in self._loggers if step > self._told[s]["step"]]:
+                self._told[spec]["step"] = step
+                write_json(self._place, self._told)
+                self._try(spec, lambda s=spec, n=step, e=events: self._loggers[s].log(n, e))
+
+    def close(self) -> None:
+        """End the logs."""
+        for spec in list(self._loggers):
+            self._try(spec, self._loggers[spec].close)
+        self._loggers.clear()
+
+    def _make(self, spec: str, training: LoggedTraining) -> None:
+        self._loggers[spec] = logger_class(spec)(training)
+
+    def _try(self, spec: str, call: Callable[[], None]) -> None:
+        """Call, and give the logger up if it fails: a log is not worth a training."""
+        try:
+            call()
+        except (Exception, SystemExit) as error:
+            self._loggers.pop(spec, None)
+            if spec not in _SAID:
+                _SAID.add(spec)
+                told = " ".join(f"{type(error).__name__}: {error}".split())
+                self._note(f"--log {spec} failed ({told}); training goes on without it")
+
+    def _so_far(self) -> dict[str, dict[str, Any]]:
+        try:
+            found = read_json(self._place)
+            return {
+                spec: {"step": int(told["step"]), "state": str(told["state"])}
+                for spec, told in found.items()
+            }
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            return {}
+
+    def _new(self) -> Iterator[Event]:
+        with self._events.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                row = json.loads(line)
+                if row.get("value") is not None:  # the line of the version has none
+                    yield Event(**row)
+
+
+def _by_step(events: Iterator[Event]) -> Iterator[tuple[int, list[Event]]]:
+    """The events of each step together, in ascending order of steps."""
+    found: dict[int, list[Event]] = {}
+    for event in events:
+        found.setdefault(event.step, []).append(event)
+    yield from sorted(found.items())
