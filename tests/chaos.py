@@ -35,7 +35,7 @@ MARK = "WASH_BENCH_CHAOS"  # of the environment of all processes of a chain
 GONE = 60.0  # seconds after a kill until every process must have ended
 LONG = 600.0
 # What a run that was killed cannot have in common with another one.
-TIMES = ("seconds", "finished_at", "date", "memory_gib", "since", "by")
+TIMES = ("seconds", "finished_at", "date", "memory_gib", "since", "by", "checksum")
 
 
 @dataclass
