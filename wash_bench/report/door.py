@@ -22,8 +22,6 @@ def _complaints(cell: dict[str, Any]) -> Iterator[str]:
     for key, kind in _PARTS.items():
         if not isinstance(cell.get(key), kind | None):
             yield f"{key!r} is no {kind.__name__}"
-    if any(_no_text(text) for text in _texts(cell)):
-        yield "holds text that is no Unicode"
     if not isinstance(cell["config"].get("coupling", {}), dict):
         yield "'config.coupling' is no object"
     for section, model in (("training", TrainingConfig), ("evaluation", EvaluationConfig)):
@@ -62,6 +60,11 @@ def _float(value: int | float) -> bool:
     except OverflowError:
         return False
     return True
+
+
+def is_text(data: Any) -> bool:
+    """Whether all text in JSON data can be written: JSON may spell half a character."""
+    return not any(_no_text(text) for text in _texts(data))
 
 
 def _texts(data: Any) -> Iterator[str]:

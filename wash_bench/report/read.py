@@ -10,7 +10,7 @@ import pandas as pd
 from wash_bench.record.files import regular
 from wash_bench.record.schema import Changed, UnknownSchema, current, lacking
 from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS, SIMPLEX_FIELDS
-from wash_bench.report.door import complaint
+from wash_bench.report.door import complaint, is_text
 
 NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
 STATUSES = ("finished", "failed")
@@ -30,6 +30,8 @@ def json_object(path: Path) -> dict[str, Any]:
         raise BrokenRecord(f"not valid JSON ({error})") from None
     if not isinstance(data, dict):
         raise BrokenRecord("holds no JSON object")
+    if not is_text(data):
+        raise BrokenRecord("holds text that is no Unicode")
     return data
 
 
@@ -87,6 +89,8 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
                 current("events", event)
                 continue
             value = event["value"]
+            if not is_text(event):
+                raise ValueError
             rows.append(
                 (
                     int(event["step"]),
