@@ -20,7 +20,7 @@ help:
 	@echo "make test-fast              the same without what starts processes or trains long"
 	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
 	@echo "make pages                  README and docs: committed results, methods, settings"
-	@echo "make benchmarks             measure the shuffle and the loop, into benchmarks/results/"
+	@echo "make benchmarks             measure the shuffle, the loop and a long run, into benchmarks/results/"
 	@echo "make chaos                  kill runs at a hundred moments, resume, compare, into benchmarks/results/"
 	@echo "make fuzz                   ten thousand damaged inputs, into benchmarks/results/"
 	@echo "make gpu                    tests and measurements for a machine with a CUDA device"
@@ -69,6 +69,7 @@ pages: $(VENV)/.installed
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
 	$(BIN)/python benchmarks/loop.py --out benchmarks/results/loop.md
+	$(BIN)/python benchmarks/long_run.py --out benchmarks/results/long_run.md
 
 # A hundred kills of small runs, which must end as if undisturbed.
 chaos: $(VENV)/.installed
