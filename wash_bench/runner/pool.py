@@ -87,6 +87,7 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext, most: int) -> It
                 left -= 1
                 yield payload
     finally:
+        todo.cancel_join_thread()  # nobody takes what is left, and this process must not wait
         _end(pool, at_once=bool(left))
 
 
@@ -128,12 +129,13 @@ def _processes() -> Any:
     context.set_forkserver_preload(
         ["wash_bench.runner.perform", "timm"]
     )  # and has computed nothing
-    if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:  # Ctrl-C is for this process, which ends the others; they inherit that it is ignored
-            forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, before)
+    # Ctrl-C is for this process, which ends the others; they inherit that it is blocked. One that
+    # comes meanwhile arrives afterwards.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return context
 
 
