@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.chaos import MODES, chains
+from tests.chaos import MODES, Chain, chains
 
 pytestmark = pytest.mark.slow
 
@@ -27,3 +30,22 @@ def test_killed_at_random_moments_a_run_ends_as_if_undisturbed(tmp_path: Path) -
     assert {chain.mode for chain in found} == set(MODES)
     assert sum(len(chain.kills) for chain in found) >= 3
     assert [chain.faults for chain in found] == [[], [], []]
+
+
+@pytest.mark.fault(
+    "Kills and stops", "Ctrl-C on `--jobs` with many trainings left", "one line, exit 130"
+)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+def test_ctrl_c_waits_for_no_task_that_is_left(tmp_path: Path) -> None:
+    """Of so many the queue cannot hold all, and nobody takes them any more."""
+    many = ("--seeds=" + ",".join(map(str, range(150))), "--methods=wash,papa", "--epochs=1")
+    chain = Chain("--jobs 2", (*many, "--no-report"), tmp_path)
+    run = chain.start()
+    while not list(chain.out.glob("cells/*.json")):
+        assert run.poll() is None, chain.said()
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait(30) == 130
+    chain.await_end()
+    assert chain.faults == []
+    assert chain.said().startswith("wash-bench: interrupted; all that is finished is kept")
