@@ -140,12 +140,15 @@ def _starts(root: Path, cells: Mapping[str, Mapping[str, Any]]) -> set[Path]:
             configs.append(read_json(path)["config"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    found = set()
+    found: set[Path | str] = set()
     for config in configs:
-        training = config.get("training") or {}
+        training = config.get("training") if isinstance(config, Mapping) else None
+        if not isinstance(training, Mapping):
+            continue
         if start := path_in(str(training.get("init"))):
             found.add(start)
-        found |= {*(training.get("members") or ())}
+        members = training.get("members")
+        found |= {str(path) for path in members} if isinstance(members, list) else set()
     return {Path(path).expanduser().resolve() for path in found}
 
 
