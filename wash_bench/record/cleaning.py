@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -149,7 +150,11 @@ def _starts(root: Path, cells: Mapping[str, Mapping[str, Any]]) -> set[Path]:
             found.add(start)
         members = training.get("members")
         found |= {str(path) for path in members} if isinstance(members, list) else set()
-    return {Path(path).expanduser().resolve() for path in found}
+    starts = set()
+    for path in found:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path of this system
+            starts.add(Path(path).expanduser().resolve())
+    return starts
 
 
 def _leftovers(root: Path) -> Iterator[Item]:
