@@ -75,6 +75,8 @@ class Chain:
                 stderr=wrong,
                 text=True,
                 start_new_session=True,
+                # What a shell starts in the background ignores it, and so do its children.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
             )
 
     def finish(self) -> float:
@@ -105,11 +107,13 @@ class Chain:
             self.faults.append(f"did not end of {number.name} within {GONE:.0f} s")
             os.killpg(run.pid, signal.SIGKILL)
             code = run.wait()
-        # Before the program's first line the system's own answer holds; it may also just be done.
-        if code not in (-number, 128 + number, 0):
+        # Before the program's first line, and where Python keeps an interrupt in mind to its end,
+        # the system's own answer holds; the run may also just be done.
+        if code not in (-number, 128 + number, 0, -signal.SIGINT):
             self.faults.append(f"{number.name}: ended with {code}: {self.said()}")
         self.await_end()
-        self.kills.append((number.name, phase(self.out)))
+        if code:
+            self.kills.append((number.name, phase(self.out)))
         if "Traceback" in self.said() and self.out.exists():
             self.faults.append(f"{number.name}: {self.said()}")
         return True
@@ -273,10 +277,10 @@ def main() -> None:
             found.append(chain)
             outcome = "; ".join(chain.faults) or "the same bits"
             print(f"{chain.mode}: {chain.kills}: {outcome}", flush=True)
-    told = table(found, given.seed, time.monotonic() - began)
+            told = table(found, given.seed, time.monotonic() - began)
+            if given.out:
+                given.out.write_text(told)
     print(told)
-    if given.out:
-        given.out.write_text(told)
     sys.exit(any(chain.faults for chain in found))
 
 
