@@ -89,7 +89,7 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
                 current("events", event)
                 continue
             value = event["value"]
-            if not is_text(event):
+            if not is_text(event) or not _is_member(event.get("member")):
                 raise ValueError
             rows.append(
                 (
@@ -113,6 +113,11 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
     # with the same step, member and metric the later line counts.
     frame = frame.drop_duplicates(["step", "member", "metric"], keep="last")
     return frame.sort_values("step", kind="stable", ignore_index=True), warnings
+
+
+def _is_member(given: Any) -> bool:
+    """Whether an event's member is one: an index, or None for the whole population."""
+    return given is None or (type(given) is int and 0 <= given < 2**31)
 
 
 def barrier(path: Path) -> tuple[pd.DataFrame, list[str]]:
