@@ -249,7 +249,7 @@ def table(found: list[Chain], seed: int, seconds: float) -> str:
         "",
         f"`make chaos` (seed {seed}): {kills} kills in {len(found)} chains of one command, each "
         "killed one to three times, resumed by the same command and compared with an undisturbed "
-        f"run, byte by byte. {len(faulty)} chains with a fault. {machine['cpu']}, "
+        f"run, byte by byte. Chains with a fault: {len(faulty)}. {machine['cpu']}, "
         f"{machine['cpu_cores']} cores, torch {machine['torch']}, {seconds / 60:.0f} minutes.",
         "",
         "| when it came | " + " | ".join(f"{m}, {s.name}" for m in MODES for s in SIGNALS) + " |",

@@ -201,8 +201,10 @@ class _Reader:
 
 def _asked_of(record: Mapping[str, Any]) -> Asked:
     ids = {key: record[key] for key in ("cell_id", "training_id", "experiment_id", "method")}
-    epochs = (record["config"].get("training") or {}).get("epochs") or 0
-    return Asked(**ids, seed=record["seed"], name=record["method"], epochs=epochs)
+    training = record["config"].get("training")
+    epochs = training.get("epochs") if isinstance(training, Mapping) else None
+    told = epochs if isinstance(epochs, int) else 0
+    return Asked(**ids, seed=record["seed"], name=record["method"], epochs=told)
 
 
 def _together(cells: tuple[CellStatus, ...]) -> float | None:

@@ -19,7 +19,17 @@ from wash_bench.report.machines import COMPARED
 if TYPE_CHECKING:
     from wash_bench.report.frames import Records
 
-_NEEDED = {"experiment_id", "dataset", "model", "population", "method", "variant", "seed", "status"}
+_NEEDED = {
+    "experiment_id",
+    "training_id",
+    "dataset",
+    "model",
+    "population",
+    "method",
+    "variant",
+    "seed",
+    "status",
+}
 
 
 @dataclass(frozen=True)

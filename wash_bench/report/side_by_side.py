@@ -164,7 +164,7 @@ def _rows(title: str, method: str, a: pd.DataFrame, b: pd.DataFrame) -> Iterator
             continue
         common = tuple(sorted(left.keys() & right.keys()))
         accuracy = METRICS[key].unit == "%" and METRICS[key].better == "higher"
-        images = spec_of(a["dataset"].iloc[0]).test_images if accuracy else None
+        images = spec_of(str(a["dataset"].iloc[0])).test_images if accuracy else None
         difference = paired(right, left, images) if common else _unpaired(left, right)
         yield Row(
             title,

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import TYPE_CHECKING, Any
@@ -131,6 +131,7 @@ def _processes() -> Any:
     )  # and has computed nothing
     # Ctrl-C is for this process, which ends the others; they inherit that it is blocked. One that
     # comes meanwhile arrives afterwards.
+    resource_tracker.ensure_running()  # which ends with the signal let through
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

@@ -166,6 +166,8 @@ def _finite(value: Any) -> bool:
         return all(map(_finite, value)) if isinstance(value, tuple) else math.isfinite(float(value))
     except (TypeError, ValueError):
         return True
+    except OverflowError:  # a whole number beyond any float
+        return False
 
 
 def _training_of(preset: str) -> TrainingConfig:
