@@ -26,7 +26,7 @@ SHORT = ("--methods=wash,greedy-soup", "--epochs=5", "--eval-every=5", "--no-rep
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_killed_at_random_moments_a_run_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    found = list(chains(3, 2, tmp_path, SHORT, side=3))
+    found = list(chains(3, 184, tmp_path, SHORT, side=3))
     assert {chain.mode for chain in found} == set(MODES)
     assert sum(len(chain.kills) for chain in found) >= 3
     assert [chain.faults for chain in found] == [[], [], []]

@@ -63,6 +63,8 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
         "shard": (1, 1),
         "worker": False,
         "stale": 120,
+        "silence": 15,
+        "log": (),
     }
     assert calls[1] == ("report", [out], out / "report")
 

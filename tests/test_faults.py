@@ -204,7 +204,7 @@ def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
 @pytest.mark.fault(
     "Kills and stops",
     "the host of rank 0 silent, as without power: no connection breaks",
-    "the ranks of the other hosts end in one line a host, exit 1, after `--silence`",
+    "the other ranks end in a line, exit 1, after `--silence`",
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
 def test_a_silent_host_is_found(tmp_path: Path) -> None:
@@ -226,7 +226,9 @@ def test_a_silent_host_is_found(tmp_path: Path) -> None:
         run.send_signal(signal.SIGCONT)
     _, stderr = run.communicate(timeout=60)
     assert run.returncode == 1
-    assert len(_ours(stderr)) == 1
+    first, *more = _ours(stderr)
+    assert first.startswith("wash-bench: error: rank 0 or its host (127.0.0.1) is silent; ")
+    assert len(more) <= 1  # the launcher, which goes on here, tells of rank 0
 
 
 def _alive(pid: int) -> bool:

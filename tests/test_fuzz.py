@@ -17,6 +17,6 @@ pytestmark = pytest.mark.slow
     "results or one line; never a traceback, a hang, or a file outside the folder",
 )
 def test_damaged_inputs_end_in_results_or_in_a_line(tmp_path: Path) -> None:
-    found = list(inputs(120, 0, tmp_path))
+    found = list(inputs(80, 0, tmp_path))
     assert {kind for _, kind, _, _ in found} == set(KINDS)
     assert [each for each in found if each[3]] == []
