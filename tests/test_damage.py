@@ -16,7 +16,9 @@ import pytest
 from tests.records import write_cell
 from tests.runs import assert_same_bits, entries_of, stop_after_an_epoch
 from wash_bench.config import RunConfig
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.models.checkpoint_file import read_file
+from wash_bench.networks.found import find
 from wash_bench.record.store import Store
 from wash_bench.report.frames import load
 from wash_bench.runner.context import RunContext
@@ -289,6 +291,43 @@ def test_a_changed_digit_is_noticed(tiny: RunConfig, whole: Path, tmp_path: Path
     assert {k: v for k, v in after.items() if "seconds" not in k} == {
         k: v for k, v in before.items() if "seconds" not in k
     }
+
+
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a bit flipped in a network that a run delivers",
+    "`merge`, `export`, `eval` and `--init` refuse it by name",
+)
+@pytest.mark.parametrize("name", ["average.safetensors", "state-*/member-1.safetensors"])
+def test_a_changed_network_is_refused(whole: Path, tmp_path: Path, name: str) -> None:
+    (training,) = shutil.copytree(whole, tmp_path / "runs").glob("trainings/*")
+    (path,) = training.glob(name)
+    assert read_file(path, "a network")[0]
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"^a network: its weights are not those"):
+        read_file(path, "a network")
+
+
+@pytest.mark.fault(
+    "Damaged run folders",
+    "a digit changed in where a training ran, or in its settings",
+    "`report` leaves it out and names it; `merge` refuses it; a run that goes on says so",
+)
+def test_changed_surroundings_are_noticed(whole: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(whole, tmp_path / "runs")
+    (training,) = out.glob("trainings/*")
+    environment, settings = training / "environment.json", training / "training.json"
+    _other_digit(environment, '"torch": ')
+    _other_digit(settings, '"lr": ')
+    records = load([out])
+    (told,) = records.warnings
+    assert told.startswith(f"{environment}: ") and told.endswith("left out")
+    assert "torch" not in records.environments
+    assert Store(out).training(training.name).environment_so_far() == {}
+    with pytest.raises(UsageError, match="its checksum differs"):
+        find(training / "average.safetensors")
 
 
 @pytest.mark.fault("Kills and stops", "SIGTERM", "one line, exit 143, no temporary file")

@@ -7,6 +7,7 @@ training script, Lightning and others nest them. Nothing heavy is imported until
 from __future__ import annotations
 
 import argparse
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,9 @@ from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CHECKSUM = "sha256"
+"""Among a safetensors file's metadata, the ``content_sum`` of its tensors."""
 
 # Where the weights are nested, what is averaged along the training first, as timm reads them.
 NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -42,7 +46,7 @@ def read_file(path: Path, label: str) -> tuple[dict[str, Tensor], dict[str, Any]
     from wash_bench.models.build import one_line
 
     try:
-        found = _loaded(path)
+        found = _loaded(path, label)
         nested = next((key for key in NESTED if _table(found, key)), "")
         tensors = clean_state_dict(found[nested] if nested else found)
         tensors = {key: v for key, v in tensors.items() if isinstance(v, torch.Tensor)}
@@ -51,6 +55,8 @@ def read_file(path: Path, label: str) -> tuple[dict[str, Tensor], dict[str, Any]
             f"{label}: damaged, or it holds objects that would run code when loaded; save the "
             "network's state_dict alone"
         ) from error
+    except UsageError:
+        raise
     except Exception as error:  # the readers raise many kinds
         raise UsageError(
             f"{label}: no safetensors file and no file of torch.save that holds weights alone "
@@ -65,15 +71,38 @@ def _table(found: Any, key: str) -> bool:
     return isinstance(found, Mapping) and isinstance(found.get(key), Mapping)
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(path: Path, label: str) -> Any:
     import torch
     from safetensors.torch import load_file
 
     if path.suffix == ".safetensors":
-        return load_file(path)
+        return _unchanged(path, label, load_file(path))
     # timm's training script keeps its arguments so; it is a record of values and runs no code.
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unchanged(path: Path, label: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors; a UsageError if the file says of others that they were written."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        said = (file.metadata() or {}).get(CHECKSUM)
+    if said is not None and said != content_sum(tensors):
+        raise UsageError(f"{label}: its weights are not those that were written; take another copy")
+    return tensors
+
+
+def content_sum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors: their names, types, shapes and bytes, hexadecimal."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _beside(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 from wash_bench.data.catalog import spec_of
 from wash_bench.errors import UsageError
 from wash_bench.models.stems import resolve_stem
+from wash_bench.record.schema import Changed, unchanged
 
 CONFIG, ARGS, TRAINING = "config.json", "args.yaml", "training.json"
 # Of a folder: the best epoch of timm's script before its last, the newest of others.
@@ -215,7 +216,10 @@ def _json(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot read it ({error})") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: holds no JSON object")
-    return data
+    try:
+        return unchanged(data)
+    except Changed as problem:
+        raise UsageError(f"{path}: {problem}") from None
 
 
 def _yaml(path: Path) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from wash_bench.plugins.registry import MethodEntry, make_method, method_names
 from wash_bench.record.asked import write_asked
 from wash_bench.record.environment import capture
 from wash_bench.record.events import EventLog
-from wash_bench.record.files import write_json
 from wash_bench.record.identity import cell_config
 from wash_bench.record.presence import alone
+from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import asked_of, tasks_of
@@ -133,7 +133,7 @@ def _write_state(
     population = Population(build, len(found), channels_last=channels_last)
     method = task.methods()[0]
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(
+    write_summed(
         folder.path / "training.json",
         {
             "config": cell_config(task.config, task.cells[0], method.settings()),
@@ -147,7 +147,7 @@ def _write_state(
     environment = capture(str(setting.device))
     if start := setting.about_start():
         environment["start"] = start
-    write_json(folder.environment, environment)
+    write_summed(folder.environment, environment)
     events = EventLog(folder.events, 0, lambda line: None)
     length = events.flush()
     events.close()

@@ -49,10 +49,10 @@ class Export:
 
 def write_folder(export: Export, out: Path) -> list[Path]:
     """Write the three files into a folder, each as a whole, the weights first; their paths."""
-    from wash_bench.train.checkpoint import save_tensors
+    from wash_bench.train.checkpoint import save_network
 
     config = config_of(export)
-    save_tensors(out / WEIGHTS, export.tensors)
+    save_network(out / WEIGHTS, export.tensors)
     write_text(out / CONFIG, json.dumps(config, indent=2) + "\n")
     text = card(
         config,

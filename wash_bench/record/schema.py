@@ -52,8 +52,21 @@ def lacking(kind: Kind, data: Record) -> str | None:
 
 def write_record(path: Path, data: Record) -> None:
     """Write a JSON file of this version, with a checksum of what it says."""
-    data = written({"schema": SCHEMA} | data)
+    write_summed(path, {"schema": SCHEMA} | data)
+
+
+def write_summed(path: Path, data: Record) -> None:
+    """Write a JSON file that has no version, with a checksum of what it says."""
+    data = written(data)
     write_json(path, data | {CHECKSUM: _checksum(data)})
+
+
+def read_summed(path: Path) -> Record:
+    """What a JSON file says, its checksum taken off; ValueError if it is not as written."""
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return unchanged(data)
 
 
 def unchanged(data: Record) -> Record:

@@ -17,7 +17,7 @@ from wash_bench.record.asked import Asked, LastRun, read_asked
 from wash_bench.record.claims import REPORT, STALE, newest_claim
 from wash_bench.record.files import read_json
 from wash_bench.record.presence import alive, time_at, who, workers
-from wash_bench.record.schema import read_record
+from wash_bench.record.schema import read_record, read_summed
 from wash_bench.record.store import TrainingFolder
 
 State = Literal["finished", "running", "waiting", "failed"]
@@ -130,7 +130,7 @@ class _Reader:
             return holder
         status = folder.path / "status.json"
         try:
-            told = read_json(status)["status"]
+            told = read_summed(status)["status"]
             # A status of before this run is that of one that was killed.
             since = status.stat().st_mtime >= self.last.written
         except (OSError, ValueError, KeyError, TypeError):

@@ -15,8 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.record.files import digest_of, read_json, write_json
-from wash_bench.record.schema import read_record, write_record
+from wash_bench.record.files import digest_of
+from wash_bench.record.schema import read_record, read_summed, write_record, write_summed
 
 
 class Store:
@@ -81,12 +81,12 @@ class TrainingFolder:
         told: dict[str, Any] = {"status": status, "reason": reason}
         if status == "finished" and self.events.is_file():
             told["sha256"] = {self.events.name: digest_of(self.events)}
-        write_json(self.path / "status.json", told)
+        write_summed(self.path / "status.json", told)
 
     def environment_so_far(self) -> dict[str, Any]:
         """Where the training ran up to its last checkpoint; empty if that is not known."""
         try:
-            return read_json(self.environment)
+            return read_summed(self.environment)
         except (FileNotFoundError, ValueError):
             return {}
 

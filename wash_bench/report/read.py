@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from wash_bench.record.files import regular
-from wash_bench.record.schema import Changed, UnknownSchema, current, lacking
+from wash_bench.record.schema import Changed, UnknownSchema, current, lacking, unchanged
 from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS, SIMPLEX_FIELDS
 from wash_bench.report.door import complaint, is_text
 
@@ -21,7 +21,14 @@ class BrokenRecord(ValueError):
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; BrokenRecord if it holds none, as after a full disk."""
+    """What a JSON file says, its checksum taken off; BrokenRecord if it is not as written."""
+    try:
+        return unchanged(_object(path))
+    except Changed as problem:
+        raise BrokenRecord(str(problem)) from None
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -37,7 +44,7 @@ def json_object(path: Path) -> dict[str, Any]:
 
 def cell(path: Path) -> dict[str, Any]:
     """A cell's record; BrokenRecord if it lacks a part that a report cannot do without."""
-    data = json_object(path)
+    data = _object(path)
     try:
         data = current("cell", data)
     except (UnknownSchema, Changed) as problem:

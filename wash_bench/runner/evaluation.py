@@ -51,7 +51,7 @@ def evaluate(
         if simplex := shared.pop("simplex"):
             _write_points(folder.simplex(evaluation_id), simplex)
         average = population.named_tensors(judge.average().states[0])
-        checkpoint.save_tensors(folder.path / "average.safetensors", average)
+        checkpoint.save_network(folder.path / "average.safetensors", average)
         shared |= _costs(trainer, notes)
         shared["eval_seconds"] = time.monotonic() - began
         folder.write_evaluation(evaluation_id, shared)
@@ -75,7 +75,7 @@ def evaluate(
 
 def _keep(population: Population, path: Path, name: str, state: ModelState) -> None:
     if name != "average":  # which stands in a file of its own
-        checkpoint.save_tensors(path, population.named_tensors(state))
+        checkpoint.save_network(path, population.named_tensors(state))
 
 
 def judged(

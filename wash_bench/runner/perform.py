@@ -6,8 +6,8 @@ from typing import Any
 from wash_bench.core.method import Site
 from wash_bench.errors import CellFailure
 from wash_bench.record.environment import capture, continued
-from wash_bench.record.files import write_json
 from wash_bench.record.identity import cell_config
+from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import evaluate, reason_of
@@ -116,11 +116,14 @@ def _train(
         return trainer.load_finished(state)
     if world.rank == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.path / "training.json", _about(task, trainer))
+        write_summed(folder.path / "training.json", _about(task, trainer))
         environment = capture(str(setting.device)) | _fine_tuning(setting, task.seed)
         if state is not None:
-            environment = continued(folder.environment_so_far(), environment)
-        write_json(folder.environment, environment)
+            before = folder.environment_so_far()
+            if not before:
+                trainer.note(f"{folder.environment} cannot be read; it tells of this machine alone")
+            environment = continued(before, environment)
+        write_summed(folder.environment, environment)
         folder.set_status("running")
     world.wait()
     notes = trainer.run(state)

@@ -27,6 +27,7 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import Population
 from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure
+from wash_bench.models.checkpoint_file import CHECKSUM, content_sum
 from wash_bench.record.files import digest_of, write_atomically
 from wash_bench.record.schema import read_record, write_record
 
@@ -62,7 +63,8 @@ def save(
     written = []
 
     def write(name: str, tensors: Mapping[str, Tensor]) -> None:
-        save_tensors(state / name, tensors)
+        keep = save_network if finished and name.startswith("member-") else save_tensors
+        keep(state / name, tensors)
         written.append((name, digest_of(state / name)))
 
     for row, member in enumerate(population.members):
@@ -138,11 +140,19 @@ def load(folder: Path, found: Mapping[str, Any], population: Population, method:
         raise Damaged(f"{state} does not fit: {error}") from error
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file, written as a whole; an OSError if it cannot be."""
+def save_network(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """``save_tensors`` with a checksum in the file, which whoever reads the network holds it to."""
+    save_tensors(path, tensors, {CHECKSUM: content_sum(tensors)})
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None
+) -> None:
+    """A safetensors file, what its header says besides, written as a whole; OSError if not."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    header = {"format": "pt"} | dict(about or {})
     try:
-        write_atomically(path, lambda part: save_file(contiguous, part, {"format": "pt"}))
+        write_atomically(path, lambda part: save_file(contiguous, part, header))
     except SafetensorError as error:  # it hides the system's error behind its own
         if "os error 28" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
