@@ -12,6 +12,7 @@ this one, which is kept: bytes that changed on the disk are noticed, and the old
 """
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -152,11 +153,24 @@ def save_tensors(
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     header = {"format": "pt"} | dict(about or {})
     try:
-        write_atomically(path, lambda part: save_file(contiguous, part, header))
+        write_atomically(path, lambda part: _write(part, contiguous, header))
     except SafetensorError as error:  # it hides the system's error behind its own
         if "os error 28" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise OSError(errno.EIO, str(error), str(path)) from error
+
+
+def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    """Equal tensors make equal files: the library writes metadata in an order that it draws."""
+    save_file(tensors, path, about)
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(about.items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _memory(population: Population, row: int) -> dict[str, Tensor]:
