@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ RUN = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--st
 RUN += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0"]
 RUN += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--threads=1"]
 WHOLE = ("--methods=wash,greedy-soup,naive-ensemble,wash+ema", "--epochs=12", "--eval-every=3")
+WHOLE += ("--merge-every=5",)
 MODES = {"one process": [], "--jobs 2": ["--jobs=2"], "--procs 2": ["--procs=2"]}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "WASH_BENCH_CHAOS"  # of the environment of all processes of a chain
@@ -195,7 +196,12 @@ def timeless(data: object) -> object:
 
 
 def chains(
-    kills: int, seed: int, work: Path, run: tuple[str, ...] = WHOLE, side: int = 1
+    kills: int,
+    seed: int,
+    work: Path,
+    run: tuple[str, ...] = WHOLE,
+    side: int = 1,
+    modes: Sequence[str] = tuple(MODES),
 ) -> Iterator[Chain]:
     """Chains of one to three kills, the modes in turn, until there were enough kills.
 
@@ -205,19 +211,20 @@ def chains(
         work: an empty folder.
         run: what the command trains, as options of ``wash-bench run``.
         side: chains at a time.
+        modes: of ``MODES``.
 
     Yields:
         Each chain with its faults, once it has ended.
     """
     lasts, undisturbed = {}, {}
-    for mode in MODES:
+    for mode in modes:
         whole = Chain(mode, run, work / f"undisturbed-{len(lasts)}")
         lasts[mode] = whole.finish()
         assert not whole.faults, whole.faults
         undisturbed[mode] = whole.out
 
     def carry_out(number: int) -> Chain:
-        mode = tuple(MODES)[number % len(MODES)]
+        mode = modes[number % len(modes)]
         chain, draw = Chain(mode, run, work / f"chain-{number}"), random.Random(f"{seed}/{number}")
         for _ in range(draw.randint(1, 3)):
             which, group = draw.choice(SIGNALS), draw.random() < 0.3

@@ -9,27 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import MODES, Chain, chains
+from tests.chaos import Chain, chains
 
 pytestmark = pytest.mark.slow
 
+KILLED = ("one process", "--procs 2")
 # Seconds a command.
 SHORT = ("--methods=wash,greedy-soup", "--epochs=5", "--eval-every=5", "--no-report")
 
 
 @pytest.mark.fault(
     "Kills and stops",
-    "SIGKILL, SIGTERM and SIGINT at random moments, of one process, `--jobs`, `--procs`, again and "
-    "again",
+    "SIGKILL, SIGTERM and SIGINT at random moments, of one process and of `--procs` (`make chaos`: "
+    "a hundred of them, of `--jobs` too)",
     "the same command goes on to the bits and the files of an undisturbed run; no process and no "
     "temporary file stays",
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_killed_at_random_moments_a_run_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    found = list(chains(3, 184, tmp_path, SHORT, side=3))
-    assert {chain.mode for chain in found} == set(MODES)
-    assert sum(len(chain.kills) for chain in found) >= 3
-    assert [chain.faults for chain in found] == [[], [], []]
+    found = list(chains(2, 184, tmp_path, SHORT, side=2, modes=KILLED))
+    assert sum(len(chain.kills) for chain in found) >= 2
+    assert [chain.faults for chain in found] == [[], []]
 
 
 @pytest.mark.fault(

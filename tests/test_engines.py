@@ -39,8 +39,9 @@ def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compiler")
-@pytest.mark.parametrize("method", ["wash-opt", "papa"])
-@pytest.mark.parametrize("network", [SMOOTH, DRAWING], ids=["batchnorm", "vit"])
+@pytest.mark.parametrize(
+    ("method", "network"), [("wash-opt", SMOOTH), ("papa", DRAWING)], ids=["batchnorm", "vit"]
+)
 def test_the_compiled_loss_trains_as_the_eager_one(tiny: RunConfig, method: str, network: dict):
     # 140 images in batches of 32: the last batch is short, and left to the eager loss.
     config = tiny.training.model_copy(update=network | {"population": 2, "train_limit": 140})

@@ -22,7 +22,7 @@ from wash_bench.data.arrays import read_digits
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 
-METHODS = ("greedy-soup", "naive-ensemble", "fisher")
+METHODS = ("greedy-soup", "naive-ensemble", "median")
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ def digits_accuracy(model) -> float:
     ("which", "kind"), [("averaged", "average"), ("averaged-bn", "average_bn"), ("soup", "greedy")]
 )
 def test_timm_loads_the_network_and_scores_what_the_record_says(run, tmp_path, capsys, which, kind):
-    exported(capsys, run, tmp_path, "fisher", "--which", which)
+    exported(capsys, run, tmp_path, "median", "--which", which)
     by_folder = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     by_name = timm.create_model(
         "test_resnet", num_classes=10, in_chans=1, checkpoint_path=tmp_path / "model.safetensors"
     ).eval()
-    recorded = cell_of(run, "fisher")["summary"][f"{kind}_acc"]
+    recorded = cell_of(run, "median")["summary"][f"{kind}_acc"]
     # One image of 397 may turn: 8 pixels are resized by Pillow there, on tensors here.
     assert digits_accuracy(by_folder) == pytest.approx(recorded, abs=100 / 397 + 0.01)
     for one, two in zip(by_folder.parameters(), by_name.parameters(), strict=True):
@@ -83,7 +83,7 @@ def test_the_networks_of_one_cell_are_different_ones(run, tmp_path, capsys):
     kinds = ("own", "averaged", "averaged-bn", "member:0", "member:2")
     weights = {}
     for which in kinds:
-        exported(capsys, run, tmp_path / which[-3:], "fisher", "--which", which)
+        exported(capsys, run, tmp_path / which[-3:], "median", "--which", which)
         tensors = load_file(tmp_path / which[-3:] / "model.safetensors")
         weights[which] = torch.cat([t.flatten().double() for t in tensors.values()])
     values = [tuple(vector.tolist()) for vector in weights.values()]
@@ -96,7 +96,7 @@ def test_the_networks_of_one_cell_are_different_ones(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("which", ["own", "averaged", "averaged-bn", "soup"])
 def test_eval_gives_the_bits_of_the_record(run, tmp_path, capsys, which):
-    record = cell_of(run, "fisher")
+    record = cell_of(run, "median")
     kind = {"own": "method", "averaged": "average", "averaged-bn": "average_bn", "soup": "greedy"}
     expected = {s: record["summary"][f"{kind[which]}_{s}"] for s in ("acc", "nll", "ece", "brier")}
     named = ("eval", record["cell_id"], "--runs", str(run), "--which", which, "--threads", "1")
@@ -107,7 +107,7 @@ def test_eval_gives_the_bits_of_the_record(run, tmp_path, capsys, which):
     assert (found["images"], found["dataset"], found["split"]) == (397, "digits", "test")
     assert command(capsys, *named)[1].count("yes") == 4
 
-    exported(capsys, run, tmp_path, "fisher", "--which", which)
+    exported(capsys, run, tmp_path, "median", "--which", which)
     found = json.loads(command(capsys, "eval", str(tmp_path), "--threads", "1", "--json")[1])
     assert {score: found[score] for score in expected} == expected
 
@@ -122,7 +122,7 @@ def test_eval_on_validation_data_is_what_chose_the_soup(run, capsys):
 
 
 def test_the_network_that_a_method_delivers_is_kept_and_needs_no_merging_again(run, capsys):
-    record = cell_of(run, "fisher")
+    record = cell_of(run, "median")
     kept = run / "trainings" / record["training_id"] / f"network-{record['cell_id']}.safetensors"
     code, out, _ = command(capsys, "eval", str(kept), "--json", "--threads", "1")
     assert code == 0
@@ -130,8 +130,8 @@ def test_the_network_that_a_method_delivers_is_kept_and_needs_no_merging_again(r
 
 
 def test_the_card_has_the_numbers_and_the_commands(run, tmp_path, capsys):
-    exported(capsys, run, tmp_path, "fisher", "--which", "averaged")
-    record, text = cell_of(run, "fisher"), (tmp_path / "README.md").read_text()
+    exported(capsys, run, tmp_path, "median", "--which", "averaged")
+    record, text = cell_of(run, "median"), (tmp_path / "README.md").read_text()
     assert f"| accuracy (%) | {record['summary']['average_acc']:.2f} |" in text
     assert f"| loss (nats) | {record['summary']['average_nll']:.4f} |" in text
     assert f"wash-bench export {record['cell_id']} --which averaged" in text
@@ -141,8 +141,8 @@ def test_the_card_has_the_numbers_and_the_commands(run, tmp_path, capsys):
     ("method", "which", "part"),
     [
         ("naive-ensemble", "own", "delivers 3 networks"),
-        ("fisher", "member:3", "members 0 to 2"),
-        ("fisher", "avrage", "'averaged'"),
+        ("median", "member:3", "members 0 to 2"),
+        ("median", "avrage", "'averaged'"),
     ],
 )
 def test_what_is_no_network_of_a_cell_is_told_in_a_line(run, tmp_path, capsys, method, which, part):
@@ -161,7 +161,7 @@ def test_cells_that_are_not_there_or_left_no_weights_are_told_of(run, tmp_path, 
     copied = tmp_path / "records"
     shutil.copytree(run, copied, ignore=shutil.ignore_patterns("state*"))
     code, _, err = command(
-        capsys, "export", "fisher", "--runs", str(copied), "--out", str(tmp_path / "out")
+        capsys, "export", "median", "--runs", str(copied), "--out", str(tmp_path / "out")
     )
     assert (code, err.count("\n")) == (1, 1)
     assert "a record alone holds no weights" in err
