@@ -28,7 +28,8 @@ EXACT = ("wash", "wash-opt", "independent")  # no sums across members
 def config(tiny_module: RunConfig) -> RunConfig:
     training = tiny_module.training.model_copy(update={"train_limit": 96, "init": "independent"})
     options = {"wash": {"p": 0.1}, "wash-opt": {"p": 0.1}, "dart": {"every": 1, "warmup": 0.0}}
-    return tiny_module.model_copy(update={"training": training, "set": options})
+    update = {"training": training, "set": options, "merge_every": 1}
+    return tiny_module.model_copy(update=update)
 
 
 def _run(config: RunConfig, methods: tuple[str, ...], out: Path, **context) -> list[str]:

@@ -119,6 +119,7 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
                 update={"vary": {"lr": (0.05, 0.04)}, "train_limit": 96}
             ),
             "evaluation": tiny_module.evaluation.model_copy(update={"simplex_points": 2}),
+            "merge_every": 1,
         }
     )
     entries = [find_method("wash+ema"), find_method("easgd"), load_method_file(f"{method}:Fails")]
@@ -145,7 +146,7 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     data = ["--dataset", config.training.dataset, "--val-share", "0.1", "--barrier-points", "3"]
     merge = ["merge", *map(str, members), *data, "--out", str(out), "--methods", "uniform-soup"]
     assert run_command([*merge, "--threads", "1", "--no-report"]) == 0
-    write_report([out], out / "report", figures=())
+    write_report([out], out / "report", figures=(), target=50.0)
     return out
 
 

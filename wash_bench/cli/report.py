@@ -40,6 +40,15 @@ def report(
             show_default="none",
         ),
     ] = "",
+    target: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Say after how many steps and seconds the validation accuracy first stood at it: "
+            "the members' mean, and with run --merge-every their average and their ensemble.",
+            show_default="none",
+        ),
+    ] = None,
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Write report.html, the tables as CSV, Markdown and LaTeX, and the plots; print the table.
@@ -56,7 +65,13 @@ def report(
 
     drawn = parse_names(figures)
     written = write_report(
-        runs, out, console=console_for_stdout(), parquet=parquet, figures=drawn, baseline=baseline
+        runs,
+        out,
+        console=console_for_stdout(),
+        parquet=parquet,
+        figures=drawn,
+        baseline=baseline,
+        target=target,
     )
     typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")
 

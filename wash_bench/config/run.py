@@ -74,6 +74,9 @@ class RunConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     eval_every: int = setting(1, MEASURE, unit="epochs", ge=1)
     """Epochs between validations."""
+    merge_every: int = setting(0, MEASURE, unit="epochs", identity="later", ge=0, shown="never")
+    """Epochs between looks at what the members would merge to by now: validation accuracy of
+    their average, as it is and with BatchNorm re-estimated, and of their ensemble."""
     checkpoint_every: int = setting(1, RECORD, unit="epochs", identity="never", ge=1)
     """Epochs between checkpoints, from which a killed run goes on."""
 

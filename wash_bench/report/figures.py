@@ -66,7 +66,7 @@ class Source:
         tables += [
             self.of_experiment(table) for table in (self.records.barrier, self.records.simplex)
         ]
-        return f"{of_frames(tables)} {of_code()}"
+        return f"{of_frames(tables)} {of_code()} {self.records.target}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ FIGURES: dict[str, Drawing] = {
     "training": Drawing(
         "Validation accuracy, training loss, distance to consensus and bytes sent over"
         " the training, by method",
-        lambda of: training_plot.draw(of.events, of.curves),
+        lambda of: training_plot.draw(of.events, of.curves, of.records.target),
     ),
     "consensus": Drawing(
         "Distance to consensus over the training, in all and by layer",

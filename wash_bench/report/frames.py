@@ -33,6 +33,7 @@ class Records:
         configs: the resolved configuration of one of its cells by experiment id.
         warnings: what could not be read, naming the file.
         baseline: the method, or variant of one, that the tables compare every row with; or empty.
+        target: accuracy in per cent, of which is told when it was reached; or None.
     """
 
     summary: pd.DataFrame
@@ -44,6 +45,7 @@ class Records:
     simplex: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_SIMPLEX))
     warnings: list[str] = field(default_factory=list)
     baseline: str = ""
+    target: float | None = None
 
     def experiments(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Each experiment's id and its rows of the summary, in the summary's order."""

@@ -71,11 +71,15 @@ class Table:
         lines = [f"## {escape(self.title)}", ""]
         for sentence in self.caption:
             lines += [escape(sentence), ""]
-        rows = [[cell.markdown() for cell in row] for row in self.rows]
-        lines.append(markdown.table([escape(name) for name in self.columns], rows))
+        lines.append(self.body())
         if self.notes:
             lines += ["", *(f"- {escape(note)}" for note in self.notes)]
         return "\n".join(lines) + "\n"
+
+    def body(self) -> str:
+        """The rows under their headings in GitHub Markdown."""
+        rows = [[cell.markdown() for cell in row] for row in self.rows]
+        return markdown.table([escape(name) for name in self.columns], rows)
 
 
 def number(value: float, digits: int) -> str:

@@ -18,6 +18,7 @@ from wash_bench.report.command import commands
 from wash_bench.report.figures import FIGURES
 from wash_bench.report.grid import DAGGER, MISSING
 from wash_bench.report.main_table import main_tables
+from wash_bench.report.target import target_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, A
         "id": table.experiment_id,
         "title": table.title,
         "caption": table.caption,
-        "tables": list(_parts(table)) if table.rows else [],
+        "tables": [*(_parts(table) if table.rows else ()), *_to_target(records, table)],
         "notes": table.notes,
         "seeds": [_of_seeds(str(name), own) for name, own in cells.groupby("variant", sort=False)],
         "commands": commands(config, cells),
@@ -118,6 +119,16 @@ def _parts(table: Table) -> Iterator[dict[str, Any]]:
                 for row in table.rows
             ],
         }  # fmt: skip
+
+
+def _to_target(records: Records, of: Table) -> Iterator[dict[str, Any]]:
+    """When the experiment of a main table reached the target, where one was asked for."""
+    for table in target_tables(records):
+        if table.experiment_id == of.experiment_id:
+            rows = [[Entry(row[0].text), *(Entry(c.text, sort_value(c.text)) for c in row[1:])]
+                    for row in table.rows]  # fmt: skip
+            heading = f"Steps to {records.target:g} % on the validation images"
+            yield {"heading": heading, "columns": table.columns, "rows": rows}
 
 
 def _unbroken(text: str) -> str:
@@ -159,7 +170,8 @@ def _configuration(
     config: dict[str, Any], cells: pd.DataFrame
 ) -> Iterable[tuple[str, dict[str, Any]]]:
     general = {"preset": config.get("preset", "")}
-    general |= {key: config[key] for key in ("eval_every", "checkpoint_every") if key in config}
+    every = ("eval_every", "merge_every", "checkpoint_every")
+    general |= {key: config[key] for key in every if key in config}
     yield "Run", general | {"seeds": sorted(cells["seed"].unique().tolist())}
     yield "Training", config["training"]
     yield "Evaluation", config["evaluation"]

@@ -34,6 +34,10 @@ def print_tables(tables: Iterable[Table], warnings: Iterable[str], console: Cons
     for table in tables:
         _say(console, f"### {escape(table.title)}", "bold")
         _say(console)
+        if not table.keys:  # no main table: it has few columns
+            console.print(table.body(), highlight=False, markup=False, soft_wrap=True)
+            _say(console)
+            continue
         if table.rows:
             # Never wrapped: a broken row would be no row any more.
             console.print(

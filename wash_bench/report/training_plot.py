@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = (
+Panel = tuple[str, str, str, str]  # metric, title, note, scale
+
+PANELS: tuple[Panel, ...] = (
     ("val_acc", "validation accuracy (%)", "members' mean", "linear"),
     ("train_loss", "training loss (nats)", "members' mean", "linear"),
     ("consensus_relative", METRICS["consensus_relative"].drawn, "", "log"),
@@ -25,11 +27,17 @@ PANELS = (
         "log",
     ),
 )
+# Logged with --merge-every; where there is no BatchNorm, the ensemble takes the second place.
+MERGED: tuple[Panel, ...] = (
+    ("average_val_acc", "averaged, validation accuracy (%)", "", "linear"),
+    ("average_bn_val_acc", "averaged, BN re-estimated (%)", "on validation data", "linear"),
+    ("ensemble_val_acc", "ensemble, validation accuracy (%)", "", "linear"),
+)
 FLOAT32 = 4  # bytes of a value, in records of values alone
 
 
-def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
-    """The training figure of an experiment's events; None if none of its metrics was recorded."""
+def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None) -> Figure | None:
+    """The training figure; None if none of its metrics was recorded; ``target`` (%) as a line."""
     import pandas as pd
 
     if events.empty or curves.empty:
@@ -37,7 +45,8 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     rows = pd.concat([events, megabytes(events)]).merge(
         curves[["training_id", "curve", "method"]], on="training_id"
     )
-    rows = rows[rows["metric"].isin([metric for metric, *_ in PANELS])]
+    panels = _panels(set(rows["metric"]))
+    rows = rows[rows["metric"].isin([metric for metric, *_ in panels])]
     if rows.empty:
         return None
     # Members first, seeds next: every seed counts once.
@@ -48,15 +57,19 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     methods = {name: methods[name] for name in methods if name in set(rows["curve"])}
     looks = style.looks(methods)
     with style.styled():
-        figure, axes = style.new_figure(4.9, 2, 2, sharex=True)
-        for place, (metric, label, note, scale) in enumerate(PANELS):
+        lines = len(panels) // 2
+        figure, axes = style.new_figure(0.5 + 2.2 * lines, lines, 2, sharex=True)
+        for place, (metric, label, note, scale) in enumerate(panels):
             panel = axes[place // 2][place % 2]
             own = means[means["metric"] == metric]
             if metric == "consensus_relative" and (own["value"] == 0).any():
                 note = "0: lower edge"
             silent = draw_lines(panel, own, looks, scale, metric)
+            if target is not None and metric.endswith("val_acc"):
+                panel.axhline(target, color="#666666", linewidth=0.8, linestyle=(0, (2, 2)))
+                note = f"{note + '; ' if note else ''}dashed: {target:g} %"
             style.headline(panel, label, note, _told(silent))
-            if place >= 2:
+            if place >= len(panels) - 2:
                 panel.set_xlabel("epoch")
                 panel.locator_params(axis="x", integer=True)
         if means["epoch"].nunique() == 1:  # or the axis would show hundredths around one point
@@ -65,11 +78,17 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     return figure
 
 
+def _panels(recorded: Collection[str]) -> tuple[Panel, ...]:
+    """Two more where the merged network's accuracy was recorded."""
+    merged = [panel for panel in MERGED if panel[0] in recorded]
+    return (*PANELS[:2], *merged[:2], *PANELS[2:]) if len(merged) > 1 else PANELS
+
+
 def megabytes(events: pd.DataFrame) -> pd.DataFrame:
     """What a member sent so far: the bytes; where they were not recorded, those of the values."""
     sent = events[events["metric"].isin(("sent_bytes", "sent_values"))]
     sent = sent.sort_values("metric", kind="stable").drop_duplicates(["training_id", "step"])
-    size = sent["metric"].map({"sent_bytes": 1, "sent_values": FLOAT32})
+    size = sent["metric"].map({"sent_bytes": 1, "sent_values": FLOAT32}).astype(float)
     return sent.assign(metric="sent_mb", value=sent["value"] * size / 1e6)
 
 

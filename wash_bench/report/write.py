@@ -17,6 +17,7 @@ from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report import kept
 from wash_bench.report.figures import ALL
 from wash_bench.report.inputs import of_code, of_file, of_records
+from wash_bench.report.target import check_target, reached, target_tables
 from wash_bench.report.terminal import print_tables
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ TABLES = {
     "barrier": "barrier",
     "environment": "environments",
 }
+TARGET = "target"  # a table that is there if it was asked for
 SIMPLEX = {"simplex": "simplex"}  # a table that few runs have
 # Figures of an older report that had other experiments.
 _FIGURE = re.compile(rf"({'|'.join(ALL)})(-.+-[0-9a-f]{{8}}|-[0-9a-f]{{8}})?\.(png|svg)")
@@ -44,18 +46,20 @@ def write_report(
     parquet: bool = False,
     figures: Collection[str] = ALL,
     baseline: str = "",
+    target: float | None = None,
 ) -> list[Path]:
     """Report on run folders into the folder ``out``; ``console`` prints the table too.
 
-    With a ``baseline``, a method or a variant's name, every row has its difference to it.
+    With a ``baseline``, a method or a variant's name, every row has its difference to it; with a
+    ``target``, an accuracy in per cent, a table says when it was reached.
 
     Everything is made in a temporary folder first and moved at the end, so an older report
     stands until the new one is whole. Where ``out`` holds the report of these records it is not
     made again, and of another one the figures are taken whose data are the same.
 
-    A UsageError if a root is not a folder, ``out`` cannot be written, pyarrow is missing, or no
-    experiment has the baseline; a
-    WashBenchError without any record, or if the disk is full.
+    A UsageError if a root is not a folder, ``out`` cannot be written, pyarrow is missing, no
+    experiment has the baseline, or the target is no accuracy; a WashBenchError without any record,
+    or if the disk is full.
 
     Returns:
         The files of the report: report.html, summary.csv, events.csv, barrier.csv,
@@ -63,12 +67,14 @@ def write_report(
     """
     if parquet:
         need_pyarrow()
+    check_target(target)
     out = Path(out)
     asked = [name for name in ALL if name in figures]
     source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet} {baseline}"
+    source += f" {target}"
     made = kept.read(out)
     if not made.holds(out, source):
-        made = _made(roots, out, made, source, parquet, asked, baseline)
+        made = _made(roots, out, made, source, parquet, asked, baseline, target)
     if console is not None:
         print_tables(made.tables, made.warnings, console)
     return [out / name for name in made.files]
@@ -82,13 +88,14 @@ def _made(
     parquet: bool,
     figures: Collection[str],
     baseline: str,
+    target: float | None,
 ) -> kept.Made:
     """Make the report, with what it can take of the one before it."""
     from wash_bench.report.frames import load
     from wash_bench.report.main_table import check_baseline, main_tables
 
     records = load(roots)
-    records.baseline = baseline
+    records.baseline, records.target = baseline, target
     check_baseline(records)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -104,14 +111,15 @@ def _made(
             source=source,
             files={path.name: of_file(path) for path in paths},
             figures=drawn.sources,
-            tables=main_tables(records, digits=1),
+            tables=[*main_tables(records, digits=1), *target_tables(records)],
             warnings=records.warnings,
         )
         kept.forget(out)
         for path in paths:
             path.replace(out / path.name)
         for path in out.iterdir():
-            old_table = (path.suffix == ".parquet" and path.stem in TABLES) or path.stem in SIMPLEX
+            old_table = path.stem in (*SIMPLEX, TARGET) and path.suffix in (".csv", ".parquet")
+            old_table |= path.suffix == ".parquet" and path.stem in TABLES
             if path.name not in made.files and (old_table or _FIGURE.fullmatch(path.name)):
                 path.unlink()
         kept.write(out, made)
@@ -130,7 +138,7 @@ def markdown(records: Records) -> str:
     from wash_bench.report.main_table import main_tables
     from wash_bench.report.markdown import escape
 
-    parts = [table.markdown() for table in main_tables(records)]
+    parts = [table.markdown() for table in (*main_tables(records), *target_tables(records))]
     if records.warnings:
         parts.append(
             "## Not in this report\n\n"
@@ -155,8 +163,11 @@ def _fill(
     from wash_bench.report.page import write_page
 
     paths = []
-    for name, attribute in (TABLES | (SIMPLEX if len(records.simplex) else {})).items():
-        frame = getattr(records, attribute)
+    asked = TABLES | (SIMPLEX if len(records.simplex) else {})
+    tables = {name: getattr(records, attribute) for name, attribute in asked.items()}
+    if records.target is not None:
+        tables[TARGET] = reached(records, records.target)
+    for name, frame in tables.items():
         paths.append(folder / f"{name}.csv")
         frame.to_csv(paths[-1], index=False, lineterminator="\n")
         if parquet:

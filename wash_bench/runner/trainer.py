@@ -10,6 +10,7 @@ from wash_bench.core.population import ModelState, Population, consensus
 from wash_bench.data.recipe import Recipe
 from wash_bench.errors import WashBenchError, note
 from wash_bench.evaluate.evaluator import Evaluator
+from wash_bench.evaluate.merged import merged_scores
 from wash_bench.evaluate.scores import accuracy, nll
 from wash_bench.loggers.contract import LoggedTraining
 from wash_bench.loggers.feed import LogFeed
@@ -36,6 +37,8 @@ class Trainer:
         self.world = context.world
         self.n = setting.config.population
         self.eval_every = task.config.eval_every
+        self.merge_every = task.config.merge_every
+        self._bn_images = task.config.evaluation.bn_images
         self.checkpoint_every = task.config.checkpoint_every
         self.tell = context.observer
         self._log = context.log
@@ -131,6 +134,8 @@ class Trainer:
                 self._log_epoch(events, epoch, losses.tolist())
                 if epoch % self.eval_every == 0 or epoch == epochs:
                     self._validate(events, epoch, evaluator)
+                if self.merge_every and (epoch % self.merge_every == 0 or epoch == epochs):
+                    self._merge(events, epoch)
                 if feed:
                     events.flush()
                     feed.send()
@@ -250,6 +255,16 @@ class Trainer:
             events.add(step, epoch, "val_acc", right, member)
             events.add(step, epoch, "val_nll", loss, member)
         self.progress = replace(self.progress, val_acc=sum(r for r, _ in results) / len(results))
+
+    def _merge(self, events: EventLog, epoch: int) -> None:
+        """Log what the members, as the method wants them measured, would merge to by now."""
+        if (whole := self.whole()) is None:
+            return  # rank 0 has them
+        clock = self._clock(epoch)
+        members = whole.states()[: self.method.active(self.n, clock)]
+        scores = merged_scores(self.evaluator(whole), members, self._bn_images)
+        for name, value in scores.items():
+            events.add(clock.step + 1, epoch, name, value)
 
     def _pulse(self, pulse: Pulse) -> None:
         done = pulse.clock.step + 1
