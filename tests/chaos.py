@@ -35,8 +35,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "WASH_BENCH_CHAOS"  # of the environment of all processes of a chain
 GONE = 60.0  # seconds after a kill until every process must have ended
 LONG = 600.0
-# What a run that was killed cannot have in common with another one.
-TIMES = ("seconds", "finished_at", "date", "memory_gib", "since", "by", "checksum")
+# What a run that was killed cannot have in common with another one; the table of a first chain
+# makes the checkout another than it was.
+TIMES = ("seconds", "finished_at", "date", "memory_gib", "since", "by", "checksum", "commit")
 
 
 @dataclass
