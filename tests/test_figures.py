@@ -182,7 +182,7 @@ def test_positions(values, places, log):
 def test_every_figure_is_the_same_each_time(tmp_path, monkeypatch):
     monkeypatch.setitem(style._RC, "savefig.dpi", 50)  # faster
     run = tmp_path / "run"
-    with_triangle(run)
+    with_triangle(run, corrupted=True)
     for alpha, epochs in ((0.5, 8), (0.9, 8), (0.9, 2)):
         write_cell(run, "papa", 0, options={"alpha": alpha}, epochs=epochs)
     write_cell(run, "papa", 0, population=5)

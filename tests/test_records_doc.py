@@ -118,7 +118,14 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
             "training": tiny_module.training.model_copy(
                 update={"vary": {"lr": (0.05, 0.04)}, "train_limit": 96}
             ),
-            "evaluation": tiny_module.evaluation.model_copy(update={"simplex_points": 2}),
+            "evaluation": tiny_module.evaluation.model_copy(
+                update={
+                    "simplex_points": 2,
+                    "corruptions": ("contrast",),
+                    "corruption_severities": (5,),
+                    "corruption_images": 20,
+                }
+            ),
             "merge_every": 1,
         }
     )

@@ -132,6 +132,14 @@ SUMMARY = (  # the columns of every summary.csv, in its order
 )
 # What a record can hold besides; a column, after those above and by its name, where one does.
 FURTHER = (
+    _acc("corrupted_average_acc", "averaged, corrupted images", "one"),
+    _acc("corrupted_average_bn_acc", "averaged, BN re-est., corrupted images", "one"),
+    _nll("corrupted_average_bn_nll", "averaged loss, BN re-est., corrupted images", "one"),
+    _nll("corrupted_average_nll", "averaged loss, corrupted images", "one"),
+    _acc("corrupted_ensemble_acc", "ensemble, corrupted images", "N"),
+    _nll("corrupted_ensemble_nll", "ensemble loss, corrupted images", "N"),
+    _acc("corrupted_member_acc", "members, corrupted images", "one"),
+    _nll("corrupted_member_nll", "members' loss, corrupted images", "one"),
     _acc("average_val_acc", "averaged, validation", "one"),
     _drop("barrier_bn_acc_mean", "accuracy barrier, mean, BN re-est."),
     _brier("ensemble_bn_brier", "ensemble Brier score, BN re-est.", "N"),
@@ -172,6 +180,8 @@ METRICS = {metric.key: metric for metric in (*SUMMARY, *FURTHER, *OF_MERGES, *DE
 MAIN_TABLE = (
     *("member_acc_mean", "ensemble_acc", "average_acc", "average_bn_acc", "member_bn_acc_mean"),
     *("ensemble_bn_acc", "greedy_acc", "method_network_acc", "method_bn_acc", "merge_seconds"),
+    *("corrupted_member_acc", "corrupted_ensemble_acc", "corrupted_average_acc"),
+    "corrupted_average_bn_acc",
     *(
         "average_less_ensemble",
         "less_baseline",

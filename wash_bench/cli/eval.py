@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
     from wash_bench.data.source import Split
+    from wash_bench.evaluate.corrupted import CorruptionPoint
     from wash_bench.models.init_checkpoint import InitCheckpoint
     from wash_bench.networks.found import Found
 
@@ -24,6 +25,7 @@ _FOUND = "what the network's files say"
 @takes_settings(
     *("method", "data_dir", "classes", "val_share", "model_arg", "stem", "ece_bins"),
     *("device", "amp", "threads", "download"),
+    *("corruptions", "corruption_severities", "corruption_images", "corruption_dir"),
     dataset={"default": "that of the network's training"},
     model={"default": _FOUND},
     image_size={"default": _FOUND},
@@ -60,7 +62,7 @@ def evaluate(
     """
     from wash_bench.errors import note
 
-    images_of = _split(split)
+    images_of = _split(split, options)
     found, checkpoint, recorded = _network(network, which, runs, options)
     from wash_bench.cli.run import limit_threads
     from wash_bench.networks.inputs import check_names, resolved_for
@@ -71,7 +73,7 @@ def evaluate(
     if resolved.threads:
         limit_threads(resolved.threads)
     from wash_bench.models.init_checkpoint import InitCheckpoint
-    from wash_bench.networks.score import network_of, scores_of
+    from wash_bench.networks.score import corrupted_scores, network_of, scores_of
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.setting import Setting
 
@@ -85,22 +87,30 @@ def evaluate(
     if about:
         note(f"{found.path}: {about}")
     scores = scores_of(setting, module, images_of, config.evaluation)
+    corrupted = []
+    if config.evaluation.corruptions:
+        corrupted = corrupted_scores(setting, module, config.evaluation)
     same = split == "test" and config.training.dataset == found.settings.get("dataset")
     images = len(setting.data.split_labels[split])
     if as_json:
         told = {"network": network, "dataset": config.training.dataset, "split": split}
-        typer.echo(json.dumps(told | {"images": images} | dict(scores), indent=1))
+        points = {"corruptions": [point.as_dict() for point in corrupted]} if corrupted else {}
+        typer.echo(json.dumps(told | {"images": images} | dict(scores) | points, indent=1))
         return
     what = {"test": "test", "val": "validation"}[split]
     typer.echo(f"{network} on {images:,} {what} images of {config.training.dataset}")
     typer.echo(f"Images: {setting.data.described} (from {origin})")
     _print(scores, recorded if same else {})
+    if corrupted:
+        _print_corrupted(corrupted)
 
 
-def _split(name: str) -> Split:
-    """The split of a name; a UsageError if it is none."""
+def _split(name: str, options: Mapping[str, Any]) -> Split:
+    """The split of a name; a UsageError if it is none, or has no corrupted images."""
     from wash_bench.errors import UsageError, nearest
 
+    if name != "test" and options.get("corruptions"):
+        raise UsageError("--corruptions are of the test images: leave --split out")
     for known in SPLITS:
         if known == name:
             return known
@@ -124,10 +134,34 @@ def _network(
         raise UsageError(f"{named}: there is no such file or folder, nor a cell of {runs}")
     from wash_bench.networks.stored import found_of, load_network
     from wash_bench.runner.recorded import find_cell
+    from wash_bench.settings.local import LocalConfig
 
-    cell, context, methods = placed(find_cell(named, runs), options)
+    # What is measured with is no part of how the cell's own network is found and made.
+    own = {*LocalConfig.model_fields, "device", *(() if options.get("dataset") else ("data_dir",))}
+    here = {key: value for key, value in options.items() if key in own}
+    cell, context, methods = placed(find_cell(named, runs), here)
     stored = load_network(cell, which, context, methods)
     return *found_of(stored, named), stored.recorded
+
+
+def _print_corrupted(points: Sequence[CorruptionPoint]) -> None:
+    """Means over the severities, and over all corruptions."""
+    from statistics import fmean
+
+    from wash_bench.cli.printing import print_rows
+
+    names = dict.fromkeys(point.corruption for point in points)
+    rows = []
+    for title, own in [
+        *((name, [point for point in points if point.corruption == name]) for name in names),
+        ("all", list(points)),
+    ]:
+        scores = (fmean(p.accuracy for p in own), fmean(p.loss for p in own))
+        rows.append((title, f"{scores[0]:.2f}", f"{scores[1]:.4f}"))
+    severities = ", ".join(map(str, dict.fromkeys(point.severity for point in points)))
+    typer.echo(f"On {points[0].images:,} corrupted test images, means over severities {severities}")
+    headings = ("corruption", "accuracy (%)", "loss (nats)")
+    print_rows(headings, rows, right=headings[1:])
 
 
 def _print(scores: Mapping[str, float], recorded: Mapping[str, float]) -> None:

@@ -24,6 +24,7 @@ _FOUND = "what the networks' files say"
     *("method", "set", "data_dir", "classes", "train_limit", "val_share", "model_arg", "stem"),
     *("barrier_points", "barrier_split", "barrier_images", "barrier_bn_images", "bn_images"),
     *("ece_bins", "simplex_points", "simplex_margin"),
+    *("corruptions", "corruption_severities", "corruption_images", "corruption_dir"),
     *("device", "amp", "threads", "download", "report"),
     dataset={"default": "that of the networks' training, where a file says it"},
     methods={

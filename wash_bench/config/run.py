@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from wash_bench.config.corruptions import SEVERITIES, WORDS, spelled_out
 from wash_bench.config.field import MEASURE, RECORD, WHAT, Settings, setting
 from wash_bench.config.training import TrainingConfig
+from wash_bench.errors import nearest
 
 DEFAULT_METHODS = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
 
@@ -32,6 +34,49 @@ class EvaluationConfig(Settings):
     points along an edge (0: do not)."""
     simplex_margin: float = setting(0.0, MEASURE, "SHARE", needs="simplex_points", ge=0, le=1)
     """How far the triangle goes on beyond the members, as a share of its edge."""
+
+    corruptions: tuple[str, ...] = setting((), MEASURE, "NAMES", identity="later")
+    """Measure the test images under these corruptions of ImageNet-C too, separated by commas:
+    names as gaussian_noise, groups (noise, blur, weather, digital) or all."""
+    corruption_severities: tuple[int, ...] = setting(
+        SEVERITIES, MEASURE, "LIST", needs="corruptions"
+    )
+    """The severities of the corruptions, of 1 to 5."""
+    corruption_images: int = setting(0, MEASURE, unit="images", needs="corruptions", ge=0)
+    """How many test images are corrupted (0: all)."""
+    corruption_dir: str | None = setting(
+        None, MEASURE, "DIR", shown="corrupted here", identity="later", needs="corruptions"
+    )
+    """Folder with the published files of CIFAR-10-C or CIFAR-100-C, to use in place of
+    corrupting here."""
+
+    @field_validator("corruptions")
+    @classmethod
+    def _known(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for word in given:
+            if word not in WORDS:
+                raise ValueError(f"no corruption {word!r}: {nearest(word, WORDS)}")
+        return given
+
+    @field_validator("corruption_severities")
+    @classmethod
+    def _published_ones(cls, given: tuple[int, ...]) -> tuple[int, ...]:
+        if not given or not set(given) <= set(SEVERITIES) or len(set(given)) < len(given):
+            raise ValueError("must be different numbers of 1 to 5")
+        return given
+
+    @property
+    def corruption_names(self) -> tuple[str, ...]:
+        """The corruptions, groups spelled out, in the paper's order."""
+        return spelled_out(self.corruptions)
+
+    def identity(self) -> dict[str, Any]:
+        told = super().identity()
+        if "corruptions" in told:
+            told["corruptions"] = list(self.corruption_names)
+        if "corruption_dir" in told:  # wherever it lies
+            told["corruption_dir"] = "published"
+        return told
 
     @field_validator("bn_images")
     @classmethod

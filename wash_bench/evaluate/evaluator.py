@@ -50,23 +50,29 @@ class Evaluator:
     def _load(self, state: ModelState) -> None:
         bind(self.shell, self.population.layout, state, None, self.population.channels_last)
 
-    @torch.no_grad()
     def compute(self, state: ModelState, split: Split, limit: int = 0) -> Tensor:
         """Log-probabilities (M, C), float64 on the CPU, of one state on a split."""
-        self._load(state.aligned())
-        self.shell.eval()
-        parts, labels = [], []
         batches = self._kept_batches(
             (split, limit), limit, lambda: self.data.eval_batches(split, limit)
         )
+        found, self._labels[split, limit] = self.outputs(state, batches)
+        return found
+
+    @torch.no_grad()
+    def outputs(
+        self, state: ModelState, batches: Iterable[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (M, C) of one state on images, and their labels (M,), on the CPU."""
+        self._load(state.aligned())
+        self.shell.eval()
+        parts, labels = [], []
         for images, targets in batches:
             with autocast(self.population.device, self.amp):
                 logits = self.shell(images)
             parts.append(logits.float())
             labels.append(targets)
         # Moved at the end: a copy from a GPU would wait for it at every batch.
-        self._labels[split, limit] = torch.cat(labels).cpu()
-        return log_probabilities(torch.cat(parts).cpu())
+        return log_probabilities(torch.cat(parts).cpu()), torch.cat(labels).cpu()
 
     def log_probs(self, state: ModelState, split: Split) -> Tensor:
         """As ``compute`` on a whole split, kept: a state object must not change afterwards."""

@@ -96,7 +96,7 @@ def merge(
         (task,) = tasks_of(config, entries)  # rules that only merge share one training
         write_asked(store.root, asked_of([[task]]), worker=False)
         setting = Setting.of(config.training, context.download)
-        setting.check()
+        setting.check(config.evaluation)
         check_names(found, setting.data.class_names, config.training.dataset)
         folder = store.training(task.training_id)
         state = checkpoint.pointer(folder.path)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wash_bench.core.population import Population
+from wash_bench.evaluate.corrupted import CorruptionPoint, corruption_points
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.scores import all_scores
 from wash_bench.models.init_checkpoint import InitCheckpoint
@@ -41,10 +42,24 @@ def scores_of(
 ) -> Mapping[str, float]:
     """``acc`` and ``ece`` in per cent, ``nll`` in nats, ``brier``, of a network on a split."""
     # On the machine of a run, with as many threads, these are the bits of its record.
+    evaluator = _evaluator(setting, network)
+    log_probs = evaluator.compute(evaluator.population.state(0), split)
+    return all_scores(log_probs, evaluator.labels(split), config.ece_bins)
+
+
+def corrupted_scores(
+    setting: Setting, network: nn.Module, config: EvaluationConfig
+) -> list[CorruptionPoint]:
+    """Loss and accuracy of a network under each corruption and severity that is asked for."""
+    evaluator = _evaluator(setting, network)
+    state = evaluator.population.state(0)
+    points = corruption_points(evaluator, [state], {}, config)
+    return [point for point in points if point.network == "member"]
+
+
+def _evaluator(setting: Setting, network: nn.Module) -> Evaluator:
     training = setting.config
     population = Population(
         lambda _: network, 1, device=setting.device, channels_last=training.channels_last
     )
-    evaluator = Evaluator(population, setting.data, training.amp, 0, setting.recipes(0))
-    log_probs = evaluator.compute(population.state(0), split)
-    return all_scores(log_probs, evaluator.labels(split), config.ece_bins)
+    return Evaluator(population, setting.data, training.amp, 0, setting.recipes(0))

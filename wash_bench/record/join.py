@@ -31,7 +31,13 @@ _TIMES = {key for key, metric in METRICS.items() if metric.unit == "s"}
 _SHARED = {".safetensors"}
 _HEADER = 100_000_000  # bytes that the header of a safetensors file may have at most
 # What was measured on a training; several evaluations lie side by side.
-_MEASURED = ("evaluation-*.json", "barrier-*.csv", "simplex-*.csv", "network-*.safetensors")
+_MEASURED = (
+    "evaluation-*.json",
+    "barrier-*.csv",
+    "simplex-*.csv",
+    "corruption-*.csv",
+    "network-*.safetensors",
+)
 
 
 @dataclass

@@ -97,7 +97,8 @@ class TrainingFolder:
 
     def write_evaluation(self, evaluation_id: str, data: dict[str, Any]) -> None:
         """Write what was measured on the population, and digests of the points beside it."""
-        beside = (self.barrier(evaluation_id), self.simplex(evaluation_id))
+        points = (self.barrier, self.simplex, self.corruption)
+        beside = [of(evaluation_id) for of in points]
         digests = {path.name: digest_of(path) for path in beside if path.is_file()}
         path = self.path / f"evaluation-{evaluation_id}.json"
         write_record(path, data | {"sha256": digests})
@@ -113,3 +114,7 @@ class TrainingFolder:
     def simplex(self, evaluation_id: str) -> Path:
         """The points of the triangle between three members."""
         return self.path / f"simplex-{evaluation_id}.csv"
+
+    def corruption(self, evaluation_id: str) -> Path:
+        """What was measured on corrupted test images."""
+        return self.path / f"corruption-{evaluation_id}.csv"

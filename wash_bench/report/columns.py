@@ -44,5 +44,6 @@ SIMPLEX_FIELDS = (
     *("a", "b", "c", "weight_a", "weight_b", "weight_c"),
     *("bn", "split", "images", "loss", "accuracy"),
 )
+CORRUPTION_FIELDS = ("corruption", "severity", "network", "images", "loss", "accuracy")
 # Leading columns of the events and the barrier: which training, and whose.
 TRAINING = ("training_id", "methods", "dataset", "model", "seed", "population")

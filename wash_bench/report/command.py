@@ -68,7 +68,7 @@ def preset_text(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]
     for key, item in SETTINGS.items():
         if item.of("identity") in ("always", "later"):  # what the experiment depends on
             value = (config[item.section] if item.section else config).get(item.name)
-            if value is not None and value != {}:
+            if value not in (None, {}, [], ()):
                 settings[key] = value
     lines = [f"{key} = {_value(value)}" for key, value in settings.items()]
     # A name's options hold for NAME+WRAPPER too, unless that has its own: each is written out.

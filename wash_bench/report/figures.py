@@ -16,6 +16,7 @@ from wash_bench.report import (
     ablation_plot,
     barrier_plot,
     consensus_plot,
+    corruption_plot,
     pairs_plot,
     pareto_plot,
     simplex_plot,
@@ -63,9 +64,8 @@ class Source:
     def digest(self) -> str:
         """A digest of all that a figure can be drawn from, and of the code that draws it."""
         tables = [self.cells, self.events]
-        tables += [
-            self.of_experiment(table) for table in (self.records.barrier, self.records.simplex)
-        ]
+        of = self.records
+        tables += [self.of_experiment(table) for table in (of.barrier, of.simplex, of.corruption)]
         return f"{of_frames(tables)} {of_code()} {self.records.target}"
 
 
@@ -96,6 +96,10 @@ FIGURES: dict[str, Drawing] = {
     "simplex": Drawing(
         "Accuracy and loss over the triangle that three members span, by method",
         lambda of: simplex_plot.draw(of.of_experiment(of.records.simplex), of.curves),
+    ),
+    "corruption": Drawing(
+        "Accuracy on corrupted test images over the severity, by method",
+        lambda of: corruption_plot.draw(of.of_experiment(of.records.corruption), of.curves),
     ),
     "training": Drawing(
         "Validation accuracy, training loss, distance to consensus and bytes sent over"

@@ -12,10 +12,22 @@ from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.record.files import digest_of
 from wash_bench.record.folders import run_folders
 from wash_bench.report import read
-from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SIMPLEX_FIELDS, TRAINING
+from wash_bench.report.columns import (
+    BARRIER_FIELDS,
+    CORRUPTION_FIELDS,
+    EVENT_FIELDS,
+    SIMPLEX_FIELDS,
+    TRAINING,
+)
 from wash_bench.report.summary import summary_frame
 
 _OF_SIMPLEX = (*TRAINING, "experiment_id", *SIMPLEX_FIELDS)
+_OF_CORRUPTION = (*TRAINING, "experiment_id", *CORRUPTION_FIELDS)
+# What a training has a file of for each evaluation that asked for it: the setting, the reader.
+_MORE = {
+    "simplex": ("simplex_points", read.simplex),
+    "corruption": ("corruptions", read.corruption),
+}
 
 
 @dataclass
@@ -28,6 +40,8 @@ class Records:
         barrier: a row a point of a segment, ``columns.TRAINING``, experiment_id and
             ``columns.BARRIER_FIELDS``.
         simplex: a row a point of a triangle, led as ``barrier``, ``columns.SIMPLEX_FIELDS``.
+        corruption: a row a network and corruption, led as ``barrier``,
+            ``columns.CORRUPTION_FIELDS``.
         environments: a row a training.
         evaluations: evaluation settings by experiment id.
         configs: the resolved configuration of one of its cells by experiment id.
@@ -43,6 +57,7 @@ class Records:
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     simplex: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_SIMPLEX))
+    corruption: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_CORRUPTION))
     warnings: list[str] = field(default_factory=list)
     baseline: str = ""
     target: float | None = None
@@ -97,7 +112,8 @@ def load(roots: Sequence[Path]) -> Records:
     for name in sorted(set(trainings) - set(summary["training_id"])):
         warnings.append(f"{trainings[name]}: training without a cell (unfinished), left out")
     evaluations = {cell["experiment_id"]: cell["config"]["evaluation"] for cell in cells.values()}
-    events, barriers, simplices, environments = [], [], [], []
+    events, barriers, environments = [], [], []
+    more: dict[str, list[pd.DataFrame]] = {name: [] for name in _MORE}
     unlogged: list[Path] = []
     heads = _heads(summary)
     for head in heads:
@@ -119,11 +135,12 @@ def load(roots: Sequence[Path]) -> Records:
             frame = _of(head, path, read.barrier, warnings)
             frame.insert(len(TRAINING), "experiment_id", experiment_id)
             barriers.append(frame)
-            if evaluations[experiment_id].get("simplex_points"):
-                path = folder / f"simplex-{keys[experiment_id]}.csv"
-                frame = _of(head, path, read.simplex, warnings)
-                frame.insert(len(TRAINING), "experiment_id", experiment_id)
-                simplices.append(frame)
+            for name, (setting, reader) in _MORE.items():
+                if evaluations[experiment_id].get(setting):
+                    path = folder / f"{name}-{keys[experiment_id]}.csv"
+                    frame = _of(head, path, reader, warnings)
+                    frame.insert(len(TRAINING), "experiment_id", experiment_id)
+                    more[name].append(frame)
         environment = {name: head[name] for name in TRAINING}
         try:
             environment |= read.json_object(folder / "environment.json")
@@ -137,7 +154,8 @@ def load(roots: Sequence[Path]) -> Records:
         summary=summary,
         events=_concat(events, (*TRAINING, *EVENT_FIELDS)),
         barrier=_concat(barriers, (*TRAINING, "experiment_id", *BARRIER_FIELDS)),
-        simplex=_concat(simplices, _OF_SIMPLEX),
+        simplex=_concat(more["simplex"], _OF_SIMPLEX),
+        corruption=_concat(more["corruption"], _OF_CORRUPTION),
         environments=pd.DataFrame(environments),
         evaluations=evaluations,
         configs={cell["experiment_id"]: cell["config"] for cell in cells.values()},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _OF_CELLS = ("cells/*.json",)
 _OF_TRAININGS = (
-    *("environment.json", "events.jsonl", "barrier*.csv", "simplex*.csv"),
+    *("environment.json", "events.jsonl", "barrier*.csv", "simplex*.csv", "corruption*.csv"),
     *("status.json", "evaluation-*.json"),  # for the checksums of the others
 )
 _PACKAGES = ("wash-bench", "matplotlib", "pandas", "numpy", "scipy")

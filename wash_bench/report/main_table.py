@@ -31,6 +31,8 @@ _OF_OWN_NETWORKS = ("method_network_acc", "method_bn_acc", "merge_seconds")
 # Not known of networks that were trained elsewhere.
 _OF_TRAINING = ("sent_values_per_step", "sent_bytes_total", "wire_bytes_total", "train_seconds")
 _MAYBE_ABSENT = {*_OF_TRAINING, *TWICE}
+# Measured where it was asked for.
+_IF_ASKED = {key for key in MAIN_TABLE if key.startswith("corrupted_")}
 
 
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
@@ -118,6 +120,7 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
         if (own or key not in _OF_OWN_NETWORKS)
         and (papa is not None or key != "sent_vs_papa")
         and (rows.baseline or key != "less_baseline")
+        and (key not in _IF_ASKED or (key in finished and finished[key].notna().any()))
         and (key not in _MAYBE_ABSENT or finished.empty or finished[key].notna().any())
     ]
     table = Table(

@@ -9,7 +9,13 @@ import pandas as pd
 
 from wash_bench.record.files import regular
 from wash_bench.record.schema import Changed, UnknownSchema, current, lacking, unchanged
-from wash_bench.report.columns import BARRIER_FIELDS, EVENT_FIELDS, SETTINGS, SIMPLEX_FIELDS
+from wash_bench.report.columns import (
+    BARRIER_FIELDS,
+    CORRUPTION_FIELDS,
+    EVENT_FIELDS,
+    SETTINGS,
+    SIMPLEX_FIELDS,
+)
 from wash_bench.report.door import complaint, is_text
 
 NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
@@ -129,21 +135,26 @@ def _is_member(given: Any) -> bool:
 
 def barrier(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The barrier table of one training, and what was wrong with the file."""
-    return _points(path, BARRIER_FIELDS, ("alpha",), ("kind",))
+    return _points(path, BARRIER_FIELDS, ("alpha",), ("kind", "bn"))
 
 
 def simplex(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The simplex map of one training, and what was wrong with the file."""
-    return _points(path, SIMPLEX_FIELDS, ("weight_a", "weight_b", "weight_c"), ("c",))
+    return _points(path, SIMPLEX_FIELDS, ("weight_a", "weight_b", "weight_c"), ("c", "bn"))
+
+
+def corruption(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """What one training kept on corrupted images, and what was wrong with the file."""
+    return _points(path, CORRUPTION_FIELDS, ("severity",), ("corruption", "network"))
 
 
 def _points(
     path: Path, fields: tuple[str, ...], places: tuple[str, ...], names: tuple[str, ...]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A table of measured networks: ``places`` (numbers), ``names`` and bn say which they are."""
+    """A table of measured networks: ``places`` (numbers) and ``names`` say which they are."""
     empty = _frame([], fields)
     try:
-        text = {"a": str, "b": str, "c": str}
+        text = {"a": str, "b": str, "c": str, "corruption": str, "network": str}
         frame = pd.read_csv(regular(path), dtype=text, on_bad_lines="skip")
     except OSError as error:
         return empty, [f"{path}: {error.strerror}, left out"]
@@ -155,7 +166,7 @@ def _points(
     for name in (*places, "images", "loss", "accuracy"):
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
     # A diverged network has no finite loss: that is a result. A row without a place is not.
-    whole = frame[[*places, *names, "bn"]].notna().all(axis=1)
+    whole = frame[[*places, *names]].notna().all(axis=1)
     warnings = []
     if not whole.all():
         warnings.append(f"{path}: {int((~whole).sum())} broken rows, left out")

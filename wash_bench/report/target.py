@@ -9,7 +9,6 @@ from wash_bench.errors import UsageError
 from wash_bench.report import caption
 from wash_bench.report.grid import MISSING, Cell, Table, number
 from wash_bench.report.stats import estimate
-from wash_bench.report.variants import curves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +39,8 @@ def reached(records: Records, target: float) -> pd.DataFrame:
         it never was; seconds are steps times the training's mean seconds a step.
     """
     import pandas as pd
+
+    from wash_bench.report.variants import curves
 
     events = records.events[records.events["metric"].isin(NETWORKS)]
     means = events.groupby(["training_id", "metric", "epoch", "step"], as_index=False)["value"]

@@ -33,7 +33,7 @@ TABLES = {
     "environment": "environments",
 }
 TARGET = "target"  # a table that is there if it was asked for
-SIMPLEX = {"simplex": "simplex"}  # a table that few runs have
+RARE = ("simplex", "corruption")  # tables that few runs have
 # Figures of an older report that had other experiments.
 _FIGURE = re.compile(rf"({'|'.join(ALL)})(-.+-[0-9a-f]{{8}}|-[0-9a-f]{{8}})?\.(png|svg)")
 
@@ -118,7 +118,7 @@ def _made(
         for path in paths:
             path.replace(out / path.name)
         for path in out.iterdir():
-            old_table = path.stem in (*SIMPLEX, TARGET) and path.suffix in (".csv", ".parquet")
+            old_table = path.stem in (*RARE, TARGET) and path.suffix in (".csv", ".parquet")
             old_table |= path.suffix == ".parquet" and path.stem in TABLES
             if path.name not in made.files and (old_table or _FIGURE.fullmatch(path.name)):
                 path.unlink()
@@ -163,7 +163,7 @@ def _fill(
     from wash_bench.report.page import write_page
 
     paths = []
-    asked = TABLES | (SIMPLEX if len(records.simplex) else {})
+    asked = TABLES | {name: name for name in RARE if len(getattr(records, name))}
     tables = {name: getattr(records, attribute) for name, attribute in asked.items()}
     if records.target is not None:
         tables[TARGET] = reached(records, records.target)

@@ -19,6 +19,7 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState, Population
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point
+from wash_bench.evaluate.corrupted import CorruptionPoint, corruption_points, corruption_summary
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.likeness import weight_cosine
 from wash_bench.evaluate.measure import measure_method, measure_population
@@ -30,6 +31,8 @@ from wash_bench.runner.machine import of_machine
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
+
+Measured = Point | SimplexPoint | CorruptionPoint
 
 
 def evaluate(
@@ -50,6 +53,8 @@ def evaluate(
         _write_points(folder.barrier(evaluation_id), shared.pop("points"))
         if simplex := shared.pop("simplex"):
             _write_points(folder.simplex(evaluation_id), simplex)
+        if corrupted := shared.pop("corrupted"):
+            _write_points(folder.corruption(evaluation_id), corrupted)
         average = population.named_tensors(judge.average().states[0])
         checkpoint.save_network(folder.path / "average.safetensors", average)
         shared |= _costs(trainer, notes)
@@ -122,7 +127,15 @@ def _measure_shared(
     simplex = []
     if settings.simplex_points:
         simplex = simplex_points(evaluator, judge.members, settings, pulse)
-    return summary | {"points": points, "simplex": simplex}
+    corrupted = []
+    if settings.corruptions:
+        (average,) = judge.average().states
+        merged = {"average": average}
+        if evaluator.has_batchnorm:  # re-estimated on clean training images
+            merged["average_bn"] = evaluator.reestimated(average, settings.bn_images)
+        corrupted = corruption_points(evaluator, judge.members, merged, settings, pulse)
+        summary |= corruption_summary(corrupted)
+    return summary | {"points": points, "simplex": simplex, "corrupted": corrupted}
 
 
 def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
@@ -151,11 +164,11 @@ def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_points(path: Path, points: Sequence[Point | SimplexPoint]) -> None:
+def _write_points(path: Path, points: Sequence[Measured]) -> None:
     write_atomically(path, partial(_write_rows, points))
 
 
-def _write_rows(points: Sequence[Point | SimplexPoint], path: Path) -> None:
+def _write_rows(points: Sequence[Measured], path: Path) -> None:
     rows = [point.as_dict() for point in points]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))

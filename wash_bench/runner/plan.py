@@ -80,7 +80,7 @@ def plan_experiment(
     """Count and time; nothing is trained or recorded, and what a run would refuse is refused."""
     trained = {} if trained is None else trained  # by training, the method that an earlier plan has
     setting, stand_in = _setting(config, download)
-    layout = setting.check()
+    layout = setting.check(config.evaluation)
     n = config.training.population
     slots = optimizer_slots(config.training)
     site = Site(layout, n, len(slots))
@@ -205,6 +205,8 @@ def _evaluation_images(config: RunConfig, setting: Setting) -> int:
     segments = math.comb(n, 2) + n
     points = n + 1 + segments * (evaluation.barrier_points - 2)
     points += simplex_networks(evaluation.simplex_points, evaluation.simplex_margin)
-    return networks * (2 * data.test_size + data.val_size + again) + points * (
+    kinds = len(evaluation.corruption_names) * len(evaluation.corruption_severities)
+    corrupted = kinds * min(evaluation.corruption_images or data.test_size, data.test_size)
+    return networks * (corrupted + 2 * data.test_size + data.val_size + again) + points * (
         2 * at_point + min(evaluation.barrier_bn_images, data.train_size)
     )

@@ -145,7 +145,7 @@ def checked(task: TrainingTask, context: RunContext) -> Setting:
     from wash_bench.runner.setting import Setting
 
     setting = Setting.of(task.config.training, context.download)
-    setting.check()
+    setting.check(task.config.evaluation)
     return setting
 
 
@@ -170,7 +170,7 @@ def _look(context: RunContext, task: TrainingTask, reports: Queue[Any]) -> None:
         from wash_bench.runner.setting import Setting
 
         training = task.config.training
-        layout = Setting.of(training, context.download).check()
+        layout = Setting.of(training, context.download).check(task.config.evaluation)
         reports.put(("fits", bytes_of(training, layout)))
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from wash_bench.config import TrainingConfig
+from wash_bench.config import EvaluationConfig, TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
 from wash_bench.core.population import Population
@@ -18,6 +18,7 @@ from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
 from wash_bench.distributed.group import local_device
 from wash_bench.errors import UsageError, note
+from wash_bench.evaluate.corrupted import CorruptedImages
 from wash_bench.models.batchnorm import batchnorms
 from wash_bench.models.build import build_model
 from wash_bench.models.check import check_fit
@@ -127,12 +128,14 @@ class Setting:
         checkpoint = self.checkpoint
         return network, checkpoint.load_into(network, config.model) if checkpoint else ""
 
-    def check(self) -> Layout:
+    def check(self, evaluation: EvaluationConfig | None = None) -> Layout:
         """Refuse before training what cannot work, as a UsageError; the layout of a member."""
         # A head that the checkpoint does not give is told of on the standard error stream.
         config, data = self.config, self.data
         data.steps_per_epoch(config.batch_size)
         _ = self.engine
+        if evaluation and evaluation.corruptions:
+            CorruptedImages(data, evaluation)
         network, about = self._started(0, 0)
         if about:
             note(about)

@@ -1,0 +1,66 @@
+"""Accuracy on corrupted test images over the severity of the corruption: a line a method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wash_bench.report import style
+from wash_bench.report.training_plot import draw_legend
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+NETWORKS = {
+    "member": "members' mean",
+    "ensemble": "ensemble",
+    "average": "averaged",
+    "average_bn": "averaged, BN re-est.",
+}
+
+
+def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
+    """The figure of an experiment's corruption rows; None if there are none.
+
+    Args:
+        points: rows of ``Records.corruption``.
+        curves: from ``variants.curves``.
+
+    Returns:
+        A panel a network: means over the corruptions, a band for the range over seeds.
+    """
+    if points.empty or curves.empty:
+        return None
+    rows = points.merge(curves[["training_id", "curve", "method"]], on="training_id")
+    if rows.empty:
+        return None
+    keys = ["network", "curve", "training_id", "severity"]
+    means = rows.groupby(keys, as_index=False)["accuracy"].mean()
+    methods = dict(zip(curves["curve"], curves["method"], strict=True))
+    looks = style.looks({name: methods[name] for name in methods if name in set(rows["curve"])})
+    shown = [network for network in NETWORKS if network in set(means["network"])]
+    kinds = rows["corruption"].nunique()
+    with style.styled():
+        lines = (len(shown) + 1) // 2
+        figure, axes = style.new_figure(0.6 + 2.2 * lines, lines, 2, sharex=True)
+        panels = [panel for line in axes for panel in line]
+        for panel in panels[len(shown) :]:
+            panel.set_axis_off()
+        for network, panel in zip(shown, panels, strict=False):
+            for name, look in looks.items():
+                own = means[(means["network"] == network) & (means["curve"] == name)]
+                grouped = own.groupby("severity")["accuracy"]
+                mean, low, high = grouped.mean(), grouped.min(), grouped.max()
+                panel.fill_between(
+                    mean.index, low, high, color=look.colour, alpha=0.18, linewidth=0
+                )
+                panel.plot(mean.index, mean, linestyle=look.line, **look.points)
+            told = (
+                f"mean over {kinds} corruptions" if kinds > 1 else str(rows["corruption"].iloc[0])
+            )
+            style.headline(panel, f"{NETWORKS[network]}, accuracy (%)", told)
+            panel.set_xticks(sorted(means["severity"].unique()))
+        for panel in axes[-1]:
+            panel.set_xlabel("severity")
+        draw_legend(figure, looks, curves)
+    return figure
