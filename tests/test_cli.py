@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -146,3 +147,41 @@ def test_lists(capsys):
     assert all(name.startswith("resnet1") and len(name) == 8 for name in wild)
     part = command(capsys, "models", "ResNet18")[1].split()
     assert "resnet18" in part and "seresnet18" in part
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["methods"], "name"),
+        (["methods", "--kind", "exchange"], "name"),
+        (["presets"], "name"),
+        (["datasets"], "name"),
+        (["models", "test_"], None),
+        (["paper-table"], "name"),
+    ],
+)
+def test_lists_as_json_have_what_the_tables_have(arguments, key, capsys):
+    code, told, err = command(capsys, *arguments, "--json")
+    assert code == 0, err
+    names = [entry[key] if key else entry for entry in json.loads(told)]
+    code, shown, _ = command(capsys, *arguments)
+    words = {line.split()[0] for line in shown.splitlines() if line.split()}
+    assert code == 0 and names and set(names) <= words
+
+
+def test_one_method_and_one_preset_as_json(capsys):
+    _, told, _ = command(capsys, "methods", "wash", "--json")
+    assert {"name", "rule", "paper", "sends", "options"} <= json.loads(told).keys()
+    _, told, _ = command(capsys, "presets", "digits", "--json")
+    assert json.loads(told)["dataset"] == "digits"
+
+
+def test_a_plan_as_json_has_every_cell(capsys):
+    arguments = ["plan", "digits", "--methods", "wash,papa", "--seeds", "0,1", "--train-limit=96"]
+    code, told, err = command(capsys, *arguments, "--image-size=16", "--json")
+    assert code == 0, err
+    plan = json.loads(told)
+    assert [(cell["method"], cell["seed"]) for cell in plan["cells"]] == [
+        ("wash", 0), ("wash", 1), ("papa", 0), ("papa", 1)
+    ]  # fmt: skip
+    assert plan["seconds"] == pytest.approx(sum(cell["seconds"] for cell in plan["cells"]))

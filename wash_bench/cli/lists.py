@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from wash_bench.cli.options import JSON
 from wash_bench.errors import UsageError, nearest
 
 Filter = Annotated[
@@ -35,9 +36,12 @@ def methods(
     names: Annotated[
         bool, typer.Option("--names", help="Print the names alone, one a line.")
     ] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """List the methods, or show one with its options, their defaults and what is unverified."""
-    from wash_bench.cli.printing import print_rows
+    from dataclasses import asdict
+
+    from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.plugins.options import as_typed
     from wash_bench.plugins.registry import describe, find_method, load_method_file
 
@@ -47,6 +51,9 @@ def methods(
             typer.echo("\n".join(known))
             return
         described = [describe(find_method(each)) for each in known]
+        if as_json:
+            print_json([asdict(item) for item in described])
+            return
         rows = [(item.name, item.kind, item.rule, item.sends) for item in described]
         print_rows(("method", "kind", "rule", "what a member sends"), rows)
         typer.echo("wash-bench methods NAME shows a method's options (--set NAME.OPTION=VALUE).")
@@ -55,6 +62,9 @@ def methods(
         raise UsageError("--kind and --names list methods: leave out NAME")
     entry = load_method_file(name) if ".py:" in name else find_method(name)
     method = describe(entry)
+    if as_json:
+        print_json(asdict(method))
+        return
     typer.echo(f"{method.name}: {method.rule}\nKind: {method.kind}")
     typer.echo(f"Source: {method.paper}\nSends: {method.sends}")
     if not method.options:
@@ -87,26 +97,39 @@ def presets(
         str | None,
         typer.Argument(metavar="NAME", help="A preset.", show_default="all, one line each"),
     ] = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """List the presets, or print one (a start for a --preset-file of your own)."""
-    from wash_bench.cli.printing import print_rows
+    from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.settings.presets import find_preset, preset_names
 
+    if name is not None and as_json:
+        print_json(find_preset(name).values)
+        return
     if name is not None:
         typer.echo(find_preset(name).path.read_text(encoding="utf-8"), nl=False)
         return
     found = [find_preset(known) for known in preset_names()]
+    if as_json:
+        print_json([{"name": item.name, "description": item.description} for item in found])
+        return
     print_rows(("preset", "what it runs"), [(item.name, item.description) for item in found])
 
 
-def datasets(filter: Filter = None) -> None:
+def datasets(filter: Filter = None, as_json: Annotated[bool, JSON] = False) -> None:
     """List the data sets: size, licence and where they come from."""
-    from wash_bench.cli.printing import print_rows
+    from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.data.catalog import all_specs
 
     specs = {spec.name: spec for spec in all_specs()}
+    found = _filtered(list(specs), filter, "data set")
+    if as_json:
+        keys = ("name", "description", "train_images", "test_images", "classes", "channels")
+        keys += ("licence", "source")
+        print_json([{key: getattr(specs[name], key) for key in keys} for name in found])
+        return
     rows = []
-    for name in _filtered(list(specs), filter, "data set"):
+    for name in found:
         spec = specs[name]
         images = "yours"
         if spec.train_images is not None:
@@ -117,12 +140,17 @@ def datasets(filter: Filter = None) -> None:
     print_rows(headings, rows, right=headings[1:3])
 
 
-def models(filter: Filter = None) -> None:
+def models(filter: Filter = None, as_json: Annotated[bool, JSON] = False) -> None:
     """List the architectures, one a line: all that timm knows, trained from scratch."""
     from wash_bench.models.names import architecture_names
 
-    for name in _filtered(architecture_names(), filter, "model"):
-        typer.echo(name)
+    found = _filtered(architecture_names(), filter, "model")
+    if as_json:
+        from wash_bench.cli.printing import print_json
+
+        print_json(found)
+        return
+    typer.echo("\n".join(found))
 
 
 def _filtered(names: list[str], pattern: str | None, what: str) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Function = Callable[..., None]
 
+JSON = typer.Option("--json", help="Print JSON (default: a table).")
 DEBUG = typer.Option("--debug", help="Show the traceback of an error (default: no).")
 
 

@@ -64,6 +64,9 @@ def paper_table(
             metavar="DIR", help="Folder of the written tables.", show_default="tables in --out"
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the list of tables as JSON (default: a table).")
+    ] = False,
     debug: Annotated[bool, DEBUG] = False,
     **options: Any,
 ) -> None:
@@ -80,7 +83,7 @@ def paper_table(
     from wash_bench.settings.table import LOCAL, SETTINGS
 
     if name is None:
-        _list()
+        _list(as_json)
         return
     _check_scale(scale)
     numbers = {key: _numbers(key, options.pop(key)) for key in ("population", "seeds")}
@@ -138,10 +141,20 @@ def _check_scale(scale: str) -> None:
         raise UsageError(f"--scale {scale}: {nearest(scale, SCALES)}")
 
 
-def _list() -> None:
-    from wash_bench.cli.printing import print_rows
+def _list(as_json: bool) -> None:
+    from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.paper.declared import find_table, table_names
 
+    if as_json:
+        tables = {name: find_table(name).table for name in table_names()}
+        print_json(
+            [
+                {"name": name, "title": table.title, "papers": table.papers,
+                 "scales": list(table.scale)}
+                for name, table in tables.items()
+            ]
+        )  # fmt: skip
+        return
     rows = []
     for name in table_names():
         table = find_table(name).table

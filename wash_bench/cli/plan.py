@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wash_bench.cli.options import DEBUG, takes_settings
+from wash_bench.cli.options import DEBUG, JSON, takes_settings
 from wash_bench.cli.run import Preset, PresetFile, resolved_run, tell_settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def plan(
     preset: Preset = None,
     preset_file: PresetFile = None,
+    as_json: Annotated[bool, JSON] = False,
     debug: Annotated[bool, DEBUG] = False,
     **options: Any,
 ) -> None:
@@ -25,12 +27,17 @@ def plan(
 
     The time comes from a few timed steps on this machine. Values and bytes are per member.
     """
-    from wash_bench.cli.printing import print_rows, span
+    from wash_bench.cli.printing import print_json, print_rows, span
 
     resolved = resolved_run(preset, preset_file, options)
     from wash_bench.api.runs import reckoned
 
     planned = reckoned(resolved)
+    if as_json:
+        cells = [{"variant": name} | asdict(cell) for cell, name in planned.cells]
+        notes = [*_coupling(resolved), *planned.notes]
+        print_json({"cells": cells, "seconds": planned.seconds, "notes": notes})
+        return
     print_rows(HEADINGS, [_row(*named) for named in planned.cells], right=HEADINGS[1:-1])
     tell_settings(resolved)
     for note in (*_coupling(resolved), *planned.notes):

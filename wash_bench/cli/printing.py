@@ -36,6 +36,15 @@ def print_rows(
     console_for_stdout().print(table)
 
 
+def print_json(data: object) -> None:
+    """Print data as JSON, for another program."""
+    import json
+
+    import typer
+
+    typer.echo(json.dumps(data, indent=1))
+
+
 NOT_PREDICTED = "not predicted"  # of a method that does not say what it will send
 
 
