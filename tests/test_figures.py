@@ -193,7 +193,7 @@ def test_every_figure_is_the_same_each_time(tmp_path, monkeypatch):
     )
     assert first == second
     assert {name.split("-")[0].split(".")[0] for name in first} == names
-    assert {name.split(".")[-1] for name in first} == {"png", "svg"}
+    assert {name.split(".")[-1] for name in first} == {"png", "svg", "pdf"}
 
 
 @pytest.mark.slow

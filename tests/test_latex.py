@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.records import write_cell
 from wash_bench.report import frames
-from wash_bench.report.latex import escape, latex
+from wash_bench.report.latex import blocks, escape, latex
 from wash_bench.report.main_table import main_tables
+from wash_bench.report.style import PAPERS, made_for
 
 TEX = shutil.which("tectonic") or shutil.which("pdflatex")
 
@@ -30,28 +31,49 @@ def tied(tmp_path):
     return frames.load([tmp_path])
 
 
-def rows_of(text: str) -> list[list[str]]:
-    body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
-    lines = [line.strip() for line in body.splitlines() if line.strip()]
-    assert all(line.endswith(r"\\") for line in lines)
-    return [re.split(r"(?<!\\)&", line.removesuffix(r"\\")) for line in lines]
+def parts_of(text: str) -> list[tuple[str, list[list[str]]]]:
+    """The heading line and the rows of each tabular."""
+    parts = []
+    for body in re.findall(r"\\toprule\n(.*?)\\bottomrule", text, flags=re.DOTALL):
+        heading, _, rows = body.partition("\\midrule\n")
+        lines = [line.strip() for line in rows.splitlines() if line.strip()]
+        assert all(line.endswith(r"\\") for line in lines)
+        cells = [re.split(r"(?<!\\)&", line.removesuffix(r"\\")) for line in lines]
+        parts.append((heading, [[cell.strip() for cell in row] for row in cells]))
+    return parts
 
 
 def test_the_table_is_booktabs_with_equal_rows_bold_and_dagger(tied):
     text = latex(tied)
     (table,) = main_tables(tied)
-    rows = {row[0].strip(): [cell.strip() for cell in row] for row in rows_of(text)}
-    assert list(rows) == ["wash", "papa", r"da\_rt"]
-    assert {len(row) for row in rows.values()} == {len(table.columns)}
-    assert rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}" in text
-    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
-        assert text.count(rule) == 1
+    parts = parts_of(text)
+    assert len(parts) == len(blocks(table)) > 1
+    rows: dict[str, list[str]] = {}
+    for (heading, found), block in zip(parts, blocks(table), strict=True):
+        assert [row[0] for row in found] == ["wash", "papa", r"da\_rt"]
+        assert {len(row) for row in found} == {len(block) + 1} == {heading.count("&") + 1}
+        assert rf"{{@{{}}l{'r' * len(block)}@{{}}}}" in text
+        for row in found:
+            rows.setdefault(row[0], [row[0]]).extend(row[1:])
+    assert {len(row) for row in rows.values()} == {len(table.columns)}  # no column twice, none lost
     place = table.columns.index("averaged")
     assert re.fullmatch(r"\\textbf\{91\.00 \$\\pm\$ [\d.]+\}", rows["wash"][place])
     assert rows["papa"][place].endswith(r"\,\dag{}") and "textbf" not in rows["papa"][place]
     assert not re.search("textbf|dag", rows[r"da\_rt"][place])
     assert r"\caption{fashion-mini, test\_resnet, N = 3" in text
     assert r"lower" not in text and r"Failed: da\_rt, seed 3: 100 \% of \{it\}" in text
+    assert "resizebox" not in text  # the type keeps its size
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_column_stands_in_one_block_and_narrow_papers_have_more(tied, paper):
+    with made_for(paper):
+        (table,) = main_tables(tied)
+        found = blocks(table)
+        assert rf"\begin{{{PAPERS[paper].table}}}" in latex(tied)
+    assert [place for block in found for place in block] == list(range(1, len(table.columns)))
+    with made_for("ieee"):
+        assert len(blocks(table)) <= len(found)
 
 
 def test_braces_and_environments_close(tied):
@@ -97,13 +119,34 @@ def test_only_failed_cells_and_warnings(tmp_path):
     assert all(line.startswith("%") for line in text.splitlines() if "x\\%y" in line)
 
 
+# The class's options and text width, of which the style's own files are.
+CLASSES = {
+    "plain": ("10pt", "345pt"),
+    "neurips": ("10pt", "397pt"),
+    "icml": ("10pt,twocolumn", "487pt"),
+    "ieee": ("10pt,twocolumn", "516pt"),
+}
+
+
 @pytest.mark.skipif(not TEX, reason="no tectonic or pdflatex")
-def test_it_compiles(tied, tmp_path):
-    (tmp_path / "table.tex").write_text(latex(tied), encoding="utf-8")
+@pytest.mark.parametrize("paper", PAPERS)
+def test_it_compiles_in_small_but_readable_type_and_fits_the_text(tied, tmp_path, paper):
+    write_cell(tmp_path, "dart", 0, options={"branches": "auto-augment,cutout,cutmix", "every": 1})
+    write_cell(tmp_path, "dart", 0, options={"branches": "plain", "every": 3})
+    options, width = CLASSES[paper]
+    with made_for(paper):
+        (tmp_path / "table.tex").write_text(latex(frames.load([tmp_path])), encoding="utf-8")
     (tmp_path / "paper.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs,graphicx}"
+        f"\\documentclass[{options}]{{article}}\\usepackage[textwidth={width}]{{geometry}}"
+        "\\usepackage{booktabs,array}\\pdfcompresslevel=0\\pdfobjcompresslevel=0"
         "\\begin{document}\\input{table}\\end{document}\n"
     )
     arguments = [] if "tectonic" in TEX else ["-interaction=nonstopmode", "-halt-on-error"]
-    subprocess.run([TEX, *arguments, "paper.tex"], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run(
+        [TEX, *arguments, "paper.tex"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
     assert (tmp_path / "paper.pdf").stat().st_size > 1000
+    assert "Overfull" not in done.stdout
+    written = (tmp_path / "paper.pdf").read_bytes()
+    fonts = re.findall(rb"/FontName\s*/[A-Z]+\+CM(?:R|BX)(\d+)", written)
+    assert fonts and min(map(int, fonts)) >= 7

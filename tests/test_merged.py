@@ -16,6 +16,7 @@ from tests.runs import assert_same_bits, entries_of, records_of, stop_after_an_e
 from wash_bench.cli.main import run_command
 from wash_bench.config import RunConfig
 from wash_bench.report import frames
+from wash_bench.report.shown import Shown
 from wash_bench.report.target import reached, target_tables
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
@@ -136,7 +137,7 @@ def test_the_first_epoch_at_the_target_counts(logged: Path) -> None:
 
 def test_a_seed_that_never_got_there_is_counted_not_left_out(logged: Path) -> None:
     records = frames.load([logged])
-    records.target = 60.0
+    records.shown = Shown(target=60.0)
     (table,) = target_tables(records)
     assert table.columns == ["method", "members", "averaged"]
     ((name, members, averaged),) = [[cell.text for cell in row] for row in table.rows]

@@ -13,13 +13,14 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.report import frames, write
 from wash_bench.report.main_table import main_tables
+from wash_bench.report.shown import Shown
 
 HEADING = "one network − papa"
 
 
 def entries(recorded, baseline: str) -> dict[str, str]:
     records = frames.load([recorded])
-    records.baseline = baseline
+    records.shown = Shown(baseline)
     (table,) = main_tables(records)
     frame = table.frame().set_index("method")
     return {str(name): str(text) for name, text in frame[f"one network − {baseline}"].items()}

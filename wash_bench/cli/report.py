@@ -49,6 +49,22 @@ def report(
             show_default="none",
         ),
     ] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            metavar="KEYS",
+            help="Columns of the main table, separated by commas, by their names in summary.csv, "
+            "as ensemble_acc,average_acc,average_nll.",
+            show_default="the usual ones",
+        ),
+    ] = "",
+    style: Annotated[
+        str,
+        typer.Option(
+            metavar="[plain|neurips|icml|ieee]",
+            help="What paper figures and table.tex are for: widths and fonts.",
+        ),
+    ] = "plain",
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:
     """Write report.html, the tables as CSV, Markdown and LaTeX, and the plots; print the table.
@@ -61,9 +77,12 @@ def report(
     _check_runs(runs)
     check_folder(out, "--out")
     from wash_bench.cli.printing import console_for_stdout
+    from wash_bench.report.shown import parse_columns
     from wash_bench.report.write import write_report
 
     drawn = parse_names(figures)
+    keys = parse_columns(columns)
+    _check_style(style)
     written = write_report(
         runs,
         out,
@@ -72,8 +91,19 @@ def report(
         figures=drawn,
         baseline=baseline,
         target=target,
+        paper=style,
+        columns=keys,
     )
     typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")
+
+
+def _check_style(name: str) -> None:
+    """Refuse, with a UsageError, a paper that is not known."""
+    from wash_bench.errors import UsageError, nearest
+    from wash_bench.report.style import PAPERS
+
+    if name not in PAPERS:
+        raise UsageError(f"--style {name}: {nearest(name, PAPERS)}")
 
 
 def _check_runs(runs: list[Path]) -> None:

@@ -43,7 +43,7 @@ def draw(table: PaperTable) -> Figure | None:
     columns = min(2, len(panels))
     grid = math.ceil(len(panels) / columns)
     longest = max(map(len, panels.values()))
-    width = style.COLUMN if columns == 1 else style.WIDTH
+    width = style.paper().column if columns == 1 else style.paper().text
     with style.styled():
         height = 0.95 + grid * (0.45 + 0.17 * longest)
         figure, axes = style.new_figure(height, grid, columns, width=width)
@@ -109,7 +109,7 @@ def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) 
 
 def _legend(figure: Figure, table: PaperTable, shown: list[str]) -> None:
     bars = style.bars(len({record["seed"] for record in table.records}))
-    narrow = figure.get_figwidth() < style.WIDTH
+    narrow = figure.get_figwidth() < style.paper().text
     figure.legend(
         handles=[SHOWN[metric].sample(METRICS[metric].drawn, line=False) for metric in shown],
         loc="outside lower center",

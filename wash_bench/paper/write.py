@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write(table: PaperTable, folder: Path) -> list[Path]:
-    """Write NAME-SCALE.md, .csv, and the figure as .png and .svg into ``folder``."""
+    """Write NAME-SCALE.md, .csv, and the figure as .png, .svg and .pdf into ``folder``."""
     stem = f"{table.named.name}-{table.scale}"
     text = {".md": markdown(table), ".csv": frame(table).to_csv(index=False)}
     paths = [folder / f"{stem}{ending}" for ending in text]

@@ -119,7 +119,7 @@ def draw(sweeps: list[Sweep]) -> Figure | None:
         return None
     columns = min(COLUMNS, len(sweeps))
     rows = math.ceil(len(sweeps) / columns)
-    width = style.COLUMN if columns == 1 else style.WIDTH
+    width = style.paper().column if columns == 1 else style.paper().text
     with style.styled():
         figure, axes = style.new_figure(0.7 + 1.75 * rows, rows, columns, width=width)
         panels = [panel for line in axes for panel in line]
@@ -224,7 +224,7 @@ def _legend(figure: Figure, sweeps: list[Sweep]) -> None:
     figure.legend(
         handles=[QUANTITIES[name].sample(METRICS[name].drawn) for name in names],
         loc="outside lower center",
-        ncols=2 if figure.get_figwidth() < style.WIDTH else 4,
+        ncols=2 if figure.get_figwidth() < style.paper().text else 4,
         handlelength=3,
         title=style.bars(*seeds),
         title_fontsize=7.5,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from wash_bench.report.frames import Records
     from wash_bench.report.kept import Drawn
 
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Source:
         tables = [self.cells, self.events]
         of = self.records
         tables += [self.of_experiment(table) for table in (of.barrier, of.simplex, of.corruption)]
-        return f"{of_frames(tables)} {of_code()} {self.records.target}"
+        return f"{of_frames(tables)} {of_code()} {self.records.shown.target}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ FIGURES: dict[str, Drawing] = {
     "training": Drawing(
         "Validation accuracy, training loss, distance to consensus and bytes sent over"
         " the training, by method",
-        lambda of: training_plot.draw(of.events, of.curves, of.records.target),
+        lambda of: training_plot.draw(of.events, of.curves, of.records.shown.target),
     ),
     "consensus": Drawing(
         "Distance to consensus over the training, in all and by layer",
@@ -148,7 +148,7 @@ def parse_names(text: str) -> tuple[str, ...]:
 def write_figures(
     records: Records, out: Path, names: Collection[str] = ALL, drawn: Drawn | None = None
 ) -> list[Path]:
-    """Write figures as PNG and SVG, named with the experiment's id where there are several.
+    """Write figures as PNG, SVG and PDF, named with the experiment's id where there are several.
 
     Args:
         records: all records.

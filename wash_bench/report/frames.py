@@ -19,6 +19,7 @@ from wash_bench.report.columns import (
     SIMPLEX_FIELDS,
     TRAINING,
 )
+from wash_bench.report.shown import Shown
 from wash_bench.report.summary import summary_frame
 
 _OF_SIMPLEX = (*TRAINING, "experiment_id", *SIMPLEX_FIELDS)
@@ -46,8 +47,7 @@ class Records:
         evaluations: evaluation settings by experiment id.
         configs: the resolved configuration of one of its cells by experiment id.
         warnings: what could not be read, naming the file.
-        baseline: the method, or variant of one, that the tables compare every row with; or empty.
-        target: accuracy in per cent, of which is told when it was reached; or None.
+        shown: what the reader chose.
     """
 
     summary: pd.DataFrame
@@ -59,8 +59,7 @@ class Records:
     simplex: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_SIMPLEX))
     corruption: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_CORRUPTION))
     warnings: list[str] = field(default_factory=list)
-    baseline: str = ""
-    target: float | None = None
+    shown: Shown = field(default_factory=Shown)
 
     def experiments(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Each experiment's id and its rows of the summary, in the summary's order."""

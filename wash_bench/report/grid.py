@@ -47,6 +47,7 @@ class Table:
         keys: of the main table, what a column holds: ``method``, then keys of ``metrics.METRICS``.
         experiment_id: of the main table's experiment.
         intervals: which seeds the main table's numbers are over.
+        chosen: whether its columns were asked for one by one.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Table:
     keys: list[str] = field(default_factory=list)
     experiment_id: str = ""
     intervals: str = ""
+    chosen: bool = False
 
     def frame(self) -> pd.DataFrame:
         """The entries as strings."""

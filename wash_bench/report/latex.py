@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import TYPE_CHECKING
 
+from wash_bench.report import style
 from wash_bench.report.grid import DAGGER
 from wash_bench.report.main_table import main_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
     from wash_bench.report.frames import Records
-    from wash_bench.report.grid import Table
+    from wash_bench.report.grid import Cell, Table
+
+SIZE = 8.0  # points of the type, \footnotesize of a paper in 10 points
+SEPARATION = 3.0  # points on each side of a column
+# Widths of letters in em, those of bold type at 8 points.
+_EM = {"m": 0.95, "w": 0.85, "%": 0.95, "±": 0.9, "−": 0.9, "+": 0.9, "×": 0.9}
+_EM |= dict.fromkeys("iljt.,:;'|!", 0.36) | dict.fromkeys(" []()/-", 0.45)
 
 # Brackets and stars would be taken for an argument of the line break before them.
 _SPECIAL = {
@@ -46,20 +54,21 @@ _TABLE = str.maketrans(_SPECIAL)
 
 
 def latex(records: Records) -> str:
-    """The text of table.tex: a ``table*`` for each experiment, with its caption and notes."""
-    # It needs the packages booktabs and graphicx. Letters outside the tables' own signs stay as
-    # they are; for some of them pdfLaTeX has no font and LuaLaTeX or XeLaTeX has.
+    """The text of table.tex: a table for each experiment, with its caption and notes."""
+    # It needs the package booktabs. Letters outside the tables' own signs stay as they are; for
+    # some of them pdfLaTeX has no font and LuaLaTeX or XeLaTeX has.
     template = environment().get_template("table.tex.j2")
     tables = [
         {
             "title": escape(table.title),
             "label": "tab:" + re.sub(r"[^A-Za-z0-9.-]+", "-", table.experiment_id),
             "notes": [escape(text) for text in (*table.caption, *table.notes)],
-            "tabular": _tabular(table) if table.rows else "",
+            "tabulars": [_tabular(table, block) for block in blocks(table)] if table.rows else [],
         }
         for table in main_tables(records)
     ]
-    return template.render(tables=tables, warnings=[escape(text) for text in records.warnings])
+    warnings = [escape(text) for text in records.warnings]
+    return template.render(tables=tables, warnings=warnings, environment=style.paper().table)
 
 
 def escape(text: str) -> str:
@@ -70,26 +79,67 @@ def escape(text: str) -> str:
     return text.translate(_TABLE).replace("\0", "{}")
 
 
-def _tabular(table: Table) -> str:
-    import pandas as pd
+def blocks(table: Table) -> list[list[int]]:
+    """The columns in groups that fit beside the first one into the text's width."""
+    room = style.paper().table_width - _first_width(table)
+    found: list[list[int]] = []
+    left = 0.0
+    for place in range(1, len(table.columns)):
+        lines = [*_heading(table, place), *(row[place].plain() for row in table.rows)]
+        width = max(map(_width, lines)) + 2 * SEPARATION
+        if not found or width > left:
+            found.append([])
+            left = room
+        found[-1].append(place)
+        left -= width
+    return found
 
-    entries = [
-        [escape(cell.text) + (r"\,\dag{}" if cell.tied else "") for cell in row]
-        for row in table.rows
-    ]
-    bold = [["textbf:--rwrap;" if cell.best else "" for cell in row] for row in table.rows]
-    frame = pd.DataFrame(entries, columns=[escape(name) for name in table.columns])
-    frame.columns = _unequal(list(frame.columns))
-    styler = frame.style.hide(axis="index")
-    styler = styler.apply(lambda _: pd.DataFrame(bold, columns=frame.columns), axis=None)
-    return styler.to_latex(hrules=True, column_format="l" + "r" * (len(frame.columns) - 1)).strip()
+
+def _first_width(table: Table) -> float:
+    """Of the column of methods: longer names are broken at two fifths of the text."""
+    return min(max(_width(row[0].text) for row in table.rows), 0.4 * style.paper().table_width)
 
 
-def _unequal(names: list[str]) -> list[str]:
-    """Headings made different by empty groups: the styler wants them so."""
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        seen[name] = seen.get(name, -1) + 1
-        result.append(name + "{}" * seen[name])
-    return result
+def _width(text: str) -> float:
+    """About how wide a text is in points, at ``SIZE`` in Computer Modern, not narrower, bold."""
+    return SIZE * sum(_EM.get(char, 0.62) for char in text)
+
+
+def _heading(table: Table, place: int) -> list[str]:
+    """A heading in lines that are no longer than the entries, or ten letters, or one word."""
+    longest = max(len(row[place].plain()) for row in table.rows)
+    return textwrap.wrap(table.columns[place], max(10, longest), break_long_words=False)
+
+
+def _stacked(lines: list[str]) -> str:
+    broken = r"\\".join(map(escape, lines))
+    return broken if len(lines) == 1 else rf"\shortstack[r]{{{broken}}}"
+
+
+def _entry(cell: Cell) -> str:
+    text = escape(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.best else text
+    return text + (r"\,\dag{}" if cell.tied else "")
+
+
+def _tabular(table: Table, block: list[int]) -> str:
+    """Some columns of a table, led by the first one."""
+    headings = [escape(table.columns[0])]
+    headings += [_stacked(_heading(table, place)) for place in block]
+    lines = [" & ".join(headings) + r" \\"]
+    for row in table.rows:
+        lines.append(" & ".join([escape(row[0].text), *(_entry(row[at]) for at in block)]) + r" \\")
+    longest = max(_width(row[0].text) for row in table.rows)
+    width = _first_width(table)
+    first = "l" if longest <= width else rf">{{\raggedright}}p{{{width:.0f}pt}}"
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{@{{}}{first}{'r' * len(block)}@{{}}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )

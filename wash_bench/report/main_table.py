@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from wash_bench.data.catalog import spec_of
 from wash_bench.errors import UsageError, nearest
-from wash_bench.metrics import MAIN_TABLE, METRICS
+from wash_bench.metrics import DERIVED, MAIN_TABLE, METRICS
 from wash_bench.report import caption, notes
 from wash_bench.report.batchnorm import TWICE, without_copies
 from wash_bench.report.grid import MISSING, Cell, Table, number, with_interval, written
+from wash_bench.report.shown import columns_of
 from wash_bench.report.stats import Estimate, estimate, paired
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _OF_TRAINING = ("sent_values_per_step", "sent_bytes_total", "wire_bytes_total", 
 _MAYBE_ABSENT = {*_OF_TRAINING, *TWICE}
 # Measured where it was asked for.
 _IF_ASKED = {key for key in MAIN_TABLE if key.startswith("corrupted_")}
+DERIVED_KEYS = {metric.key for metric in DERIVED}
 
 
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
@@ -113,15 +115,17 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
     finished = cells[cells["status"] == "finished"]
     rows = _Rows(finished, digits)
     own, papa = own_networks(finished), papa_total(finished)
-    rows.baseline = baseline_of(finished, records.baseline)
+    rows.baseline = baseline_of(finished, records.shown.baseline)
     keys = [
         key
-        for key in MAIN_TABLE
+        for key in columns_of(records.shown)
         if (own or key not in _OF_OWN_NETWORKS)
         and (papa is not None or key != "sent_vs_papa")
         and (rows.baseline or key != "less_baseline")
-        and (key not in _IF_ASKED or (key in finished and finished[key].notna().any()))
-        and (key not in _MAYBE_ABSENT or finished.empty or finished[key].notna().any())
+        and (key in DERIVED_KEYS or finished.empty or key in finished)
+        and (
+            key not in (*_MAYBE_ABSENT, *_IF_ASKED) or finished.empty or finished[key].notna().any()
+        )
     ]
     table = Table(
         experiment_id=experiment_id,
@@ -130,6 +134,7 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
         keys=["method", *keys],
         columns=["method", *(_heading(key, rows.baseline) for key in keys)],
         rows=[],
+        chosen=bool(records.shown.columns),
         intervals=caption.intervals(sorted(finished["seed"].unique())),
     )
     columns = [rows.column(key, papa) for key in keys]
@@ -213,10 +218,21 @@ def baseline_of(finished: pd.DataFrame, baseline: str) -> str:
 def check_baseline(records: Records) -> None:
     """Refuse, with a UsageError, a baseline that no experiment has."""
     summary = records.summary[records.summary["status"] == "finished"]
-    found = [baseline_of(cells, records.baseline) for _, cells in summary.groupby("experiment_id")]
-    if records.baseline and not any(found):
+    found = [
+        baseline_of(cells, records.shown.baseline) for _, cells in summary.groupby("experiment_id")
+    ]
+    if records.shown.baseline and not any(found):
         known = sorted({*summary["method"], *summary["variant"]})
-        raise UsageError(f"--baseline {records.baseline}: {nearest(records.baseline, known)}")
+        raise UsageError(
+            f"--baseline {records.shown.baseline}: {nearest(records.shown.baseline, known)}"
+        )
+
+
+def check_columns(records: Records) -> None:
+    """Refuse, with a UsageError, a column that no record has."""
+    for key in records.shown.columns:
+        if key not in DERIVED_KEYS and key not in records.summary:
+            raise UsageError(f"--columns {key}: none of these records has it")
 
 
 def papa_total(finished: pd.DataFrame) -> float | None:

@@ -127,7 +127,7 @@ def _to_target(records: Records, of: Table) -> Iterator[dict[str, Any]]:
         if table.experiment_id == of.experiment_id:
             rows = [[Entry(row[0].text), *(Entry(c.text, sort_value(c.text)) for c in row[1:])]
                     for row in table.rows]  # fmt: skip
-            heading = f"Steps to {records.target:g} % on the validation images"
+            heading = f"Steps to {records.shown.target:g} % on the validation images"
             yield {"heading": heading, "columns": table.columns, "rows": rows}
 
 

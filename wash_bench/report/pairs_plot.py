@@ -44,7 +44,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     columns = min(MOST_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     with style.styled():
-        width = min(style.WIDTH, max(style.COLUMN, 0.9 + 1.6 * columns))
+        width = min(style.paper().text, max(style.paper().column, 0.9 + 1.6 * columns))
         side = (width - 0.9) / columns
         figure, axes = style.new_figure(0.5 + rows * (side + 0.3), rows, columns, width=width)
         figure.set_layout_engine("compressed")  # squares leave room beside them

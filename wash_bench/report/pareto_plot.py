@@ -136,7 +136,7 @@ def _looks(offers: list[Offer]) -> dict[str, style.Look]:
 
 
 def _width(looks: dict[str, style.Look]) -> float:
-    return style.COLUMN if len(looks) <= FEW else style.WIDTH
+    return style.paper().column if len(looks) <= FEW else style.paper().text
 
 
 def _columns(looks: dict[str, style.Look], further: Sequence[str]) -> int:
@@ -268,7 +268,7 @@ def _legend(
     handles += [Line2D([], [], **look, label=name) for name, look in lines.items()]
     seeds = cells["seed"].nunique()
     told = [note, style.bars(seeds).replace("Student-t intervals over", "t,")]
-    narrow = figure.get_figwidth() < style.WIDTH
+    narrow = figure.get_figwidth() < style.paper().text
     figure.legend(
         handles=handles,
         loc="outside lower center",

@@ -38,7 +38,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     columns = math.ceil(len(names) / blocks)
     each = {(one.curve, one.bn): one for one in found}
     with style.styled():
-        width = min(style.WIDTH, max(style.COLUMN, 0.9 + 1.25 * columns))
+        width = min(style.paper().text, max(style.paper().column, 0.9 + 1.25 * columns))
         rows = 2 * len(kinds) * blocks
         side = (width - 0.9) / columns
         figure, axes = style.new_figure(

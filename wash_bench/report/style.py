@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,49 @@ if TYPE_CHECKING:
 
     from wash_bench.report.stats import Estimate
 
-WIDTH, COLUMN = 6.75, 3.25  # inches: text and column width of a two-column paper
+
+@dataclass(frozen=True)
+class Paper:
+    """What figures and tables are made for.
+
+    Attributes:
+        text: width of the text, in inches.
+        column: width of a column; of a paper with one, half the text.
+        font: of figures; both fonts come with matplotlib, so that they are the same everywhere.
+        table: LaTeX's environment of a table as wide as the text.
+        table_width: of LaTeX's tables, in points.
+    """
+
+    text: float
+    column: float
+    font: str
+    table: str
+    table_width: float
+
+
+PAPERS = {  # widths as the styles' own files set them (neurips.sty, icml.sty, IEEEtran.cls)
+    "plain": Paper(6.75, 3.25, "DejaVu Sans", "table*", 345.0),  # of LaTeX's own classes
+    "neurips": Paper(5.5, 2.7, "STIXGeneral", "table", 397.0),
+    "icml": Paper(6.75, 3.25, "STIXGeneral", "table*", 487.0),
+    "ieee": Paper(7.16, 3.5, "STIXGeneral", "table*", 516.0),
+}
+_PAPER = ContextVar("paper", default=PAPERS["plain"])
+
+
+def paper() -> Paper:
+    """What is drawn and written for now."""
+    return _PAPER.get()
+
+
+@contextmanager
+def made_for(name: str) -> Iterator[None]:
+    """Figures and tables of this context are for one of ``PAPERS``."""
+    token = _PAPER.set(PAPERS[name])
+    try:
+        yield
+    finally:
+        _PAPER.reset(token)
+
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart under the common colour blindnesses.
 COLOURS = {
@@ -46,11 +89,11 @@ OTHER_MARKERS = ("v", "<", ">", "p", "h", "d", "*")
 PERCENT = (0.0, 100.0)  # where accuracies end, and their bars
 # The bars of an interval.
 BARS: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.5}
-NOTE = 54  # letters of a note that fit over half the text's width
 LINES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)))
 
 _RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "mathtext.fontset": "dejavusans",
+    "pdf.fonttype": 42,  # TrueType, as publishers want it
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -153,18 +196,24 @@ def styled() -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
+        matplotlib.rcParams["font.family"] = paper().font
         yield
 
 
-def blank(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, in inches; no window system and no global state."""
+def note_letters() -> int:
+    """Letters of a note that fit over half the text's width."""
+    return int(8 * paper().text)
+
+
+def blank(height: float, width: float | None = None) -> Figure:
+    """An empty figure, in inches, of the text's width unless told otherwise."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width or paper().text, height), layout="constrained")
 
 
 def new_figure(
-    height: float, rows: int, columns: int, *, width: float = WIDTH, sharex: bool = False
+    height: float, rows: int, columns: int, *, width: float | None = None, sharex: bool = False
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure with a grid of panels, of the text's width unless told otherwise."""
     figure = blank(height, width)
@@ -186,7 +235,7 @@ def wrapped(text: str, width: int) -> str:
 
 def headline(axes: Axes, title: str, *notes: str) -> None:
     """A bold title at the left, and under it, in lines of their own, what is to be said of it."""
-    lines = [line for note in notes if note for line in textwrap.wrap(note, NOTE)]
+    lines = [line for note in notes if note for line in textwrap.wrap(note, note_letters())]
     axes.set_title(title, loc="left", fontweight="bold", pad=4 + 9 * len(lines))
     axes.annotate(
         "\n".join(lines),
@@ -234,13 +283,13 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """PNG or SVG by the name's ending; without the date, so equal input gives an equal file."""
+    """PNG, SVG or PDF by the name's ending; without the date: equal input gives an equal file."""
     form = path.suffix.lstrip(".")
-    metadata = {"Date": None} if form == "svg" else {"Software": None}
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}
     if engine := figure.get_layout_engine():
         # What is laid out stays so in the figure's other files. Here and not by savefig, which
         # would draw the figure for that, and once more for every file.
         figure.set_dpi(_RC["savefig.dpi"])
         engine.execute(figure)
         figure.set_layout_engine(None)
-    figure.savefig(path, format=form, metadata=metadata)
+    figure.savefig(path, format=form, metadata=metadata[form])

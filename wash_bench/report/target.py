@@ -79,9 +79,10 @@ def target_tables(records: Records) -> list[Table]:
         Tables with a row a curve and entries ``steps (seconds)``, means over the seeds; where not
         every seed got there, how many did, since a mean over those alone would flatter.
     """
-    if records.target is None:
+    if records.shown.target is None:
         return []
-    found = reached(records, records.target)
+    target = records.shown.target
+    found = reached(records, target)
     tables = []
     for experiment_id, cells in records.experiments():
         rows = found[found["experiment_id"] == experiment_id]
@@ -89,10 +90,10 @@ def target_tables(records: Records) -> list[Table]:
             continue
         shown = [name for name in NETWORKS.values() if (rows["network"] == name).any()]
         table = Table(
-            title=f"Steps to {records.target:g} % on the validation images: {caption.title(cells)}",
+            title=f"Steps to {target:g} % on the validation images: {caption.title(cells)}",
             caption=[
                 "Optimizer steps of a member, and seconds of training, until the accuracy first "
-                f"stood at {records.target:g} % or above; means over the seeds. It was looked at "
+                f"stood at {target:g} % or above; means over the seeds. It was looked at "
                 "after whole epochs, at those of --eval-every and --merge-every."
             ],
             columns=["method", *shown],

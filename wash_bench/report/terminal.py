@@ -59,7 +59,9 @@ def print_tables(tables: Iterable[Table], warnings: Iterable[str], console: Cons
 
 def markdown(table: Table, width: int) -> str:
     """A Markdown table of the columns that fit into ``width`` characters, aligned for the eye."""
-    short = {"method": "method"} | {key: METRICS[key].short for key in table.keys[1:]}
+    short = {"method": "method"}
+    for key, heading in zip(table.keys[1:], table.columns[1:], strict=True):
+        short[key] = METRICS[key].short or (heading if table.chosen else "")
     keys = [key for key, heading in short.items() if heading]
     dropped = iter(DROPPED)
     while True:

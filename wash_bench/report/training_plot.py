@@ -132,7 +132,11 @@ def _told(silent: Sequence[str]) -> str:
     if not silent:
         return ""
     text = f"nothing: {', '.join(silent)}"
-    return text if len(text) <= 2 * style.NOTE - 10 else f"nothing: {len(silent)} of the curves"
+    return (
+        text
+        if len(text) <= 2 * style.note_letters() - 10
+        else f"nothing: {len(silent)} of the curves"
+    )
 
 
 def draw_legend(figure: Figure, looks: dict[str, style.Look], curves: pd.DataFrame) -> None:

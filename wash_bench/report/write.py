@@ -17,6 +17,8 @@ from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report import kept
 from wash_bench.report.figures import ALL
 from wash_bench.report.inputs import of_code, of_file, of_records
+from wash_bench.report.shown import Shown
+from wash_bench.report.style import made_for
 from wash_bench.report.target import check_target, reached, target_tables
 from wash_bench.report.terminal import print_tables
 
@@ -35,7 +37,7 @@ TABLES = {
 TARGET = "target"  # a table that is there if it was asked for
 RARE = ("simplex", "corruption")  # tables that few runs have
 # Figures of an older report that had other experiments.
-_FIGURE = re.compile(rf"({'|'.join(ALL)})(-.+-[0-9a-f]{{8}}|-[0-9a-f]{{8}})?\.(png|svg)")
+_FIGURE = re.compile(rf"({'|'.join(ALL)})(-.+-[0-9a-f]{{8}}|-[0-9a-f]{{8}})?\.(png|svg|pdf)")
 
 
 def write_report(
@@ -47,11 +49,15 @@ def write_report(
     figures: Collection[str] = ALL,
     baseline: str = "",
     target: float | None = None,
+    paper: str = "plain",
+    columns: Sequence[str] = (),
 ) -> list[Path]:
     """Report on run folders into the folder ``out``; ``console`` prints the table too.
 
     With a ``baseline``, a method or a variant's name, every row has its difference to it; with a
-    ``target``, an accuracy in per cent, a table says when it was reached.
+    ``target``, an accuracy in per cent, a table says when it was reached. ``paper``, of
+    ``style.PAPERS``, sets widths and fonts of figures and of table.tex; ``columns``, keys of
+    ``metrics.METRICS``, are those of the tables.
 
     Everything is made in a temporary folder first and moved at the end, so an older report
     stands until the new one is whole. Where ``out`` holds the report of these records it is not
@@ -71,10 +77,11 @@ def write_report(
     out = Path(out)
     asked = [name for name in ALL if name in figures]
     source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet} {baseline}"
-    source += f" {target}"
+    source += f" {target} {paper} {','.join(columns)}"
     made = kept.read(out)
     if not made.holds(out, source):
-        made = _made(roots, out, made, source, parquet, asked, baseline, target)
+        with made_for(paper):
+            made = _made(roots, out, made, source, parquet, asked, Shown(baseline, target, columns))
     if console is not None:
         print_tables(made.tables, made.warnings, console)
     return [out / name for name in made.files]
@@ -87,16 +94,16 @@ def _made(
     source: str,
     parquet: bool,
     figures: Collection[str],
-    baseline: str,
-    target: float | None,
+    shown: Shown,
 ) -> kept.Made:
     """Make the report, with what it can take of the one before it."""
     from wash_bench.report.frames import load
-    from wash_bench.report.main_table import check_baseline, main_tables
+    from wash_bench.report.main_table import check_baseline, check_columns, main_tables
 
     records = load(roots)
-    records.baseline, records.target = baseline, target
+    records.shown = shown
     check_baseline(records)
+    check_columns(records)
     try:
         out.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".report-", dir=out))
@@ -165,8 +172,8 @@ def _fill(
     paths = []
     asked = TABLES | {name: name for name in RARE if len(getattr(records, name))}
     tables = {name: getattr(records, attribute) for name, attribute in asked.items()}
-    if records.target is not None:
-        tables[TARGET] = reached(records, records.target)
+    if records.shown.target is not None:
+        tables[TARGET] = reached(records, records.shown.target)
     for name, frame in tables.items():
         paths.append(folder / f"{name}.csv")
         frame.to_csv(paths[-1], index=False, lineterminator="\n")

@@ -1,0 +1,44 @@
+"""What a report is asked to show besides its tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wash_bench.errors import UsageError, nearest
+from wash_bench.metrics import MAIN_TABLE, METRICS
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Choices of the reader's.
+
+    Attributes:
+        baseline: the method, or variant of one, that the tables compare every row with; or empty.
+        target: accuracy in per cent, of which is told when it was reached; or None.
+        columns: keys of ``metrics.METRICS`` that the main table has; empty for the usual ones.
+    """
+
+    baseline: str = ""
+    target: float | None = None
+    columns: Sequence[str] = ()
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Columns separated by commas; a UsageError names one that there is not."""
+    known = [key for key, metric in METRICS.items() if metric.unit != "text" and "NAME" not in key]
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise UsageError(f"--columns {word}: {nearest(word, known)} (columns of summary.csv)")
+    if len(set(words)) < len(words):
+        raise UsageError(f"--columns {text}: a column is given twice")
+    return tuple(words)
+
+
+def columns_of(shown: Shown) -> Sequence[str]:
+    """The columns of the main table, those that nothing was recorded of included."""
+    if not shown.columns:
+        return MAIN_TABLE
+    extra = ["less_baseline"] if shown.baseline and "less_baseline" not in shown.columns else []
+    return [*shown.columns, *extra]
