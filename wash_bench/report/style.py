@@ -237,16 +237,17 @@ def headline(axes: Axes, title: str, *notes: str) -> None:
     """A bold title at the left, and under it, in lines of their own, what is to be said of it."""
     lines = [line for note in notes if note for line in textwrap.wrap(note, note_letters())]
     axes.set_title(title, loc="left", fontweight="bold", pad=4 + 9 * len(lines))
-    axes.annotate(
-        "\n".join(lines),
-        (0, 1),
-        xytext=(0, 3),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        va="bottom",
-        fontsize=7,
-        color="#666666",
-    )
+    for place, line in enumerate(reversed(lines)):  # one by one: fonts differ in their line height
+        axes.annotate(
+            line,
+            (0, 1),
+            xytext=(0, 3 + 9 * place),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="bottom",
+            fontsize=7,
+            color="#666666",
+        )
 
 
 def bars(*seeds: int) -> str:
