@@ -102,8 +102,11 @@ class CorruptedImages:
         )
 
     def _scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        values = (self._data.mean, self._data.std)
-        return tuple(torch.tensor(v, device=like.device)[:, None, None] for v in values)  # type: ignore[return-value]
+        mean, std = (
+            torch.tensor(values, device=like.device)[:, None, None]
+            for values in (self._data.mean, self._data.std)
+        )
+        return mean, std
 
 
 def corruption_points(
