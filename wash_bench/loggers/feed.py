@@ -10,7 +10,7 @@ from typing import Any
 
 from wash_bench.loggers.contract import Event, LoggedTraining, Logger
 from wash_bench.loggers.find import logger_class
-from wash_bench.record.files import read_json, write_json
+from wash_bench.record.schema import read_summed, write_summed
 
 _SAID: set[str] = set()  # one line for a logger that fails, not one a training
 
@@ -48,7 +48,7 @@ class LogFeed:
             self._try(spec, lambda s=spec, t=with_state: self._make(s, t))
             if spec in self._loggers and told["state"] != self._loggers[spec].state:
                 told["state"] = self._loggers[spec].state
-                write_json(self._place, self._told)
+                write_summed(self._place, self._told)
 
     def __bool__(self) -> bool:
         return bool(self._loggers)
@@ -58,7 +58,7 @@ class LogFeed:
         for step, events in _by_step(self._new()):
             for spec in [s for s in self._loggers if step > self._told[s]["step"]]:
                 self._told[spec]["step"] = step
-                write_json(self._place, self._told)
+                write_summed(self._place, self._told)
                 self._try(spec, lambda s=spec, n=step, e=events: self._loggers[s].log(n, e))
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class LogFeed:
 
     def _so_far(self) -> dict[str, dict[str, Any]]:
         try:
-            found = read_json(self._place)
+            found = read_summed(self._place)
             return {
                 spec: {"step": int(told["step"]), "state": str(told["state"])}
                 for spec, told in found.items()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wash_bench.record.files import read_json, write_json
+from wash_bench.record.schema import read_summed, write_summed
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def write_asked(root: Path, cells: Sequence[Asked], *, worker: bool) -> None:
         return
     by = None if worker else {"host": socket.gethostname(), "pid": os.getpid()}
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(
+    write_summed(
         root / "run.json", {"since": since, "by": by, "cells": [asdict(cell) for cell in cells]}
     )
 
@@ -64,7 +64,7 @@ def read_asked(root: Path) -> LastRun:
     """The last run of a folder; an empty one where nothing readable says it."""
     path = root / "run.json"
     try:
-        data: dict[str, Any] = read_json(path)
+        data: dict[str, Any] = read_summed(path)
         cells = tuple(Asked(**cell) for cell in data["cells"])
         by = data["by"]
         named = f"{by['host']}, process {by['pid']}" if by else ""
