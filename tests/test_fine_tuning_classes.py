@@ -106,7 +106,7 @@ def test_the_identity_is_that_of_the_content(tiny, tmp_path, monkeypatch) -> Non
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"init": "shard"}, ["--init shard", "independent, shared or checkpoint:PATH"]),
+        ({"init": "shard"}, ["--init shard", "independent, shared, pretrained or checkpoint:PATH"]),
         ({"init": "checkpoint:"}, ["--init checkpoint:", "checkpoint:PATH"]),
         ({"vary": ["lr"]}, ["--vary lr", "above 0"]),
         ({"vary": ["lr=0.1,0"]}, ["lr=0", "above 0"]),

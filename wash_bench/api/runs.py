@@ -102,14 +102,22 @@ def plan(
 def resolved(
     preset: str | None, preset_file: str | Path | None, options: Mapping[str, Any]
 ) -> Resolved:
-    """The settings of a run, checked; torch has not been imported when it returns."""
+    """The settings of a run, checked, and how pictures are taken by a network to start from."""
+    # torch has not been imported when it returns, unless there is such a network.
+    from wash_bench.networks.start import of_start
     from wash_bench.settings.checks import check_folder, check_start
     from wash_bench.settings.resolve import resolve
 
-    found = resolve(preset, Path(preset_file) if preset_file else None, options)
+    file = Path(preset_file) if preset_file else None
+    found = resolve(preset, file, options)
     check_folder(found.out, "--out")
     check_start(found.config.training)
-    return found
+    more, told = of_start(found.config.training, found.chosen, found.download)
+    if not more:
+        return found
+    again = resolve(preset, file, {**options, **more})
+    check_start(again.config.training)
+    return again.model_copy(update={"origin": f"{found.origin} {told}"})
 
 
 def carry_out(found: Resolved, **means: Any) -> Outcome:

@@ -62,6 +62,7 @@ def tune(
     on with a tuning that was stopped; more values are tried beside those that are done.
     """
     from wash_bench.cli.run import end_if_failed, keeping, limit_threads
+    from wash_bench.networks.start import of_start
     from wash_bench.settings.checks import check_folder, check_start
     from wash_bench.settings.resolve import resolve
     from wash_bench.tuning.grid import read_grid
@@ -71,13 +72,14 @@ def tune(
                                          "set": None})  # fmt: skip
     name = preset_file.stem if preset_file else base.config.preset
     out = options.get("out") or f"runs/tune-{name}"
-    options = {**options, "out": out, "seeds": options.get("seeds") or SEEDS}
+    check_start(base.config.training)
+    more, _ = of_start(base.config.training, base.chosen, base.download)
+    options = {**options, **more, "out": out, "seeds": options.get("seeds") or SEEDS}
     first, rounds = _rounds(preset, preset_file, options, wanted)
     _own_seeds(first, base)
     folder = tables or first.out / "tuning"
     check_folder(first.out, "--out")
     check_folder(folder, "--tables")
-    check_start(first.config.training)
     if first.threads:
         limit_threads(first.threads)
     with keeping():

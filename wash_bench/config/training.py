@@ -19,7 +19,14 @@ from wash_bench.config.field import (
 )
 from wash_bench.config.optimizers import OPTIMIZERS
 from wash_bench.config.schedules import SCHEDULES
-from wash_bench.config.values import VARIED, parse_channels, parse_classes, parse_grid, path_in
+from wash_bench.config.values import (
+    PRETRAINED,
+    VARIED,
+    parse_channels,
+    parse_classes,
+    parse_grid,
+    path_in,
+)
 
 
 class TrainingConfig(Settings):
@@ -68,9 +75,9 @@ class TrainingConfig(Settings):
     drop_path_rate (timm raises it with the depth, from 0 to this, in most networks)."""
     population: int = setting(3, WHAT, "N", ge=2)
     """Members N of a population, at least 2."""
-    init: str = setting("independent", WHAT, "independent|shared|checkpoint:PATH")
-    """Initial weights: each member its own (independent), all the same (shared), or all
-    those of a file, to fine-tune them."""
+    init: str = setting("independent", WHAT, "independent|shared|pretrained|checkpoint:PATH")
+    """Initial weights: each member its own (independent), all the same (shared), or, to
+    fine-tune them, all timm's own of the model and its tag (pretrained), or those of a file."""
     augment: Literal["homogeneous", "heterogeneous"] = setting("homogeneous", NETWORK)
     """Crop and flip for all members, or besides it the papers' draw of mixup, CutMix,
     erasing and smoothing, another for each member."""
@@ -142,8 +149,8 @@ class TrainingConfig(Settings):
     @field_validator("init")
     @classmethod
     def _known_init(cls, init: str) -> str:
-        if init not in ("independent", "shared") and not path_in(init):
-            raise ValueError("must be independent, shared or checkpoint:PATH")
+        if init not in ("independent", "shared", PRETRAINED) and not path_in(init):
+            raise ValueError("must be independent, shared, pretrained or checkpoint:PATH")
         return init
 
     @field_validator("vary", mode="before")
@@ -174,11 +181,11 @@ class TrainingConfig(Settings):
             raise ValueError(f"{len(self.members)} members, --population {self.population}")
         if self.schedule == "cosine" and self.lr_min > self.lr:
             raise ValueError(f"--lr-min ({self.lr_min}) is above --lr ({self.lr})")
-        if self.linear_probe and self.checkpoint is None:
+        if self.linear_probe and not self._trained_before:
             raise ValueError(
                 f"--linear-probe {self.linear_probe} needs --init checkpoint:PATH, not {self.init}"
             )
-        if self.freeze_bn and self.checkpoint is None:
+        if self.freeze_bn and not self._trained_before:
             raise ValueError(f"--freeze-bn needs --init checkpoint:PATH, not {self.init}")
         if self.drop_path and "drop_path_rate" in self.model_args:
             raise ValueError("give either --drop-path or --model-arg drop_path_rate")
@@ -199,6 +206,10 @@ class TrainingConfig(Settings):
         """The file that all members start from, if they do."""
         path = path_in(self.init)
         return Path(path).expanduser() if path else None
+
+    @property
+    def _trained_before(self) -> bool:
+        return self.init == PRETRAINED or self.checkpoint is not None
 
     @property
     def network_args(self) -> dict[str, Any]:

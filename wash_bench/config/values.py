@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 CHECKPOINT_PREFIX = "checkpoint:"
+PRETRAINED = "pretrained"
+"""Timm's own weights; a run's settings have the checkpoint that this stands for."""
 # What may differ between members, with the least and the greatest value (lr: above 0).
 VARIED = {
     "lr": (0.0, math.inf),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,12 +146,19 @@ def _of_members(files: Sequence[str], data: str, model: str) -> str:
     )
 
 
+# A repository in the cache of the Hugging Face hub.
+_HUB = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots")
+
+
 def _start(first: pd.Series) -> str:
     """What members start from; of a checkpoint the file's name, and how long the head is probed."""
     kind, _, path = str(first["init"]).partition(CHECKPOINT_PREFIX)
     if not path:
         return f"{kind} initial weights"
-    text = f"initial weights of checkpoint {Path(path).name}"
+    name = Path(path).name
+    if cached := _HUB.search(path):  # whose files have one name
+        name = "/".join(cached.groups())
+    text = f"initial weights of checkpoint {name}"
     if epochs := first.get("linear_probe"):
         text += f", its classifier alone trained for {_count(int(epochs), 'epoch')} first"
     return text

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wash_bench.config import EvaluationConfig, TrainingConfig
+from wash_bench.config.values import PRETRAINED
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
 from wash_bench.core.population import Population
@@ -59,6 +60,7 @@ class Setting:
 
     @classmethod
     def of(cls, config: TrainingConfig, download: bool = False) -> Setting:
+        assert config.init != PRETRAINED, "the settings' reader puts the file in its place"
         device = resolve_device(local_device(config.device))
         return cls(config, device, load_data(config, device, download=download))
 

@@ -35,12 +35,14 @@ class Resolved(LocalConfig):
         entries: the methods, in the order of ``config.methods``.
         further: the same settings with the other variants; a method is in as many as it has.
         origin: a line that says where the settings come from.
+        chosen: the keys that a preset, a file or the options gave.
     """
 
     config: InstanceOf[RunConfig]
     entries: list[InstanceOf[MethodEntry]]
     further: tuple[InstanceOf[RunConfig], ...] = ()
     origin: str = ""
+    chosen: frozenset[str] = frozenset()
 
     @property
     def rounds(self) -> list[Round]:
@@ -130,6 +132,7 @@ class _Resolver:
         config, *further = (_round(config, entries, own, paper) for own in rounds(of_methods))
         told = origin(self.layers, self.tuned, config.training.dataset)
         found = {"config": config, "entries": entries, "further": further, "origin": told}
+        found["chosen"] = frozenset(self.source)
         resolved = checked(Resolved, local | found, self._label)
         check_loggers(resolved.log)
         return resolved

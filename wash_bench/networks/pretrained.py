@@ -1,0 +1,84 @@
+"""The file of timm's own weights of an architecture and tag: in a cache, or fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wash_bench.errors import UsageError
+from wash_bench.models.names import check_architecture
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+NAMES = ("model.safetensors", "pytorch_model.bin")  # on the hub
+
+
+def weights_of(model: str, download: bool) -> tuple[Path, str]:
+    """Where timm's weights of a model lie, and what they are called.
+
+    Args:
+        model: an architecture, with a tag of its weights or without one, for timm's default.
+        download: whether the hub may be asked; else a cache serves.
+
+    Returns:
+        The file, and ``ARCHITECTURE.TAG``.
+
+    Raises:
+        UsageError: timm has none, or they are not here.
+    """
+    from timm.models import get_pretrained_cfg
+
+    name = check_architecture(model)
+    config = get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None or not config.has_weights:
+        raise UsageError(
+            f"--init pretrained: timm has no weights of {name!r}; give another --model, or a file "
+            "as --init checkpoint:PATH"
+        )
+    called = ".".join(filter(None, (name.partition(".")[0], config.tag)))
+    if config.file:
+        return Path(config.file), called
+    if config.hf_hub_id:
+        return _from_hub(config, called, download), called
+    return _from_url(config, called, download), called
+
+
+def _from_hub(config: PretrainedCfg, called: str, download: bool) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    repository = str(config.hf_hub_id).partition("@")[0]
+    reason = "they are in no cache of the Hugging Face hub here; --download fetches them"
+    for name in (config.hf_hub_filename,) if config.hf_hub_filename else NAMES:
+        try:
+            return Path(hf_hub_download(repository, name, local_files_only=not download))
+        except EntryNotFoundError as error:  # offline, or under the other name
+            if download:
+                reason = f"they could not be fetched from {repository} ({_line(error)})"
+        except (HfHubHTTPError, OSError) as error:
+            reason = f"they could not be fetched from {repository} ({_line(error)})"
+    raise UsageError(f"--init pretrained: timm's weights {called}: {reason}")
+
+
+def _from_url(config: PretrainedCfg, called: str, download: bool) -> Path:
+    import torch
+
+    url = config.url if isinstance(config.url, str) else (config.url or ("",))[0]
+    file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if file.is_file():
+        return file
+    if not download:
+        raise UsageError(
+            f"--init pretrained: timm's weights {called} are not at {file}; --download fetches them"
+        )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), progress=False)
+    except OSError as error:
+        raise UsageError(f"--init pretrained: cannot fetch {url} ({_line(error)})") from None
+    return file
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]
