@@ -64,6 +64,7 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
         "worker": False,
         "stale": 120,
         "silence": 15,
+        "time_limit": 0,
         "log": (),
     }
     assert calls[1] == ("report", [out], out / "report")

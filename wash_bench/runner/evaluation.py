@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.config import EvaluationConfig
+from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method
+from wash_bench.core.method import Method, Site
 from wash_bench.core.population import ModelState, Population
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point
@@ -31,7 +32,9 @@ from wash_bench.runner.machine import of_machine
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
+from wash_bench.train.optim import optimizer_slots
 
+SIGMAS = 6  # of an expectation, which a drawn number of values is away from by chance
 Measured = Point | SimplexPoint | CorruptionPoint
 
 
@@ -150,6 +153,7 @@ def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     steps = schedule.steps
     ledger = Ledger(n)
     ledger.load(notes["ledger"])
+    _hold_charges(trainer, ledger)
     return known | {
         "steps": steps,
         "sent_values_per_step": ledger.sent_values / steps,
@@ -162,6 +166,24 @@ def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
         "train_seconds": notes["train_seconds"],
         "ranks": notes["ranks"],
     }
+
+
+def _hold_charges(trainer: Trainer, ledger: Ledger) -> None:
+    """Tell of a method of somebody else's whose ``charges`` are not what it sent."""
+    method, setting = trainer.method, trainer.setting
+    if type(method).__module__.startswith("wash_bench."):
+        return  # the suite's tests hold them
+    site = Site(trainer.population.layout, trainer.n, len(optimizer_slots(setting.config)))
+    told = bill(method, site, trainer.schedule)
+    if told is None:
+        return
+    room = SIGMAS * told.sent_values_std + 1e-6 * ledger.sent_values
+    if abs(told.sent_values - ledger.sent_values) > room:
+        trainer.note(
+            f"{method.name}: its charges() say {told.sent_values:,.0f} values a member, it sent"
+            f" {ledger.sent_values:,.0f}, which the records have; plan and comm go wrong, and"
+            " wash-bench check tells more"
+        )
 
 
 def _write_points(path: Path, points: Sequence[Measured]) -> None:

@@ -112,8 +112,13 @@ def run_tasks(groups: Callable[[], Iterable[list[TrainingTask]]], context: RunCo
 
     Returns:
         What became of each cell.
+
+    Raises:
+        UsageError: a time limit, which processes that share a population do not keep.
     """
     world, store, outcome = context.world, Store(context.out), Outcome()
+    if context.time_limit and world.ranks > 1:
+        raise UsageError("--time-limit is of trainings in one process: leave it out")
     if context.worker:
         with Claims(store.root, context.stale) as claims:
             taken = list(groups())

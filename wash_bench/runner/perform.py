@@ -15,6 +15,7 @@ from wash_bench.runner.isolation import torch_as_it_was
 from wash_bench.runner.machine import machine_failures, of_machine
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
+from wash_bench.runner.time_limit import time_limit
 from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
 
@@ -46,11 +47,12 @@ def _measure(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The summaries of the cells by id (at rank 0), and the reasons of those that failed."""
     try:
-        trainer, notes = _trained(task, setting, folder, context)
-        population = trainer.whole()
-        return (
-            ({}, {}) if population is None else evaluate(task, trainer, population, notes, context)
-        )
+        with time_limit(context.time_limit):
+            trainer, notes = _trained(task, setting, folder, context)
+            population = trainer.whole()
+            if population is None:
+                return {}, {}
+            return evaluate(task, trainer, population, notes, context)
     except CellFailure as failure:
         reason = str(failure)
     except Exception as error:  # whatever a method's or a network's own code runs into

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class LocalConfig(Settings):
     least 5."""
     threads: int = _local(0, MACHINE, unit="threads", ge=0)
     """CPU threads of each job or process (0: the cores divided by them)."""
+    time_limit: int = _local(0, MACHINE, unit="seconds", shown="none", ge=0)
+    """A training that takes longer, its evaluation included, fails its cells; the others go on."""
     worker: bool = _local(False, MACHINE)
     """Work beside other workers, on any hosts, that were given the same command and share
     the run folder."""
@@ -75,6 +78,14 @@ class LocalConfig(Settings):
     @classmethod
     def _own_folder(cls, out: Path) -> Path:
         return out.expanduser()
+
+    @model_validator(mode="after")
+    def _limited(self) -> LocalConfig:
+        if self.time_limit and self.procs > 1:
+            raise UsageError("--time-limit is of trainings in one process: leave --procs out")
+        if self.time_limit and not hasattr(signal, "SIGALRM"):
+            raise UsageError("--time-limit needs a system with POSIX signals: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _together(self) -> LocalConfig:
