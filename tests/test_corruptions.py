@@ -27,6 +27,7 @@ from wash_bench.data.corruptions.published import Published
 from wash_bench.data.corruptions.severities import CIFAR, IMAGENET, TINY, strengths
 from wash_bench.errors import UsageError
 from wash_bench.evaluate.corrupted import BATCH, CorruptedImages
+from wash_bench.metrics import OF_CORRUPTIONS
 from wash_bench.report import frames
 from wash_bench.report.main_table import main_tables
 from wash_bench.runner.context import RunContext
@@ -334,6 +335,7 @@ def test_a_run_measures_each_network_under_each(run: Path) -> None:
         assert summary[f"corrupted_{network}_acc"] == pytest.approx(own["accuracy"].mean())
         assert summary[f"corrupted_{network}_nll"] == pytest.approx(own["loss"].mean())
     assert record["config"]["evaluation"]["corruptions"] == list(ASKED["corruptions"])
+    assert {m.key for m in OF_CORRUPTIONS} == {k for k in record["summary"] if "corrupted" in k}
 
 
 def test_eval_gives_the_same_numbers_for_the_average(run: Path, capsys) -> None:

@@ -21,6 +21,7 @@ from wash_bench.metrics import (
     FURTHER,
     MAIN_TABLE,
     METRICS,
+    OF_CORRUPTIONS,
     OF_MERGES,
     SUMMARY,
 )
@@ -93,7 +94,7 @@ def test_an_average_without_numbers_has_no_validation_accuracy(tiny: RunConfig) 
 
 
 def test_the_table_of_metrics_has_each_once_and_its_views_know_them() -> None:
-    rows = [*SUMMARY, *FURTHER, *OF_MERGES, *DERIVED]
+    rows = [*SUMMARY, *FURTHER, *OF_CORRUPTIONS, *OF_MERGES, *DERIVED]
     assert len({metric.key for metric in rows}) == len({metric.titled for metric in rows})
     assert len(METRICS) == len(rows)
     assert [metric.key for metric in FURTHER] == sorted(metric.key for metric in FURTHER)

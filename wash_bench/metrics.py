@@ -132,14 +132,6 @@ SUMMARY = (  # the columns of every summary.csv, in its order
 )
 # What a record can hold besides; a column, after those above and by its name, where one does.
 FURTHER = (
-    _acc("corrupted_average_acc", "averaged, corrupted images", "one"),
-    _acc("corrupted_average_bn_acc", "averaged, BN re-est., corrupted images", "one"),
-    _nll("corrupted_average_bn_nll", "averaged loss, BN re-est., corrupted images", "one"),
-    _nll("corrupted_average_nll", "averaged loss, corrupted images", "one"),
-    _acc("corrupted_ensemble_acc", "ensemble, corrupted images", "N"),
-    _nll("corrupted_ensemble_nll", "ensemble loss, corrupted images", "N"),
-    _acc("corrupted_member_acc", "members, corrupted images", "one"),
-    _nll("corrupted_member_nll", "members' loss, corrupted images", "one"),
     _acc("average_val_acc", "averaged, validation", "one"),
     _drop("barrier_bn_acc_mean", "accuracy barrier, mean, BN re-est."),
     _brier("ensemble_bn_brier", "ensemble Brier score, BN re-est.", "N"),
@@ -163,6 +155,16 @@ FURTHER = (
     Metric("train_images", "training images"),
     Metric("wire_bytes_per_step", "bytes on the wire a step", unit="bytes", better="lower"),
 )
+OF_CORRUPTIONS = (  # what it holds where corrupted test images were asked for
+    _acc("corrupted_average_acc", "averaged, corrupted images", "one"),
+    _acc("corrupted_average_bn_acc", "averaged, BN re-est., corrupted images", "one"),
+    _nll("corrupted_average_bn_nll", "averaged loss, BN re-est., corrupted images", "one"),
+    _nll("corrupted_average_nll", "averaged loss, corrupted images", "one"),
+    _acc("corrupted_ensemble_acc", "ensemble, corrupted images", "N"),
+    _nll("corrupted_ensemble_nll", "ensemble loss, corrupted images", "N"),
+    _acc("corrupted_member_acc", "members, corrupted images", "one"),
+    _nll("corrupted_member_nll", "members' loss, corrupted images", "one"),
+)
 OF_MERGES = (  # what the record of a merge of trained networks holds besides
     Metric("weight_cosine", "cosine between members' weights", digits=3),
 )
@@ -174,7 +176,8 @@ DERIVED = (  # what a report works out of the others
 )
 # fmt: on
 
-METRICS = {metric.key: metric for metric in (*SUMMARY, *FURTHER, *OF_MERGES, *DERIVED)}
+_ALL = (*SUMMARY, *FURTHER, *OF_CORRUPTIONS, *OF_MERGES, *DERIVED)
+METRICS = {metric.key: metric for metric in _ALL}
 
 # The columns of a report's main table, and the rows of a comparison of two reports, in order.
 MAIN_TABLE = (
