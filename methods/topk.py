@@ -31,15 +31,14 @@ from typing import TYPE_CHECKING
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, Content, charge_gather, charge_mean
 from wash_bench.core.method import MethodOptions, NotPredicted, Rows, Site, option
+from wash_bench.core.passed_on import PassedOn
 from wash_bench.core.wrapper import Wrapper
 from wash_bench.methods.local_sgd import LocalSgd
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.ledger import Ledger
     from wash_bench.core.method import Method
     from wash_bench.core.population import Population
 
@@ -126,7 +125,7 @@ class TopK(Wrapper):
         super().load_state_dict({key: v for key, v in state.items() if key not in own})
 
 
-class TopKExchange:
+class TopKExchange(PassedOn):
     """An exchange of one step that sends a mean of whole members' weights as top-k codes.
 
     Args:
@@ -143,50 +142,24 @@ class TopKExchange:
     def __init__(
         self, inner: Exchange, options: TopKOptions, copies: Tensor, common: Tensor
     ) -> None:
-        self._inner, self._options, self._copies, self.common = inner, options, copies, common
-        self.n, self.seed = inner.n, inner.seed
-        self.ledger: Ledger = inner.ledger
+        super().__init__(inner)
+        self._options, self._copies, self.common = options, copies, common
         self.rows: Tensor | None = None
         self.left_out: Tensor | None = None
-
-    def stream(self, purpose: str, *counters: int) -> np.random.Generator:
-        return self._inner.stream(purpose, *counters)
 
     def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
         """S (D,) in place of the mean of whole rows (N, D) of weights; else the mean itself."""
         if content != "weights" or rows.shape != self._copies.shape or self.rows is not None:
-            return self._inner.mean(rows, content)
+            return super().mean(rows, content)
         kept = self._options.kept(rows.shape[1])
         self.rows = rows.clone()
         self.left_out = rows - self._copies
         sent = largest(self.left_out, kept)
-        for code in self._inner.gather(encode(self.left_out, sent), content, kept):
+        for code in self.gather(encode(self.left_out, sent), content, kept):
             indices, values = decode(code)
             self.common.index_add_(0, indices, values / self.n)
         self.left_out.scatter_(1, sent, 0.0)
         return self.common.clone()
-
-    def gather(
-        self, rows: Tensor, content: Content = "weights", stands_for: int | None = None
-    ) -> Tensor:
-        return self._inner.gather(rows, content, stands_for)
-
-    def fetch(
-        self,
-        rows: Tensor,
-        sources: Sequence[int],
-        content: Content = "weights",
-        stands_for: int | None = None,
-    ) -> Tensor:
-        return self._inner.fetch(rows, sources, content, stands_for)
-
-    def permute_(
-        self, tensors: Sequence[tuple[Tensor, Content]], coordinates: Tensor, sources: Tensor
-    ) -> None:
-        self._inner.permute_(tensors, coordinates, sources)
-
-    def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
-        self._inner.broadcast_(rows, source, content)
 
 
 def largest(rows: Tensor, kept: int) -> Tensor:

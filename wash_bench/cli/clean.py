@@ -37,9 +37,9 @@ def clean(
 
     found = {folder: removable(folder) for folder in some_run_folders(runs)}
     if as_json:
-        import json
+        from wash_bench.cli.printing import print_json
 
-        typer.echo(json.dumps({"folders": [_data(*each) for each in found.items()]}, indent=1))
+        print_json({"folders": [_data(*each) for each in found.items()]})
         return
     if not any(found.values()):
         typer.echo(f"{runs}: nothing can go")

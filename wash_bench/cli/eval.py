@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,8 +93,10 @@ def evaluate(
     images = len(setting.data.split_labels[split])
     if as_json:
         told = {"network": network, "dataset": config.training.dataset, "split": split}
+        from wash_bench.cli.printing import print_json
+
         points = {"corruptions": [point.as_dict() for point in corrupted]} if corrupted else {}
-        typer.echo(json.dumps(told | {"images": images} | dict(scores) | points, indent=1))
+        print_json(told | {"images": images} | dict(scores) | points)
         return
     what = {"test": "test", "val": "validation"}[split]
     typer.echo(f"{network} on {images:,} {what} images of {config.training.dataset}")

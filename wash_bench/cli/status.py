@@ -32,9 +32,9 @@ def status(
 
     found = [status_of(folder) for folder in some_run_folders(runs)]
     if as_json:
-        import json
+        from wash_bench.cli.printing import print_json
 
-        typer.echo(json.dumps({"folders": [_data(each) for each in found]}, indent=1))
+        print_json({"folders": [_data(each) for each in found]})
         return
     for each in found:
         _print(each)

@@ -60,10 +60,10 @@ def verify(
             watched = context.but(observer=display)
             results += repeat([each for each, _, _ in ready], watched, methods, epochs)
     if as_json:
-        import json
-
         told = [asdict(result) | {"agrees": result.agrees} for result in results]
-        typer.echo(json.dumps({"cells": told}, indent=1))
+        from wash_bench.cli.printing import print_json
+
+        print_json({"cells": told})
     else:
         for result in results:
             _tell(result, epochs)

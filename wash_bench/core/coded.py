@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, Content, charge_gather
 from wash_bench.core.method import NotPredicted, Site
+from wash_bench.core.passed_on import PassedOn
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.ledger import Ledger
     from wash_bench.core.population import Population
 
 BLOCK = 128  # values that share a scale
@@ -69,7 +68,7 @@ def decode(coded: Tensor, size: int, bits: int) -> Tensor:
     return values.view(m, -1)[:, :size].contiguous()
 
 
-class CodedExchange:
+class CodedExchange(PassedOn):
     """An exchange that sends means and fetched rows coded, and passes the rest on as it is.
 
     A mean is an all-gather of codes, averaged where they arrive, everybody's own included; so all
@@ -82,12 +81,8 @@ class CodedExchange:
     """
 
     def __init__(self, inner: Exchange, bits: int) -> None:
-        self._inner, self._bits = inner, bits
-        self.n, self.seed = inner.n, inner.seed
-        self.ledger: Ledger = inner.ledger
-
-    def stream(self, purpose: str, *counters: int) -> np.random.Generator:
-        return self._inner.stream(purpose, *counters)
+        super().__init__(inner)
+        self._bits = bits
 
     def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
         """The mean (D,) of what all rows (N, D) are coded as."""
@@ -122,19 +117,6 @@ class CodedExchange:
             if sources[member] == member:
                 received[row] = rows[row]
         return received
-
-    def permute_(
-        self,
-        tensors: Sequence[tuple[Tensor, Content]],
-        coordinates: Tensor,
-        sources: Tensor,
-    ) -> None:
-        """A shuffle, not coded."""
-        self._inner.permute_(tensors, coordinates, sources)
-
-    def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
-        """A broadcast, not coded."""
-        self._inner.broadcast_(rows, source, content)
 
 
 class Coded(Wrapper):

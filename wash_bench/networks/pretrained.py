@@ -48,6 +48,8 @@ def _from_hub(config: PretrainedCfg, called: str, download: bool) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    from wash_bench.models.build import one_line
+
     repository = str(config.hf_hub_id).partition("@")[0]
     reason = "they are in no cache of the Hugging Face hub here; --download fetches them"
     for name in (config.hf_hub_filename,) if config.hf_hub_filename else NAMES:
@@ -55,14 +57,16 @@ def _from_hub(config: PretrainedCfg, called: str, download: bool) -> Path:
             return Path(hf_hub_download(repository, name, local_files_only=not download))
         except EntryNotFoundError as error:  # offline, or under the other name
             if download:
-                reason = f"they could not be fetched from {repository} ({_line(error)})"
+                reason = f"they could not be fetched from {repository} ({one_line(error)})"
         except (HfHubHTTPError, OSError) as error:
-            reason = f"they could not be fetched from {repository} ({_line(error)})"
+            reason = f"they could not be fetched from {repository} ({one_line(error)})"
     raise UsageError(f"--init pretrained: timm's weights {called}: {reason}")
 
 
 def _from_url(config: PretrainedCfg, called: str, download: bool) -> Path:
     import torch
+
+    from wash_bench.models.build import one_line
 
     url = config.url if isinstance(config.url, str) else (config.url or ("",))[0]
     file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
@@ -76,9 +80,5 @@ def _from_url(config: PretrainedCfg, called: str, download: bool) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), progress=False)
     except OSError as error:
-        raise UsageError(f"--init pretrained: cannot fetch {url} ({_line(error)})") from None
+        raise UsageError(f"--init pretrained: cannot fetch {url} ({one_line(error)})") from None
     return file
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]

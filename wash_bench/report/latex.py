@@ -97,7 +97,11 @@ def blocks(table: Table) -> list[list[int]]:
 
 def _first_width(table: Table) -> float:
     """Of the column of methods: longer names are broken at two fifths of the text."""
-    return min(max(_width(row[0].text) for row in table.rows), 0.4 * style.paper().table_width)
+    return min(_longest(table), 0.4 * style.paper().table_width)
+
+
+def _longest(table: Table) -> float:
+    return max(_width(row[0].text) for row in table.rows)
 
 
 def _width(text: str) -> float:
@@ -129,9 +133,8 @@ def _tabular(table: Table, block: list[int]) -> str:
     lines = [" & ".join(headings) + r" \\"]
     for row in table.rows:
         lines.append(" & ".join([escape(row[0].text), *(_entry(row[at]) for at in block)]) + r" \\")
-    longest = max(_width(row[0].text) for row in table.rows)
     width = _first_width(table)
-    first = "l" if longest <= width else rf">{{\raggedright}}p{{{width:.0f}pt}}"
+    first = "l" if _longest(table) <= width else rf">{{\raggedright}}p{{{width:.0f}pt}}"
     return "\n".join(
         [
             rf"\begin{{tabular}}{{@{{}}{first}{'r' * len(block)}@{{}}}}",

@@ -48,13 +48,17 @@ def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
     script = templates.get_template("report.js").render()
     drawn = _drawn(figures)
     tables = main_tables(records)
+    to_target = {table.experiment_id: table for table in target_tables(records)}
     sections = []
     for table in tables:
         cells = records.summary[records.summary["experiment_id"] == table.experiment_id]
         own = [
             name for name in drawn if len(tables) == 1 or name.endswith(f"-{table.experiment_id}")
         ]
-        sections.append(_section(records, table, cells) | {"figures": _figures(drawn, own)})
+        sections.append(
+            _section(records, table, to_target.get(table.experiment_id), cells)
+            | {"figures": _figures(drawn, own)}
+        )
     text = templates.get_template("report.html.j2").render(
         sections=sections,
         figures=_figures(drawn, list(drawn)),
@@ -77,13 +81,18 @@ def sort_value(text: str) -> str:
     return found[0].replace(",", "").replace("−", "-").removeprefix("+")
 
 
-def _section(records: Records, table: Table, cells: pd.DataFrame) -> dict[str, Any]:
+def _section(
+    records: Records, table: Table, to_target: Table | None, cells: pd.DataFrame
+) -> dict[str, Any]:
     config = records.configs[table.experiment_id]
     return {
         "id": table.experiment_id,
         "title": table.title,
         "caption": table.caption,
-        "tables": [*(_parts(table) if table.rows else ()), *_to_target(records, table)],
+        "tables": [
+            *(_parts(table) if table.rows else ()),
+            *([_to_target(to_target)] if to_target else ()),
+        ],
         "notes": table.notes,
         "seeds": [_of_seeds(str(name), own) for name, own in cells.groupby("variant", sort=False)],
         "commands": commands(config, cells),
@@ -121,14 +130,11 @@ def _parts(table: Table) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _to_target(records: Records, of: Table) -> Iterator[dict[str, Any]]:
-    """When the experiment of a main table reached the target, where one was asked for."""
-    for table in target_tables(records):
-        if table.experiment_id == of.experiment_id:
-            rows = [[Entry(row[0].text), *(Entry(c.text, sort_value(c.text)) for c in row[1:])]
-                    for row in table.rows]  # fmt: skip
-            heading = f"Steps to {records.shown.target:g} % on the validation images"
-            yield {"heading": heading, "columns": table.columns, "rows": rows}
+def _to_target(table: Table) -> dict[str, Any]:
+    """When an experiment reached the target, as a part of its section."""
+    rows = [[Entry(row[0].text), *(Entry(c.text, sort_value(c.text)) for c in row[1:])]
+            for row in table.rows]  # fmt: skip
+    return {"heading": table.title.partition(":")[0], "columns": table.columns, "rows": rows}
 
 
 def _unbroken(text: str) -> str:
