@@ -63,3 +63,14 @@ def test_a_scaled_coupling_is_told_with_the_papers(tmp_path: Path) -> None:
         "Coupling of wash: p=0.001 over 50,000 steps (cifar10-resnet18), scaled to p=0.05 over"
         " 1,000." in text_of(tmp_path)
     )
+
+
+def test_pictures_are_told_where_they_are_not_taken_the_data_sets_way(tmp_path: Path) -> None:
+    write_cell(tmp_path / "plain", "wash", 0)
+    assert "Images as the network takes them" not in text_of(tmp_path / "plain")
+    own = {"mean": [0.5, 0.5, 0.25], "std": [0.3, 0.2, 0.1]}
+    write_cell(tmp_path / "own", "wash", 0, **own, interpolation="bicubic", crop_pct=0.95)
+    assert (
+        "Images as the network takes them: mean 0.5, 0.5, 0.25; standard deviation 0.3, 0.2, 0.1; "
+        "bicubic interpolation; test images cropped to 95 % of their side."
+    ) in text_of(tmp_path / "own")

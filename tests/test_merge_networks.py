@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
+import shlex
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -216,6 +218,28 @@ def test_the_report_says_what_was_not_trained_here_and_why_the_soup_fails(merged
     assert not re.search(r"train s|MB|values sent", heading)
     assert "learning rate" not in text and "nan" not in text
     assert re.search(r"have a cosine of 0\.0\d, as networks that started apart", text)
+
+
+def test_the_reports_command_measures_the_same_again(merged, tmp_path, capsys, monkeypatch):
+    (line,) = [
+        line
+        for line in (merged / "report" / "commands.sh").read_text().splitlines()
+        if line.startswith("wash-bench merge")
+    ]
+    words = shlex.split(line)
+    assert "--mean" in words and "--val-share" in words and "--set" in words
+    assert line in html.unescape((merged / "report" / "report.html").read_text())
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(capsys, *words[1:], "--threads", "1", "--no-report")
+    assert code == 0, err
+    again = tmp_path / words[words.index("--out") + 1]
+    numbers = [
+        sorted((Path(row["network"]).parts[0], *list(row.values())[1:-1]) for row in rows_of(out))
+        for out in (again, merged)
+    ]
+    assert numbers[0] == numbers[1]
+    ids = [sorted(path.name for path in (out / "cells").iterdir()) for out in (merged, again)]
+    assert ids[0] == ids[1]
 
 
 def test_a_second_run_measures_nothing_and_another_rule_alone_is_measured(

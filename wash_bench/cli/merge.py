@@ -10,6 +10,7 @@ import typer
 
 from wash_bench.api.networks import OUT, RULES
 from wash_bench.cli.options import DEBUG, takes_settings
+from wash_bench.settings.of_merge import OF_MERGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +22,8 @@ _FOUND = "what the networks' files say"
 
 
 @takes_settings(
-    *("method", "set", "data_dir", "classes", "train_limit", "val_share", "model_arg", "stem"),
-    *("barrier_points", "barrier_split", "barrier_images", "barrier_bn_images", "bn_images"),
-    *("ece_bins", "simplex_points", "simplex_margin"),
-    *("corruptions", "corruption_severities", "corruption_images", "corruption_dir"),
-    *("device", "amp", "threads", "download", "report"),
+    *OF_MERGE,
+    *("method", "set", "threads", "download", "report"),
     dataset={"default": "that of the networks' training, where a file says it"},
     methods={
         "default": RULES,

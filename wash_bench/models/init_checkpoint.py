@@ -90,7 +90,8 @@ class InitCheckpoint:
                 as for other classes, or none; otherwise that is refused.
 
         Returns:
-            A note if the head is new or a wrapper's prefix was taken off, else "".
+            A note if the head is new, position embeddings were resampled for the network's image
+            size, or a wrapper's prefix was taken off, else "".
 
         Raises:
             UsageError: another tensor is missing, too much, or of another shape.
@@ -98,12 +99,14 @@ class InitCheckpoint:
         import torch
 
         from wash_bench.models.head import head_parameters
+        from wash_bench.models.positions import of_another_size, resampled
 
         mine = model.state_dict()
         head = [key for key in head_parameters(model) if key in mine]
         needed = [k for k in mine if k not in head and not k.endswith(_COUNTER)]
-        theirs, note = unwrapped(self.tensors, needed, self.label)
-        note = f"{self.path.name}: {note}" if note else ""
+        theirs, wrapped = unwrapped(self.tensors, needed, self.label)
+        theirs, positions = resampled(theirs, model)
+        note = "; ".join(f"{self.path.name}: {said}" for said in (wrapped, positions) if said)
         other_head = any(k not in theirs or theirs[k].shape != mine[k].shape for k in head)
         if new_head and other_head:
             note = "; ".join(filter(None, [note, self._note(head, mine, theirs)]))
@@ -117,12 +120,13 @@ class InitCheckpoint:
             if key in theirs and theirs[key].shape != mine[key].shape
         ]
         if missing or unknown or other:
+            sized = ", --image-size" if any(map(of_another_size, other)) else ""
             said = [("lacks", missing), ("has besides", unknown), ("has", other)]
             raise UsageError(
                 f"{self.label} does not fit model {name!r}: it "
                 + "; it ".join(f"{verb} {_some(keys)}" for verb, keys in said if keys)
-                + " (--model, --stem, --model-arg and the data's channels must be those it was "
-                "trained with)"
+                + f" (--model{sized}, --stem, --model-arg and the data's channels must be those it "
+                "was trained with)"
             )
         with torch.no_grad():
             for key, tensor in mine.items():

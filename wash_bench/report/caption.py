@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.config import CHECKPOINT_PREFIX
 from wash_bench.data.catalog import spec_of
@@ -59,6 +59,8 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
         sentences = [_of_members(elsewhere, data, model)]
     else:
         sentences = [_of_training(first, finished, data, model)]
+    if pictures := _pictures(config.get("training", {})):
+        sentences.append(pictures)
     if vary := first.get("vary"):
         sentences.append(
             f"Hyperparameters of the members: each has its own combination of {vary}, drawn with"
@@ -117,6 +119,20 @@ def _of_training(first: pd.Series, finished: pd.DataFrame, data: str, model: str
         f" {first['batch_size']} images a member; {first['optimizer']}, learning rate"
         f" {first['lr']:g} ({first['schedule']}{warmup}){amp}{_further(first)}."
     )
+
+
+def _pictures(training: Mapping[str, Any]) -> str:
+    """How images are normalized, resized and cropped, where that is not the data set's way."""
+    told = [
+        f"{name} {', '.join(f'{value:g}' for value in training[key])}"
+        for key, name in (("mean", "mean"), ("std", "standard deviation"))
+        if training.get(key)
+    ]
+    if training.get("interpolation", "bilinear") != "bilinear":
+        told.append(f"{training['interpolation']} interpolation")
+    if crop := training.get("crop_pct"):
+        told.append(f"test images cropped to {100 * crop:g} % of their side")
+    return f"Images as the network takes them: {'; '.join(told)}." if told else ""
 
 
 def _further(first: pd.Series) -> str:

@@ -1,4 +1,7 @@
-"""The commands that make an experiment again: a preset file with every setting, and its run."""
+"""The commands that make an experiment again: a preset file with every setting, and its run.
+
+Of networks from elsewhere it is their merge, of one line.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.plugins.names import WRAP, parts
+from wash_bench.report.merge_command import merge_line
 from wash_bench.settings.table import SETTINGS
 
 if TYPE_CHECKING:
@@ -20,15 +24,17 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Command:
-    """One ``wash-bench run``: the name of a preset file, its text, and the command line."""
+    """One command line, and of ``wash-bench run`` the name of a preset file and its text."""
 
-    file: str
-    toml: str
     line: str
+    file: str = ""
+    toml: str = ""
 
     @property
     def shell(self) -> str:
-        """Both as one text for a shell."""
+        """All as one text for a shell."""
+        if not self.file:
+            return f"{self.line}\n"
         return f"cat > {self.file} <<'PRESET'\n{self.toml}PRESET\n{self.line}\n"
 
 
@@ -46,9 +52,13 @@ def commands(config: dict[str, Any], cells: pd.DataFrame) -> list[Command]:
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(cells["experiment_id"].iloc[0]))
     result = []
     for place, methods in enumerate(rounds):
-        file = f"{stem}{f'-{place + 1}' if len(rounds) > 1 else ''}.toml"
-        line = f"wash-bench run --preset-file {file} --out runs/{stem}"
-        result.append(Command(file, preset_text(config, methods), line))
+        out, file = f"runs/{stem}", f"{stem}{f'-{place + 1}' if len(rounds) > 1 else ''}.toml"
+        if config["training"].get("members"):
+            options = {method: own for method, (own, _) in methods.items()}
+            result.append(Command(merge_line(config, options, out)))
+        else:
+            line = f"wash-bench run --preset-file {file} --out {out}"
+            result.append(Command(line, file, preset_text(config, methods)))
     return result
 
 
