@@ -11,7 +11,7 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
-.PHONY: help demo test test-fast check pages benchmarks chaos fuzz gpu results results-digits results-fashion-mnist results-methods \
+.PHONY: help demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-fashion-mnist results-methods \
   results-gate results-tuning results-converged results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
@@ -19,6 +19,9 @@ help:
 	@echo "make test                   install, then the test suite, side by side"
 	@echo "make test-fast              the same without what starts processes or trains long"
 	@echo "make check                  ruff (lint and format), pyright, and the layers of imports"
+	@echo "make docs                   the docs as a site, links checked, into site/"
+	@echo "make notebook               run the docs' notebook, and keep its output"
+	@echo "make oldest                 the oldest versions that pyproject.toml allows, in .venv-oldest"
 	@echo "make pages                  README and docs: committed results, methods, settings"
 	@echo "make benchmarks             measure the shuffle, the loop and a long run, into benchmarks/results/"
 	@echo "make chaos                  kill runs at a hundred moments, resume, compare, into benchmarks/results/"
@@ -38,7 +41,7 @@ help:
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
 	@echo "make table-NAME             one of them: $(TABLES:table-%=%)"
 	@echo "                            PAPER_FLAGS=--plan tells steps, bytes and hours, and trains nothing"
-	@echo "make clean                  remove the virtual environment"
+	@echo "make clean                  remove the virtual environments and the site"
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -62,6 +65,28 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache --no-logo
+
+# Strict: a link or an anchor that leads nowhere fails it.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# Downloads another torch, about 3 GB.
+OLD := .venv-oldest/bin
+oldest:
+	$(PYTHON) -m venv .venv-oldest
+	$(OLD)/python -m pip install --quiet --disable-pip-version-check uv
+	$(OLD)/uv pip install --python $(OLD)/python --quiet --resolution lowest-direct --editable '.[test]'
+	for command in "run --help" "run digits --epochs 1 --seeds 0 --out $(RUNS)/oldest --no-report" \
+	  "report $(RUNS)/oldest" "check wash"; do $(OLD)/wash-bench $$command || exit 1; done
+	$(OLD)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+# The notebook with its output, as the site shows it.
+notebook: $(VENV)/.installed
+	$(BIN)/jupyter execute --inplace docs/examples/notebook.ipynb
 
 pages: $(VENV)/.installed
 	$(BIN)/python scripts/update_readme.py
@@ -186,4 +211,4 @@ results-paper-tables: $(VENV)/.installed
 	cd $(RUNS)/paper-small/report && cp summary.csv environment.csv ablation*.* $(CURDIR)/results/paper-tables
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-oldest site

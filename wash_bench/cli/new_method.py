@@ -1,13 +1,18 @@
 """``wash-bench new-method``: a method file and its test, to begin from."""
 
+from __future__ import annotations
+
 import enum
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wash_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 
 class Kind(enum.StrEnum):
@@ -50,7 +55,8 @@ def new_method(
     typer.echo(f"  wash-bench run digits --method {method}:{cls}    # compare it with the others")
     typer.echo(f"  wash-bench check {method}:{cls}    # what every method must hold")
     typer.echo(f"  python -m pytest {test}")
-    typer.echo(f"\nThen write your rule into {method.name}; docs/own-method.md explains the hooks.")
+    guide = _templates() / "own-method.md"
+    typer.echo(f"\nThen write your rule into {method.name}; the hooks are explained in\n  {guide}")
 
 
 def names_of(name: str) -> tuple[str, str]:
@@ -95,9 +101,14 @@ def _check_free(name: str, module: str) -> None:
         )
 
 
-def _filled(template: str, name: str, module: str, cls: str) -> str:
+def _templates() -> Traversable:
     from importlib.resources import files
+
+    return files("wash_bench") / "templates"
+
+
+def _filled(template: str, name: str, module: str, cls: str) -> str:
     from string import Template
 
-    text = (files("wash_bench") / "templates" / template).read_text(encoding="utf-8")
+    text = (_templates() / template).read_text(encoding="utf-8")
     return Template(text).substitute(name=name, module=module, Class=cls)

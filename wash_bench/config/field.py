@@ -162,7 +162,10 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 class Settings(BaseModel):
     """Base of the configuration models: frozen, and no key it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # "model_args" is a setting, no method of pydantic's.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
 
     def identity(self) -> dict[str, Any]:
         """The settings that are part of a cell's identity, as JSON data."""

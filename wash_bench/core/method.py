@@ -48,7 +48,7 @@ TRAINING_HOOKS = frozenset({"active", "after_step", "evaluated", "order", "recip
 class MethodOptions(BaseModel):
     """A method's own settings; unknown names and values out of range are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
