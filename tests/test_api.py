@@ -15,7 +15,7 @@ from tests.runs import records_of
 from tests.test_light import loaded
 from wash_bench.errors import UsageError
 
-FUNCTIONS = ("run", "plan", "load", "table", "merge", "barrier")
+FUNCTIONS = ("run", "plan", "load", "table", "figures", "merge", "barrier")
 SHORT = {
     "train_limit": 200, "val_share": 0.1, "epochs": 1, "batch_size": 32, "barrier_points": 3,
     "barrier_images": 40, "bn_images": 64, "barrier_bn_images": 64, "population": 2,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-from wash_bench.cli.display import LiveDisplay, PlainDisplay, display_for, fitting
-from wash_bench.cli.printing import size, span
+from wash_bench.api.display import LiveDisplay, PlainDisplay, display_for, fitting
 from wash_bench.runner.progress import Progress
+from wash_bench.runner.units import size, span
 
 
 def progress(status="training", training="wash-s0", **more) -> Progress:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +13,7 @@ from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.core.layout import Layout
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.plugins.registry import find_method
-from wash_bench.runner import experiment, jobs
+from wash_bench.runner import experiment, jobs, pool
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.queue import Outcome
@@ -107,7 +109,11 @@ def test_what_is_left_goes_on_with_as_many_threads(
 
 
 @pytest.mark.slow
-def test_auto_gives_the_bits_of_one_job_and_is_recorded(tiny: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("platform", [sys.platform, "darwin"])  # where processes are spawned
+def test_auto_gives_the_bits_of_one_job_and_is_recorded(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    monkeypatch.setattr(pool, "sys", SimpleNamespace(platform=platform))
     config = tiny.model_copy(update={"seeds": (0, 1)})
     found = []
     for folder, means in (

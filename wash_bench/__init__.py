@@ -1,7 +1,7 @@
 """wash-bench: a benchmark suite for weight-averaging methods.
 
-``run``, ``plan``, ``load``, ``table``, ``merge`` and ``barrier`` are for programs and notebooks;
-they are imported when they are first asked for (``__init__.pyi`` has them for editors).
+``run``, ``plan``, ``load``, ``table``, ``figures``, ``merge`` and ``barrier`` are for programs and
+notebooks; they are imported when they are first asked for (``__init__.pyi`` has them for editors).
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     **dict.fromkeys(("run", "plan"), "runs"),
-    **dict.fromkeys(("load", "table"), "reports"),
+    **dict.fromkeys(("load", "table", "figures"), "reports"),
     **dict.fromkeys(("merge", "barrier"), "networks"),
 }
 

@@ -115,17 +115,20 @@ def merge(
         methods: merge rules.
         anchor: the network that all were fine-tuned from, for rules that need it.
         out: folder of the records; what is measured there is not measured again.
-        observer: is told the progress.
+        observer: is told the progress; None for a table in a notebook and nothing elsewhere.
         debug: print tracebacks of failing cells.
         **options: further settings by key, as of ``run``.
 
     Returns:
         What was measured; a UsageError names what does not fit.
     """
+    from wash_bench.api.display import display_for_program
     from wash_bench.api.options import as_options
 
     given = {"dataset": dataset, "model": model, "methods": methods, "out": out}
-    return merged(to_merge(networks, as_options(options | given), anchor), observer, debug=debug)
+    these = to_merge(networks, as_options(options | given), anchor)
+    with display_for_program() as display:
+        return merged(these, observer or display, debug=debug)
 
 
 def to_merge(

@@ -1,4 +1,4 @@
-"""Records and tables of run folders, as frames of pandas."""
+"""Records and tables of run folders, as frames of pandas, and their figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from wash_bench.report.frames import Records
 
@@ -45,3 +46,24 @@ def table(*runs: str | Path, digits: int = 2) -> pd.DataFrame:
     for each, frame in zip(tables, frames, strict=True):
         frame.insert(0, "experiment", each.title)
     return pd.concat(frames, ignore_index=True)
+
+
+def figures(*runs: str | Path, names: str = "all", style: str = "plain") -> dict[str, Figure]:
+    """The figures of run folders, as a report has them.
+
+    Args:
+        *runs: the folders.
+        names: which, separated by commas, as of ``report --figures``.
+        style: ``plain``, ``neurips``, ``icml`` or ``ieee``, as of ``report --style``.
+
+    Returns:
+        Figures of matplotlib by name, with the experiment's id where there are several; those whose
+        data were recorded. A UsageError names what there is where a name is none.
+    """
+    from wash_bench.report.figures import figures as drawn
+    from wash_bench.report.figures import parse_names
+    from wash_bench.report.style import check_paper, made_for
+
+    wanted = parse_names(names)
+    with made_for(check_paper(style)):
+        return dict(drawn(load(*runs), wanted))

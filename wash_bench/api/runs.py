@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.api.display import display_for_program
 from wash_bench.api.options import as_options
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(
     Args:
         preset: settings to start from; None as on the command line.
         preset_file: your own preset.
-        observer: is told the progress.
+        observer: is told the progress; None for a table in a notebook and nothing elsewhere.
         debug: print tracebacks of failing cells.
         **options: settings by key, as ``methods="wash,papa"``, ``seeds=[0, 1]``,
             ``set={"wash": {"p": 0.1}}`` or ``out="runs"``. Other than on the command line trainings
@@ -80,11 +81,10 @@ def run(
     Returns:
         The run folder and what became of the cells; what is wrong with a setting is a UsageError.
     """
-    from wash_bench.runner.progress import unobserved
-
     said = as_options(options, jobs=1, report=False)
     found = resolved(preset, preset_file, said)
-    outcome = carry_out(found, observer=observer or unobserved, debug=debug)
+    with display_for_program() as display:
+        outcome = carry_out(found, observer=observer or display, debug=debug)
     if found.report:
         from wash_bench.report.write import write_report
 

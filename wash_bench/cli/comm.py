@@ -167,7 +167,8 @@ def _rounded(value: float | None) -> int | None:
 
 
 def _print(rows: list[dict[str, Any]], model: str) -> None:
-    from wash_bench.cli.printing import count, print_rows, size
+    from wash_bench.cli.printing import print_rows
+    from wash_bench.runner.units import count, size
 
     headings = ("method", "values a step", "values in all", "+-", "sent", "on the wire", "by kind")
     table = []

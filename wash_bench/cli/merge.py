@@ -68,7 +68,7 @@ def merge(
     these = to_merge(networks, options, anchor)
     if these.resolved.threads:
         limit_threads(these.resolved.threads)
-    from wash_bench.cli.display import display_for
+    from wash_bench.api.display import display_for
 
     with keeping(), display_for(sys.stdout) as display:
         done = merged(these, display, debug=debug)

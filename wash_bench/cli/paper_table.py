@@ -107,7 +107,7 @@ def paper_table(
     if plan:
         _plan(named, scale, lines, local.download)
         return
-    from wash_bench.cli.display import display_for
+    from wash_bench.api.display import display_for
     from wash_bench.paper.collect import collect
     from wash_bench.paper.write import markdown, write
     from wash_bench.runner.context import RunContext
@@ -163,8 +163,9 @@ def _list(as_json: bool) -> None:
 
 
 def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
-    from wash_bench.cli.printing import count, print_rows, size, span
+    from wash_bench.cli.printing import print_rows
     from wash_bench.paper.cost import plan_lines
+    from wash_bench.runner.units import count, size, span
 
     plans, notes = plan_lines(lines, download=download)
     headings = ("row", "N", "augmentation", "seeds", "steps", "sent", "on the wire", "time")

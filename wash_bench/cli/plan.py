@@ -27,7 +27,8 @@ def plan(
 
     The time comes from a few timed steps on this machine. Values and bytes are per member.
     """
-    from wash_bench.cli.printing import print_json, print_rows, span
+    from wash_bench.cli.printing import print_json, print_rows
+    from wash_bench.runner.units import span
 
     resolved = resolved_run(preset, preset_file, options)
     from wash_bench.api.runs import reckoned
@@ -63,7 +64,7 @@ def _coupling(resolved: Resolved) -> list[str]:
 
 
 def _row(cell: CellPlan, name: str) -> list[str]:
-    from wash_bench.cli.printing import count, size, span
+    from wash_bench.runner.units import count, size, span
 
     return [
         name,

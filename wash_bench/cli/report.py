@@ -78,11 +78,11 @@ def report(
     check_folder(out, "--out")
     from wash_bench.cli.printing import console_for_stdout
     from wash_bench.report.shown import parse_columns
+    from wash_bench.report.style import check_paper
     from wash_bench.report.write import write_report
 
     drawn = parse_names(figures)
     keys = parse_columns(columns)
-    _check_style(style)
     written = write_report(
         runs,
         out,
@@ -91,19 +91,10 @@ def report(
         figures=drawn,
         baseline=baseline,
         target=target,
-        paper=style,
+        paper=check_paper(style),
         columns=keys,
     )
     typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")
-
-
-def _check_style(name: str) -> None:
-    """Refuse, with a UsageError, a paper that is not known."""
-    from wash_bench.errors import UsageError, nearest
-    from wash_bench.report.style import PAPERS
-
-    if name not in PAPERS:
-        raise UsageError(f"--style {name}: {nearest(name, PAPERS)}")
 
 
 def _check_runs(runs: list[Path]) -> None:

@@ -61,8 +61,8 @@ def run(
     if os.environ.get("RANK", "0") == "0":
         tell_settings(resolved)
     with keeping():
+        from wash_bench.api.display import Display, display_for
         from wash_bench.api.runs import carry_out
-        from wash_bench.cli.display import Display, display_for
         from wash_bench.distributed.group import joined
 
         with joined(resolved.config.training.device, resolved.silence) as world:

@@ -57,7 +57,8 @@ def prediction(
 
 def print_times(rows: list[dict[str, Any]]) -> None:
     """The predicted times as a table."""
-    from wash_bench.cli.printing import NOT_PREDICTED, print_rows
+    from wash_bench.cli.printing import print_rows
+    from wash_bench.runner.units import NOT_PREDICTED
 
     headings = ("method", "exchange a step", "of it latency", "slow-down", "bandwidth for 1 %")
     table = []

@@ -131,7 +131,7 @@ def _own_seeds(resolved: Resolved, base: Resolved) -> None:
 
 def _run(resolved: Resolved, rounds: list[Round], debug: bool) -> list[tuple[str, str]]:
     """Train what is not done; the failed cells."""
-    from wash_bench.cli.display import display_for
+    from wash_bench.api.display import display_for
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.experiment import run_rounds
 

@@ -45,7 +45,7 @@ def verify(
     data and code of the record and those here. The run folder is only read. Exit code 1 where
     something differs, or nothing of a cell could be repeated.
     """
-    from wash_bench.cli.display import Display, display_for
+    from wash_bench.api.display import Display, display_for
     from wash_bench.cli.export import placed
     from wash_bench.cli.run import keeping
 

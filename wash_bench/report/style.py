@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.errors import UsageError, nearest
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -55,6 +57,13 @@ _PAPER = ContextVar("paper", default=PAPERS["plain"])
 def paper() -> Paper:
     """What is drawn and written for now."""
     return _PAPER.get()
+
+
+def check_paper(name: str) -> str:
+    """The name of one of ``PAPERS`` as it is; a UsageError, with the nearest, if it is none."""
+    if name not in PAPERS:
+        raise UsageError(f"--style {name}: {nearest(name, PAPERS)}")
+    return name
 
 
 @contextmanager

@@ -16,5 +16,6 @@ In the order in which a run passes through it:
 - ``trainer``: the training of a task, resumed from its last checkpoint.
 - ``evaluation``: what is measured on the trained population.
 - ``progress``: what an observer is told meanwhile.
+- ``units``: counts, bytes and durations in words.
 - ``plan``: what all this will cost, without training.
 """

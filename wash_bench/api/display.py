@@ -1,15 +1,16 @@
-"""How a run is watched: a live table on a terminal, plain lines elsewhere."""
+"""How a run is watched: a live table on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from wash_bench.cli.printing import size, span
+from wash_bench.runner.units import size, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from wash_bench.runner.progress import Progress
 
 LINE_INTERVAL = 5.0  # seconds between two plain lines of one training
+NOTEBOOK_INTERVAL = 0.5  # seconds between two states of a notebook's table
+NOTEBOOK_ROWS = 30
+HEADINGS = ("methods", "seed", "status", "epoch", "loss", "val acc", "sent", "left")
 ACTIVE = ("training", "evaluating")
 STYLES = {"training": "cyan", "evaluating": "blue", "finished": "green", "failed": "bold red"}
 
@@ -105,12 +109,54 @@ class LiveDisplay(Display):
             rows = list(self.rows.values())
         shown, hidden = fitting(rows, self.console.height - 6)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=hidden or None)
-        for heading in ("methods", "seed", "status", "epoch", "loss", "val acc", "sent", "left"):
+        for heading in HEADINGS:
             side = "left" if heading in ("methods", "status") else "right"
             table.add_column(heading, justify=side, no_wrap=heading != "methods")
         for row in shown:
             table.add_row(*cells_of(row), style=STYLES.get(row.status, "dim"))
         return table
+
+
+class NotebookDisplay(Display):
+    """The same table as HTML, in the output of a notebook's cell."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.clock = clock
+        self.shown = -NOTEBOOK_INTERVAL
+        self.handle: Any = None
+
+    def __enter__(self) -> NotebookDisplay:
+        from IPython.display import HTML, display
+
+        self.handle = display(HTML(self.table()), display_id=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._show()
+
+    def changed(self, progress: Progress, before: Progress | None) -> None:
+        if self.clock() - self.shown >= NOTEBOOK_INTERVAL:
+            self.shown = self.clock()
+            self._show()
+
+    def _show(self) -> None:
+        from IPython.display import HTML
+
+        self.handle.update(HTML(self.table()))
+
+    def table(self) -> str:
+        import pandas as pd
+
+        shown, hidden = fitting(list(self.rows.values()), NOTEBOOK_ROWS)
+        frame = pd.DataFrame([cells_of(row) for row in shown], columns=list(HEADINGS))
+        return frame.to_html(index=False, border=0) + hidden
+
+
+def display_for_program() -> Display:
+    """A table in a notebook; nothing elsewhere, where a program says itself how it goes."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return NotebookDisplay() if hasattr(shell, "kernel") else Display()
 
 
 def display_for(stream: TextIO) -> Display:
