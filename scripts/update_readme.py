@@ -28,7 +28,14 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", flags=re.DOTALL)
 
 
-PAGES = ("README.md", "docs/methods.md", "docs/findings.md", "docs/settings.md", "docs/faults.md")
+PAGES = (
+    "README.md",
+    "docs/demo.md",
+    "docs/methods.md",
+    "docs/findings.md",
+    "docs/settings.md",
+    "docs/faults.md",
+)
 
 
 def body(path: Path, page: Path) -> str:

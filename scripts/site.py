@@ -1,0 +1,143 @@
+"""What ``mkdocs build`` needs besides docs/: pages from elsewhere, the methods', and their links.
+
+A page keeps the links that it has in the repository. Here those to other pages of the site become
+links inside it, and those to other files lead to the repository.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+from wash_bench.core.method import KINDS
+from wash_bench.plugins.options import as_typed
+from wash_bench.plugins.registry import describe, find_method, method_names
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT["urls"]["Homepage"]
+# A Markdown link or picture, up to its title.
+LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+MOVED = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
+FOLDERS = ("results", "benchmarks")
+
+
+def of_repository() -> dict[str, str]:
+    """The site's files by the repository's, docs/ and those of the methods left out."""
+    found = dict(MOVED)
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            name = path.relative_to(ROOT).as_posix()
+            if path.suffix in (".md", ".png") and not name.startswith("results/records/"):
+                found[name] = name
+    return found
+
+
+def of_methods() -> dict[str, str]:
+    """The methods' names by their modules, ``methods/wash.py``."""
+    found = {}
+    for name in method_names():
+        module = find_method(name).target.partition(":")[0]
+        found[f"methods/{module.rpartition('.')[2]}.py"] = name
+    return found
+
+
+METHODS = of_methods()
+PAGES = of_repository() | {module: f"methods/{name}.md" for module, name in METHODS.items()}
+SOURCES = {target: source for source, target in PAGES.items()}
+
+
+def on_config(config: Any) -> Any:
+    """Put the methods' pages, by kind, into the navigation."""
+    config["repo_url"] = REPOSITORY
+    (methods,) = (entry["Methods"] for entry in config["nav"] if "Methods" in entry)
+    for kind, heading in KINDS.items():
+        pages = [f"methods/{name}.md" for name in method_names(kind) if name in METHODS.values()]
+        methods.append({heading[0].upper() + heading[1:]: pages})
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages from outside docs/."""
+    for source, target in PAGES.items():
+        if name := METHODS.get(source):
+            files.append(File.generated(config, target, content=page_of(name, source)))
+        else:
+            files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
+    return files
+
+
+def page_of(name: str, module: str) -> str:
+    """A method's page: its rule, source, docstring, options and code."""
+    method = describe(find_method(name))
+    text = inspect.getdoc(import_module(method.target.partition(":")[0])) or ""
+    title, _, algorithm = text.partition("\n")
+    lines = [
+        f"# {name}\n\n{title}\n",
+        f"- **rule**: {method.rule}\n- **kind**: {method.kind}\n- **source**: {method.paper}\n"
+        f"- **what a member sends**: {method.sends}\n- **code**: [`{module}`]({at(module)})\n",
+        f"```bash\nwash-bench run digits --methods {typical(name, method.kind)}\n```\n",
+        f"## The algorithm\n{algorithm}\n",
+    ]
+    if method.options:
+        lines += ["## Options\n", "| option | default | allowed | meaning |\n|---|---|---|---|"]
+        for option in method.options:
+            meaning = option.description + (f" ({option.unit})" if option.unit else "")
+            if option.unverified:
+                meaning += f"; unverified default: {option.unverified}"
+            allowed = " ".join(part for part in (option.type, option.limits) if part)
+            cells = (f"`{name}.{option.name}`", as_typed(option.default), allowed, meaning)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    code = (ROOT / module).read_text(encoding="utf-8")
+    lines += ["\n## The module\n", f"```python\n{code}```\n"]
+    return "\n".join(lines)
+
+
+def typical(name: str, kind: str) -> str:
+    """A method as it is asked for: what works around a training rule, with one."""
+    return name if kind == "training" else f"papa+{name}"
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Lead a page's links to the site's pages, or to the repository."""
+    here = page.file.src_uri
+    source = SOURCES.get(here, f"docs/{here}")
+
+    def led(match: re.Match[str]) -> str:
+        target = match[2]
+        if "://" in target or target.startswith("mailto:"):
+            return match[0]
+        path = os.path.normpath(Path(source).parent / target).replace(os.sep, "/")
+        return f"{match[1]}{to_page(path, here) or at(path)}{match[3] or ''}{match[4]}"
+
+    return LINK.sub(led, markdown)
+
+
+def to_page(path: str, here: str) -> str:
+    """From a page to that of a file of the repository; "" if it has none, or is not there."""
+    for name in (path, f"{path}/README.md"):
+        target = PAGES.get(name)
+        if name.startswith("docs/") and (ROOT / name).is_file():
+            target = name.removeprefix("docs/")
+        if path == "methods":
+            target = "methods.md"
+        if target:
+            return os.path.relpath(target, Path(here).parent).replace(os.sep, "/")
+    # What is not there is left to mkdocs, which complains.
+    return "" if (ROOT / path).exists() else path
+
+
+def at(path: str) -> str:
+    """Where the repository shows a file or a folder."""
+    return f"{REPOSITORY}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}"
