@@ -106,11 +106,27 @@ def test_local_settings_are_read_from_text_and_refused_in_one_line():
         assert str(caught.value).startswith(line)
 
 
-def test_options_complete_their_choices():
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("run --optimizer a", {"adamw"}),
+        ("run dig", {"digits"}),
+        ("run --methods wash,papa-", {"wash,papa-2", "wash,papa-all"}),
+        ("run --methods wash+sw", {"wash+swa", "wash+swad"}),
+        ("run --set papa.al", {"papa.alpha="}),
+        ("plan --model resnet18", {"resnet18", "resnet18d"}),
+        ("run --dataset fash", {"fashion-mini", "fashion-mnist"}),
+        ("methods wash-", {"wash-opt"}),
+        ("check wash-", {"wash-opt"}),
+        ("presets dig", {"digits"}),
+        ("paper-table ablation-pa", {"ablation-papa"}),
+    ],
+)
+def test_names_complete(words: str, offered: set[str]):
     environment = {
         "_WASH_BENCH_COMPLETE": "complete_bash",
-        "COMP_WORDS": "wash-bench run --optimizer a",
-        "COMP_CWORD": "3",
+        "COMP_WORDS": f"wash-bench {words}",
+        "COMP_CWORD": str(len(words.split())),
     }
     result = CliRunner().invoke(app, [], prog_name="wash-bench", env=environment)
-    assert result.output.split() == ["adamw"]
+    assert set(result.output.split()) == offered

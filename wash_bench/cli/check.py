@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wash_bench.cli import complete
 from wash_bench.cli.options import DEBUG
 from wash_bench.errors import UsageError
 
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 def check(
     method: Annotated[
-        str, typer.Argument(metavar="METHOD", help="path.py:Class, or a name.", show_default="")
+        str,
+        typer.Argument(
+            metavar="METHOD",
+            help="path.py:Class, or a name.",
+            show_default="",
+            autocompletion=complete.method,
+        ),
     ],
     set_: Annotated[
         list[str] | None,

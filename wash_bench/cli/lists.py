@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from wash_bench.cli import complete
 from wash_bench.cli.options import JSON
 from wash_bench.errors import UsageError, nearest
 
@@ -21,7 +22,10 @@ def methods(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="A method, or path.py:Class.", show_default="all, one line each"
+            metavar="NAME",
+            help="A method, or path.py:Class.",
+            show_default="all, one line each",
+            autocompletion=complete.method,
         ),
     ] = None,
     kind: Annotated[
@@ -95,7 +99,12 @@ def _names_of(kind: str | None) -> list[str]:
 def presets(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A preset.", show_default="all, one line each"),
+        typer.Argument(
+            metavar="NAME",
+            help="A preset.",
+            show_default="all, one line each",
+            autocompletion=complete.preset,
+        ),
     ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:

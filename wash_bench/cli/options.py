@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from wash_bench.cli import complete
+
 if TYPE_CHECKING:
     from wash_bench.config.field import Setting
 
@@ -67,7 +69,7 @@ class _Taken:
             yield self._parameter(item, self.changed.get(item.key, {}))
 
     def _parameter(self, item: Setting, changed: Mapping[str, str]) -> inspect.Parameter:
-        def complete(incomplete: str) -> list[str]:
+        def choices(incomplete: str) -> list[str]:
             return [name for name in item.choices if name.startswith(incomplete)]
 
         # Numbers reach the resolver as text, which is checked there like a preset's.
@@ -79,7 +81,7 @@ class _Taken:
             metavar=changed.get("metavar", item.metavar) or None,
             rich_help_panel=item.of("panel"),
             show_default=f"the preset's, else {default}" if self.of_preset else default,
-            autocompletion=complete if item.choices else None,
+            autocompletion=choices if item.choices else complete.SETTINGS.get(item.key),
         )
         return inspect.Parameter(
             item.key,

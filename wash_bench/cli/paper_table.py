@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wash_bench.cli import complete
 from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def paper_table(
         str | None,
         typer.Argument(
             metavar="TABLE",
+            autocompletion=complete.table,
             help="A table, or a TOML file of your own with one.",
             show_default="all, one line each",
         ),

@@ -11,16 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from wash_bench.cli import complete
 from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
     from wash_bench.settings.resolve import Resolved
-
-
-def _complete_preset(incomplete: str) -> list[str]:
-    from wash_bench.settings.presets import preset_names
-
-    return [name for name in preset_names() if name.startswith(incomplete)]
 
 
 Preset = Annotated[
@@ -29,7 +24,7 @@ Preset = Annotated[
         metavar="PRESET",
         help="Settings to start from (see wash-bench presets).",
         show_default="digits; for another --dataset none",
-        autocompletion=_complete_preset,
+        autocompletion=complete.preset,
     ),
 ]
 PresetFile = Annotated[
