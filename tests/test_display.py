@@ -39,6 +39,18 @@ def test_plain_lines():
     assert lines[-1] == "[wash seed 0] failed member 1: loss is not finite"
 
 
+def test_a_training_that_ended_keeps_its_numbers_and_the_methods_that_read_it():
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    both = ("greedy-soup", "wash+ema")
+    display(Progress("t", both, 0, "training", epoch=3, epochs=3, loss=0.5, val_acc=71.5,
+                     sent_bytes=2e6))  # fmt: skip
+    display(Progress("t", both, 0, "finished"))
+    line = stream.getvalue().splitlines()[-1]
+    shown = "finished loss 0.5000 validation 71.50 % sent 2.0 MB a member"
+    assert line == f"[greedy-soup, wash+ema seed 0] {shown}"
+
+
 def test_a_reader_that_went_away_does_not_end_the_run():
     class Closed(io.StringIO):
         def flush(self):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from wash_bench.runner.units import size, span
@@ -38,6 +39,7 @@ class Display(AbstractContextManager["Display"]):
     def __call__(self, progress: Progress) -> None:
         with self.lock:
             before = self.rows.get(progress.training)
+            progress = _with_numbers(progress, before)
             self.rows[progress.training] = progress
             self.changed(progress, before)
 
@@ -46,6 +48,20 @@ class Display(AbstractContextManager["Display"]):
 
     def __exit__(self, *error: object) -> None:
         return None
+
+
+def _with_numbers(progress: Progress, before: Progress | None) -> Progress:
+    """A training that has ended, with the numbers that it had, where it does not tell any."""
+    if before is None or progress.status not in ("finished", "failed"):
+        return progress
+    return replace(
+        progress,
+        epoch=progress.epoch or before.epoch,
+        epochs=progress.epochs or before.epochs,
+        loss=before.loss if progress.loss is None else progress.loss,
+        val_acc=before.val_acc if progress.val_acc is None else progress.val_acc,
+        sent_bytes=progress.sent_bytes or before.sent_bytes,
+    )
 
 
 class PlainDisplay(Display):
@@ -196,7 +212,7 @@ def cells_of(progress: Progress) -> list[str]:
 
 def line_of(progress: Progress) -> str:
     """The same as one line of text."""
-    parts = [f"[{'+'.join(progress.methods)} seed {progress.seed}] {progress.status}"]
+    parts = [f"[{', '.join(progress.methods)} seed {progress.seed}] {progress.status}"]
     if progress.status == "training" and progress.epochs:
         parts.append(f"epoch {progress.epoch:.4g}/{progress.epochs}")
     if progress.status != "cached":
