@@ -74,3 +74,17 @@ def test_pictures_are_told_where_they_are_not_taken_the_data_sets_way(tmp_path: 
         "Images as the network takes them: mean 0.5, 0.5, 0.25; standard deviation 0.3, 0.2, 0.1; "
         "bicubic interpolation; test images cropped to 95 % of their side."
     ) in text_of(tmp_path / "own")
+
+
+def test_a_barrier_has_no_more_images_than_there_are(tmp_path: Path) -> None:
+    for dataset, images, told in (
+        ("digits", 400, "all 397 test images"),
+        ("digits", 100, "100 test images"),
+        ("folder:pets", 1000, "at most 1,000 test images"),
+    ):
+        path = write_cell(tmp_path / f"{dataset}{images}", "wash", 0, dataset=dataset)
+        record = json.loads(path.read_text())
+        record["config"]["evaluation"] |= {"barrier_images": images, "barrier_split": "test"}
+        record.pop("checksum", None)
+        path.write_text(json.dumps(record))
+        assert f"over 11 points and all pairs, {told}" in text_of(tmp_path / f"{dataset}{images}")

@@ -112,7 +112,7 @@ def test_caption_states_scale_seeds_machine(recorded, tmp_path):
         "3 seeds (0, 1, 2): mean ± half-width of the 95 % Student-t interval",
         "Test CPU, 2 cores",
         "(all training images)",
-        "11 points and all pairs, 1,000 test images",
+        "11 points and all pairs, all 1,000 test images",
     ):
         assert part in caption
     write_cell(tmp_path, "wash", 4, train_limit=5000)

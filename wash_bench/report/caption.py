@@ -79,9 +79,8 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     reading += _of_test_set(str(first["dataset"]), finished["member_acc_mean"].mean())
     evaluation = records.evaluations.get(experiment_id, {})
     if evaluation.get("barrier_points"):
-        images = evaluation.get("barrier_images")
         split = evaluation.get("barrier_split")
-        counted = f"{images:,} {split} images" if images else f"all {split} images"
+        counted = f"{_at_most(evaluation.get('barrier_images'), split, first)} {split} images"
         reading += (
             f" Loss barrier: nats above the straight line between two members, the greatest over"
             f" {evaluation['barrier_points']} points and all pairs, {counted}"
@@ -101,6 +100,16 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
         + (_RE_ESTIMATED if again else "")
     )
     return sentences
+
+
+def _at_most(images: int | None, split: str | None, first: pd.Series) -> str:
+    """How many images a barrier is measured on: no more than there are."""
+    there = spec_of(str(first["dataset"])).test_images if split == "test" else None
+    if first.get("classes", "all") != "all":
+        there = None
+    if not images or (there is not None and images >= there):
+        return "all" if there is None else f"all {there:,}"
+    return f"{images:,}" if there is not None else f"at most {images:,}"
 
 
 _RE_ESTIMATED = " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
