@@ -62,6 +62,27 @@ def test_the_methods_that_it_writes_run(folder: Path, tmp_path: Path) -> None:
     assert summaries["my-rule"]["sent_values_total"] > 0
 
 
+@pytest.mark.slow
+def test_methods_of_files_compose_with_installed_ones_and_with_one_another(
+    folder: Path, tmp_path: Path, capfd
+) -> None:
+    names = ["wash+my-soup", "my-rule+my_average", "my-rule"]
+    arguments = ["run", "digits", "--methods", ",".join(names), "--out", str(tmp_path), *SHORT]
+    files = [f"--method={folder}/my_rule.py:MyRule", f"--method={folder}/my_soup.py:MySoup"]
+    files += [f"--method={folder}/my_average.py:MyAverage"]
+    arguments += [*files, "--set=my-rule.every=1", "--no-report", "--model=test_resnet"]
+    assert run_command([*arguments, "--jobs=2"]) == 0
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("cells/*.json")]
+    assert sorted(record["method"] for record in records) == sorted(names)  # and none alone
+    by_method = {record["method"]: record["summary"] for record in records}
+    assert by_method["my-rule+my_average"]["sent_values_total"] > 0
+    capfd.readouterr()
+    assert run_command([*arguments, "--jobs=1"]) == 0
+    assert capfd.readouterr().out.count("not trained again") == 3
+    assert run_command([*arguments[:2], "--methods", "wash+my-sup", *arguments[4:]]) == 2
+    assert "'my-sup'" in (told := capfd.readouterr().err) and "my-soup" in told
+
+
 @pytest.mark.parametrize("name", KINDS.values())
 def test_the_files_are_tidy(folder: Path, name: str) -> None:
     pytest.importorskip("ruff")

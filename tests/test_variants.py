@@ -125,6 +125,39 @@ def test_comm_and_plan_have_a_row_each(capsys: pytest.CaptureFixture[str]):
     assert found[1]["sent_values_total"] == pytest.approx(2 * found[0]["sent_values_total"])
 
 
+TUG = """
+from wash_bench.core.method import Method, MethodOptions, option
+
+
+class Options(MethodOptions):
+    pull: float = option(0.1, "share of the way to the mean", ge=0, le=1)
+    every: int = option(1, "period", unit="steps", ge=1)
+
+
+class Tug(Method):
+    name, paper = "tug", "an example"
+    rule = "theta_n <- theta_n + pull (mean - theta_n), every H steps"
+    sends = "all weights every H steps"
+    Options = Options
+
+    def after_step(self, population, exchange, clock):
+        if (clock.step + 1) % self.options.every == 0:
+            mean = exchange.mean(population.weights)
+            population.weights.lerp_(mean.expand_as(population.weights), self.options.pull)
+"""
+
+
+def test_a_plan_of_a_method_of_ones_own_lists_four_variants(tmp_path, capsys):
+    (tmp_path / "tug.py").write_text(TUG)
+    line = ["plan", "digits", "--method", f"{tmp_path / 'tug.py'}:Tug", "--methods", "tug"]
+    line += ["--set", "tug.pull=0.1,0.5", "--set", "tug.every=2,10", "--seeds", "0", "--json"]
+    assert run_command([*line, "--device", "cpu", "--threads", "1"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert sorted(cell["variant"] for cell in cells) == [
+        f"tug (pull={pull}, every={every})" for pull in (0.1, 0.5) for every in (10, 2)
+    ]
+
+
 def test_a_table_declares_a_sweep_in_one_row():
     row = Row(label="wash", method="wash", set={"p": [0.01, 0.1], "every": 2})
     assert [each.label for each in row.variants()] == ["wash p=0.01", "wash p=0.1"]

@@ -47,12 +47,26 @@ def method_names(kind: MethodKind | None = None) -> list[str]:
     return [name for name in names if find_method(name).kind == kind] if kind else names
 
 
-def find_method(name: str) -> MethodEntry:
-    """An installed method; NAME+WRAPPER has a wrapper around it. A UsageError if there is none."""
+def find_method(name: str, own: Mapping[str, MethodEntry] | None = None) -> MethodEntry:
+    """A method by its name.
+
+    Args:
+        name: NAME, or NAME+WRAPPER, which has a wrapper around it.
+        own: methods of files by name, beside those that are installed.
+
+    Returns:
+        The method.
+
+    Raises:
+        UsageError: there is none, or two distributions offer one.
+    """
+    own = own or {}
     inside, *around = parts(name)
     if around:
-        wrappers = tuple(find_method(wrapper) for wrapper in around)
-        return replace(find_method(inside), name=name, wrappers=wrappers)
+        wrappers = tuple(find_method(wrapper, own) for wrapper in around)
+        return replace(find_method(inside, own), name=name, wrappers=wrappers)
+    if name in own:
+        return own[name]
     points = {
         f"{point.module}:{point.attr}": point
         for point in entry_points(group=GROUP)
@@ -64,7 +78,7 @@ def find_method(name: str) -> MethodEntry:
             raise UsageError(
                 f"unknown method {name!r}: none is installed; install wash-bench (pip install .)"
             )
-        raise UsageError(f"unknown method {name!r}: {nearest(name, known)}")
+        raise UsageError(f"unknown method {name!r}: {nearest(name, [*known, *own])}")
     if len(points) > 1:
         raise UsageError(
             f"method {name!r} is offered twice, by {' and '.join(sorted(points))}; "

@@ -93,5 +93,5 @@ def task_of(cell: CellRecord, methods: tuple[str, ...] = ()) -> TrainingTask:
     data = cell.data
     ids = [data[key] for key in ("cell_id", "training_id", "evaluation_id", "experiment_id")]
     found = {entry.name: entry for entry in find_methods((), methods)}
-    entry = found.get(data["method"]) or find_method(data["method"])
+    entry = find_method(data["method"], found)
     return TrainingTask(cell.config, (Cell(data["method"], data["seed"], *ids),), (entry,))

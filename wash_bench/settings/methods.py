@@ -20,9 +20,23 @@ from wash_bench.settings.sweep import variants
 
 
 def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry]:
-    """The methods of a run: installed ones and files, as ``path.py:Class``; no two of one name."""
-    entries = [load_method_file(n) if ".py:" in n else find_method(n) for n in names]
-    entries += map(load_method_file, files)
+    """The methods of a run.
+
+    Args:
+        names: of methods that are installed or in ``files``, composed or not, or ``path.py:Class``.
+        files: ``path.py:Class``; one that no name has as a part runs by itself.
+
+    Returns:
+        The methods in this order.
+
+    Raises:
+        UsageError: one is not known, or two have one name.
+    """
+    loaded = [load_method_file(spec) for spec in files]
+    own = {entry.name: entry for entry in loaded}
+    entries = [load_method_file(n) if ".py:" in n else find_method(n, own) for n in names]
+    used = {part for name in names if ".py:" not in name for part in parts(name)}
+    entries += [entry for entry in loaded if entry.name not in used or own[entry.name] != entry]
     found = [entry.name for entry in entries]
     for name in found:
         if found.count(name) > 1:
