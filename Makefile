@@ -23,7 +23,7 @@ help:
 	@echo "make notebook               run the docs' notebook, and keep its output"
 	@echo "make oldest                 the oldest versions that pyproject.toml allows, in .venv-oldest"
 	@echo "make pages                  README and docs: committed results, methods, settings"
-	@echo "make benchmarks             measure the shuffle, the loop and a long run, into benchmarks/results/"
+	@echo "make benchmarks             measure shuffle, loop, memory, growth, a long run, into benchmarks/results/"
 	@echo "make chaos                  kill runs at a hundred moments, resume, compare, into benchmarks/results/"
 	@echo "make fuzz                   ten thousand damaged inputs, into benchmarks/results/"
 	@echo "make gpu                    tests and measurements for a machine with a CUDA device"
@@ -94,6 +94,8 @@ pages: $(VENV)/.installed
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/shuffle.py --out benchmarks/results/shuffle.md
 	$(BIN)/python benchmarks/loop.py --out benchmarks/results/loop.md
+	$(BIN)/python benchmarks/memory.py --out benchmarks/results/memory.md
+	$(BIN)/python benchmarks/growth.py --out benchmarks/results
 	$(BIN)/python benchmarks/long_run.py --out benchmarks/results/long_run.md
 
 # A hundred kills of small runs, which must end as if undisturbed.

@@ -13,7 +13,7 @@ import argparse
 import itertools
 
 import torch
-from timing import interleaved, machine, median_seconds, write
+from timing import compare, interleaved, machine, median_seconds, write
 from torch.nn import functional as F
 
 from wash_bench.config import TrainingConfig
@@ -29,7 +29,8 @@ from wash_bench.train.loop import Loop
 MEMBERS = 3
 
 
-def rows_for(model: str, model_args: dict, repeats: int) -> list[str]:
+def rows_for(model: str, model_args: dict, repeats: int, ratios: dict[str, float]) -> list[str]:
+    """A table; adds the whole loops' ratios to the bare one to ``ratios``."""
     config = TrainingConfig(
         dataset="fashion-mini",
         train_limit=1300,
@@ -96,6 +97,8 @@ def rows_for(model: str, model_args: dict, repeats: int) -> list[str]:
     rows = []
     for name, ms in times.items():
         what = "bare loop" if name == "bare" else f"whole loop, {name}"
+        if name != "bare":
+            ratios[f"{model}, {name}"] = ms / times["bare"]
         rows.append([what, f"{ms:.2f}", f"{ms / times['bare']:.3f}"])
     for name, work in parts.items():
         ms = 1e3 * median_seconds(work, repeats) / len(batches)
@@ -113,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--keep", action="store_true", help="make this the machine's baseline")
     arguments = parser.parse_args()
     lines = [
         "# The loop against the bare steps",
@@ -120,10 +124,12 @@ def main() -> None:
         "Medians over epochs of 20 steps (fashion-mini), bare and whole loops timed in turn.",
         f"Machine: {machine()}. Command: `python benchmarks/loop.py`.",
     ]
-    lines += rows_for("test_resnet", {}, arguments.repeats)
+    ratios: dict[str, float] = {}
+    lines += rows_for("test_resnet", {}, arguments.repeats, ratios)
     slim = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}
-    lines += rows_for("resnet18", slim, arguments.repeats)
+    lines += rows_for("resnet18", slim, arguments.repeats, ratios)
     write(arguments.out, "\n".join(lines))
+    compare("loop", ratios, arguments.keep)
 
 
 if __name__ == "__main__":

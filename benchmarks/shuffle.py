@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from timing import interleaved, machine, write
+from timing import compare, interleaved, machine, write
 
 from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Schedule
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--keep", action="store_true", help="make this the machine's baseline")
     arguments = parser.parse_args()
 
     config = TrainingConfig()
@@ -87,6 +88,7 @@ def main() -> None:
         "",
     ]
     rows = []
+    ratios = {}
     for p in (0.001, 0.05):
         wash = Wash(Wash.Options(p=p))
         table = wash.probabilities(population.layout, MEMBERS)
@@ -101,10 +103,12 @@ def main() -> None:
         }
         times = interleaved(works, arguments.repeats)
         step = times["training step of all members, batch 64"]
+        ratios[f"shuffle of a step, p = {p}"] = times["indices (wash-bench)"] / step
         for name, seconds in times.items():
             rows.append([f"{p}", name, f"{1e3 * seconds:.2f}", f"{100 * seconds / step:.2f}"])
     lines.append(markdown.table(["p", "form", "ms", "per cent of a training step"], rows, "llrr"))
     write(arguments.out, "\n".join(lines))
+    compare("shuffle", ratios, arguments.keep)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""Memory of a population, and what a barrier costs beside its forward passes.
+
+``python benchmarks/memory.py --out benchmarks/results/memory.md`` trains N ResNet-18 (CIFAR stem,
+32 px) for some steps with SGD under WASH and takes their barriers, each N in a process of its own,
+and reads the greatest resident memory of both. Then it times a 21-point barrier over all pairs of
+five test_resnet beside the bare forward passes of its networks. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wash_bench.config import EvaluationConfig, TrainingConfig
+from wash_bench.core.exchange import LocalExchange
+from wash_bench.evaluate.barrier import barrier_points
+from wash_bench.evaluate.evaluator import Evaluator
+from wash_bench.methods.wash import Wash
+from wash_bench.record.environment import capture
+from wash_bench.report import markdown
+from wash_bench.runner.setting import Setting
+from wash_bench.train.loop import Loop
+
+SIZES = (2, 3, 4, 6, 8, 10)
+BOUND, MORE = 2.1, 1.1  # vectors a member; a barrier in units of its forward passes
+REPEATS = 3
+
+
+def peak() -> float:
+    """The greatest resident memory since the last ``forget``, bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return 1024.0 * int(line.split()[1])
+    raise OSError("no VmHWM in /proc/self/status")
+
+
+def forget() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def setting_of(model: str, n: int, **more: Any) -> Setting:
+    config = TrainingConfig(
+        dataset="fashion-mini", model=model, population=n, init="shared", device="cpu", **more
+    )
+    return Setting.of(config)
+
+
+def measured(n: int) -> dict[str, float]:
+    """Peaks of one population of ResNet-18, in bytes, and the size of a member."""
+    torch.set_num_threads(1)
+    setting = setting_of("resnet18", n, image_size=32, train_limit=96, batch_size=16, stem="cifar")
+    population = setting.population(0)
+    loop = Loop(
+        setting.config, Wash(Wash.Options(p=0.05)), population, LocalExchange(n, 0), setting.data,
+        setting.recipes(0), 0, setting.schedule,
+    )  # fmt: skip
+    forget()
+    for epoch in range(2):
+        loop.epoch(epoch, lambda pulse: None)
+    training = peak()
+    forget()
+    settings = EvaluationConfig(barrier_points=3, barrier_images=32, barrier_bn_images=32)
+    evaluator = Evaluator(population, setting.data, "off", 0, setting.recipes(0), batch_size=32)
+    barrier_points(evaluator, [population.state(i) for i in range(n)], settings)
+    return {"d": population.layout.size, "training": training, "barriers": peak()}
+
+
+def barrier_ratio() -> tuple[float, int]:
+    """Seconds of a barrier over seconds of its bare forward passes, and how many networks."""
+    torch.set_num_threads(1)
+    n, settings = 5, EvaluationConfig(barrier_points=21)
+    setting = setting_of("test_resnet", n)
+    population = setting.population(0)
+    evaluator = Evaluator(population, setting.data, "off", 0, setting.recipes(0))
+    members = [population.state(i) for i in range(n)]
+    images = [x for x, _ in setting.data.eval_batches("test", settings.barrier_images)]
+    stream = list(
+        setting.data.reestimation_batches(
+            0, setting.recipes(0), settings.barrier_bn_images, evaluator.batch_size
+        )
+    )
+    networks: list[int] = []
+    network = setting.network(0, 0).to(memory_format=torch.channels_last)
+
+    def bare() -> None:
+        with torch.no_grad():
+            for _ in range(networks[0]):
+                for mode in (network.eval(), network.train(), network.eval()):
+                    for batch in stream if mode.training else images:
+                        mode(batch)
+
+    def whole() -> None:
+        barrier_points(evaluator, members, settings, lambda done, total: networks.insert(0, total))
+
+    whole()  # makes the batches, which it keeps
+    bare()
+    times: dict[str, list[float]] = {"whole": [], "bare": []}
+    for _ in range(REPEATS):
+        for name, work in (("whole", whole), ("bare", bare)):
+            began = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - began)
+    return float(np.median(times["whole"]) / np.median(times["bare"])), networks[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="file for the table")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measured(given.one)))
+        return
+    found = {}
+    for n in SIZES:
+        line = [sys.executable, __file__, "--one", str(n)]
+        found[n] = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE).stdout)
+    d = 4 * found[SIZES[0]]["d"]
+    slope = {
+        name: float(np.polyfit(SIZES, [found[n][name] / d for n in SIZES], 1)[0])
+        for name in ("training", "barriers")
+    }
+    ratio, networks = barrier_ratio()
+    machine = capture()
+    rows = [
+        (str(n), *(f"{found[n][name] / 2**20:,.0f}" for name in ("training", "barriers")))
+        for n in SIZES
+    ]
+    size = f"{found[SIZES[0]]['d']:,} parameters = {d / 2**20:.1f} MiB a member"
+    text = f"""# Memory of a population, and the price of a barrier
+
+`python benchmarks/memory.py` on {machine["cpu"]}, torch {machine["torch"]}, one thread.
+
+**Memory.** N ResNet-18 (CIFAR stem, 32 px, {size}), WASH with SGD and momentum, batches of 16.
+Peak resident memory grows by {slope["training"]:.2f} times a member's weights for each member while
+it trains (bound: {BOUND}, weights and momentum are 2), and by {slope["barriers"]:.2f} while the
+barriers of all pairs are taken: no population is copied.
+
+{markdown.table(["N", "training, MiB", "barriers, MiB"], rows)}
+
+**Barrier.** All pairs of five test_resnet, and each to the average, 21 points, each with its own
+and with re-estimated BatchNorm statistics, {networks} networks: {ratio:.3f} times the bare forward
+passes of as many networks (bound: {MORE}).
+"""
+    print(text)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+    if max(slope.values()) > BOUND or ratio > MORE:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
