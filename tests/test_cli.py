@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tests.invoke import command
@@ -54,6 +56,15 @@ def test_help_of_run_and_plan_has_every_option_with_its_default(name):
         assert item.help in text
         assert f"[default: (the preset's, else {item.default})]" in text
     assert result.output.count("[default: ") == len(SETTINGS) + 2  # and the preset, and its file
+
+
+def test_no_help_has_what_rich_takes_for_markup():
+    program = typer.main.get_command(app)
+    context = typer.Context(program)
+    for name, found in program.commands.items():  # pyright: ignore[reportAttributeAccessIssue]
+        texts = [found.help, *(getattr(item, "help", "") for item in found.get_params(context))]
+        for text in filter(None, texts):
+            assert not re.search(r"\[[A-Za-z#/@]", text), f"{name}: {text}"
 
 
 def test_top_level(capsys):

@@ -20,7 +20,8 @@ def report(
     parquet: Annotated[
         bool,
         typer.Option(
-            "--parquet", help="Write the tables as Parquet too; needs wash-bench[parquet]."
+            "--parquet",
+            help="Write the tables as Parquet too; needs pyarrow (the extra parquet).",
         ),
     ] = False,
     figures: Annotated[
