@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from wash_bench.core.clock import Clock
+from wash_bench.core.coordinates import values_at
 from wash_bench.core.ledger import Charge, charge_mean
 from wash_bench.core.memo import remember_last
 from wash_bench.core.method import Site, option
@@ -136,11 +137,11 @@ class StreamingDiloco(Diloco):
             if self.departs(fragment, clock):
                 if len(weights):
                     where = weights.to(population.device)
-                    mean = exchange.mean(population.weights.index_select(1, where))
+                    mean = exchange.mean(values_at(population.weights, where))
                     self._memory[f"mean {fragment}"] = mean
                 if buffers and len(beside):
                     where = beside.to(population.device)
-                    mean = exchange.mean(population.buffers.index_select(1, where), "buffers")
+                    mean = exchange.mean(values_at(population.buffers, where), "buffers")
                     self._memory[f"mean of buffers {fragment}"] = mean
             if self.arrives(fragment, clock):
                 self._arrive(population, fragment, weights.to(population.device))
@@ -162,7 +163,7 @@ class StreamingDiloco(Diloco):
     def _mix(self, rows: Tensor, where: Tensor, arrived: Tensor | None) -> None:
         """Move coordinates of the members (M, D) to what arrived (K,), but for alpha of them."""
         if arrived is not None:
-            own = rows.index_select(1, where)
+            own = values_at(rows, where)
             rows.index_copy_(1, where, arrived.expand_as(own).lerp(own, self.options.alpha))
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
+from wash_bench.core.coordinates import values_at
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.seeds import numpy_stream
 
@@ -106,3 +107,14 @@ def test_ledger_survives_a_round_trip():
     again = LocalExchange(3, seed=0).ledger
     again.load(exchange.ledger.as_dict())
     assert again == exchange.ledger
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+def test_few_coordinates_are_read_without_a_copy_of_the_rows(gap):
+    rows = torch.randn(4, 50_000 + gap)[:, :50_000]
+    where = torch.randint(50_000, (20,))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        found = values_at(rows, where)
+    assert torch.equal(found, rows[:, where])
+    taken = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages())
+    assert taken < rows.numel()  # bytes: a copy has four times as many

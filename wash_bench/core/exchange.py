@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wash_bench.core.coordinates import values_at
 from wash_bench.core.ledger import (
     Content,
     Ledger,
@@ -121,7 +122,7 @@ class LocalExchange(BookedExchange):
         device = tensors[0][0].device
         coordinates, sources_NK = to_device(coordinates, device), to_device(sources.T, device)
         for rows, _ in tensors:
-            values_NK = rows.index_select(1, coordinates)
+            values_NK = values_at(rows, coordinates)
             rows.index_copy_(1, coordinates, values_NK.gather(0, sources_NK))
 
     def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:

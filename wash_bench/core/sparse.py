@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from wash_bench.core.coordinates import values_at
 from wash_bench.core.draw import Pieces
 from wash_bench.core.ledger import Charge, Content, charge_mean, charge_permute
 
@@ -34,7 +35,7 @@ def average_at_(
     """Replace chosen coordinates (K,) of tensors (N, D) by their means over all members."""
     for rows, content in tensors:
         where = coordinates.to(rows.device)
-        mean_K = exchange.mean(rows.index_select(1, where), content)
+        mean_K = exchange.mean(values_at(rows, where), content)
         rows.index_copy_(1, where, mean_K.expand(len(rows), -1))
 
 
