@@ -71,7 +71,7 @@ def compare(benchmark: str, ratios: dict[str, float], keep: bool) -> None:
     path = BASELINES / f"{re.sub(r'[^a-z0-9]+', '-', about.lower()).strip('-')}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if keep:
-        known[benchmark] = {name: round(ratio, 4) for name, ratio in ratios.items()}
+        known[benchmark] = {name: float(f"{ratio:.4g}") for name, ratio in ratios.items()}
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return
@@ -81,6 +81,6 @@ def compare(benchmark: str, ratios: dict[str, float], keep: bool) -> None:
     before = known[benchmark]
     worse = {n: r for n, r in ratios.items() if n in before and r > SLOWER * before[n]}
     for name, ratio in worse.items():
-        print(f"{benchmark}: slower than the baseline: {name}: {ratio:.4f} beside {before[name]}")
+        print(f"{benchmark}: slower than the baseline: {name}: {ratio:.4g} beside {before[name]}")
     if worse:
         sys.exit(1)
