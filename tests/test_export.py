@@ -197,7 +197,8 @@ def test_a_small_stem_is_told_of_and_the_cards_lines_build_it(tmp_path, capsys, 
     images = torch.rand(2, 1, size, size)
     with torch.no_grad():
         assert torch.equal(scope["model"](images), network(images))
-    with pytest.raises(RuntimeError):  # never another network without a word
+    # Never another network without a word; timm 1.0.26 to 1.0.28 miss the tensor by its name.
+    with pytest.raises((RuntimeError, KeyError)):
         timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
 
 
