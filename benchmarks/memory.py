@@ -3,7 +3,7 @@
 ``python benchmarks/memory.py --out benchmarks/results/memory.md`` trains N ResNet-18 (CIFAR stem,
 32 px) for some steps with SGD under WASH and takes their barriers, each N in a process of its own,
 and reads the greatest resident memory of both. Then it times a 21-point barrier over all pairs of
-five test_resnet beside the bare forward passes of its networks. Linux only.
+five test_resnet, network by network in turn with the bare forward passes of one. Linux only.
 """
 
 from __future__ import annotations
@@ -82,33 +82,40 @@ def barrier_ratio() -> tuple[float, int]:
     population = setting.population(0)
     evaluator = Evaluator(population, setting.data, "off", 0, setting.recipes(0))
     members = [population.state(i) for i in range(n)]
-    images = [x for x, _ in setting.data.eval_batches("test", settings.barrier_images)]
+    tests = [x for x, _ in setting.data.eval_batches("test", settings.barrier_images)]
     stream = list(
         setting.data.reestimation_batches(
             0, setting.recipes(0), settings.barrier_bn_images, evaluator.batch_size
         )
     )
-    networks: list[int] = []
     network = setting.network(0, 0).to(memory_format=torch.channels_last)
 
+    @torch.no_grad()
     def bare() -> None:
-        with torch.no_grad():
-            for _ in range(networks[0]):
-                for mode in (network.eval(), network.train(), network.eval()):
-                    for batch in stream if mode.training else images:
-                        mode(batch)
+        for images in tests:
+            network.eval()(images)
+        for images in stream:
+            network.train()(images)
+        for images in tests:
+            network.eval()(images)
 
-    def whole() -> None:
-        barrier_points(evaluator, members, settings, lambda done, total: networks.insert(0, total))
+    seconds, networks, began = [0.0, 0.0], 0, 0.0
+
+    def in_turn(done: int, total: int) -> None:
+        nonlocal networks, began
+        measured = time.perf_counter()
+        bare()
+        after = time.perf_counter()
+        seconds[0] += measured - began
+        seconds[1] += after - measured
+        networks, began = total, after
 
     evaluator.compute(members[0], "test", IMAGES)  # makes the batches, which it keeps
     evaluator.reestimated(members[0], STREAM)
-    times = []
-    for work in (whole, bare):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return times[0] / times[1], networks[0]
+    bare()
+    began = time.perf_counter()
+    barrier_points(evaluator, members, settings, in_turn)
+    return seconds[0] / seconds[1], networks
 
 
 def main() -> None:
