@@ -44,6 +44,12 @@ def of_repository() -> dict[str, str]:
     return found
 
 
+def of_docs() -> list[str]:
+    """The files of docs/, from there."""
+    docs = ROOT / "docs"
+    return [path.relative_to(docs).as_posix() for path in docs.rglob("*") if path.is_file()]
+
+
 def of_methods() -> dict[str, str]:
     """The methods' names by their modules, ``methods/wash.py``."""
     found = {}
@@ -56,6 +62,9 @@ def of_methods() -> dict[str, str]:
 METHODS = of_methods()
 PAGES = of_repository() | {module: f"methods/{name}.md" for module, name in METHODS.items()}
 SOURCES = {target: source for source, target in PAGES.items()}
+# What a link may name: those, the folder of the methods, and the pages of docs/.
+KNOWN = PAGES | {"methods": "methods.md"}
+KNOWN |= {f"docs/{name}": name for name in of_docs()}
 
 
 def on_config(config: Any) -> Any:
@@ -93,11 +102,9 @@ def page_of(name: str, module: str) -> str:
     if method.options:
         lines += ["## Options\n", "| option | default | allowed | meaning |\n|---|---|---|---|"]
         for option in method.options:
-            meaning = option.description + (f" ({option.unit})" if option.unit else "")
-            if option.unverified:
-                meaning += f"; unverified default: {option.unverified}"
-            allowed = " ".join(part for part in (option.type, option.limits) if part)
-            cells = (f"`{name}.{option.name}`", as_typed(option.default), allowed, meaning)
+            cells = (
+                f"`{name}.{option.name}`", as_typed(option.default), option.allowed, option.meaning
+            )  # fmt: skip
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     code = (ROOT / module).read_text(encoding="utf-8")
     lines += ["\n## The module\n", f"```python\n{code}```\n"]
@@ -127,12 +134,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def to_page(path: str, here: str) -> str:
     """From a page to that of a file of the repository; "" if it has none, or is not there."""
     for name in (path, f"{path}/README.md"):
-        target = PAGES.get(name)
-        if name.startswith("docs/") and (ROOT / name).is_file():
-            target = name.removeprefix("docs/")
-        if path == "methods":
-            target = "methods.md"
-        if target:
+        if target := KNOWN.get(name):
             return os.path.relpath(target, Path(here).parent).replace(os.sep, "/")
     # What is not there is left to mkdocs, which complains.
     return "" if (ROOT / path).exists() else path

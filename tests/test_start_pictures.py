@@ -9,12 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
-from PIL import Image
 from safetensors.torch import save_file
 
+from tests.pixels import class_folders
 from wash_bench.api.runs import resolved
 from wash_bench.config import RunConfig
 
@@ -24,14 +23,7 @@ OWN = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bicubi
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    draw = np.random.default_rng(0)
-    for split, name in ((s, n) for s in ("train", "val") for n in ("a", "b")):
-        folder = tmp_path / "data" / split / name
-        folder.mkdir(parents=True)
-        for number in range(20):
-            pixels = draw.integers(0, 256, (50, 60, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number}.png")
-    return tmp_path / "data"
+    return class_folders(tmp_path / "data", 20, 60, 50)
 
 
 def _checkpoint(folder: Path, config: bool = True) -> Path:

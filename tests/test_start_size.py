@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
 from tests.invoke import command
+from tests.pixels import class_folders
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import InitCheckpoint
 
@@ -28,13 +27,7 @@ def _saved(path: Path, model: torch.nn.Module) -> InitCheckpoint:
 
 
 def test_a_checkpoint_of_160_px_starts_at_64_with_a_note_and_no_further_option(tmp_path, capsys):
-    draw = np.random.default_rng(0)
-    for split, name in ((s, n) for s in ("train", "val") for n in ("a", "b")):
-        folder = tmp_path / "data" / split / name
-        folder.mkdir(parents=True)
-        for number in range(12):
-            pixels = draw.integers(0, 256, (70, 70, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number}.png")
+    class_folders(tmp_path / "data", 12, 70, 70)
     _saved(tmp_path / "vit.safetensors", _model("test_vit", 160))
     code, out, err = command(
         capsys, "run", "--dataset", f"folder:{tmp_path / 'data'}", "--model", "test_vit",

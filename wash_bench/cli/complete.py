@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from wash_bench.plugins.names import WRAP
+
+if TYPE_CHECKING:
+    from wash_bench.config.field import Setting
 
 Complete = Callable[[str], list[str]]
 
@@ -80,3 +84,10 @@ SETTINGS: dict[str, Complete] = {
     "dataset": dataset,
 }
 """By key, for settings whose values are names of a list."""
+
+
+def of_setting(item: Setting) -> Complete | None:
+    """For an option: its choices, or the names of a list; None where there is nothing to offer."""
+    if item.choices:
+        return lambda incomplete: _beginning(item.choices, incomplete)
+    return SETTINGS.get(item.key)

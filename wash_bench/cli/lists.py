@@ -74,13 +74,10 @@ def methods(
     if not method.options:
         typer.echo("It has no options.")
         return
-    rows = []
-    for option in method.options:
-        meaning = option.description + (f" ({option.unit})" if option.unit else "")
-        if option.unverified:
-            meaning += f"; unverified default: {option.unverified}"
-        allowed = " ".join(part for part in (option.type, option.limits) if part)
-        rows.append((f"{method.name}.{option.name}", as_typed(option.default), allowed, meaning))
+    rows = [
+        (f"{method.name}.{option.name}", as_typed(option.default), option.allowed, option.meaning)
+        for option in method.options
+    ]
     print_rows(("option", "default", "allowed", "meaning"), rows)
 
 

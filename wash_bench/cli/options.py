@@ -69,9 +69,6 @@ class _Taken:
             yield self._parameter(item, self.changed.get(item.key, {}))
 
     def _parameter(self, item: Setting, changed: Mapping[str, str]) -> inspect.Parameter:
-        def choices(incomplete: str) -> list[str]:
-            return [name for name in item.choices if name.startswith(incomplete)]
-
         # Numbers reach the resolver as text, which is checked there like a preset's.
         kind: Any = bool if item.switch else list[str] if item.of("repeat") else str
         default = changed.get("default", item.default)
@@ -81,7 +78,7 @@ class _Taken:
             metavar=changed.get("metavar", item.metavar) or None,
             rich_help_panel=item.of("panel"),
             show_default=f"the preset's, else {default}" if self.of_preset else default,
-            autocompletion=choices if item.choices else complete.SETTINGS.get(item.key),
+            autocompletion=complete.of_setting(item),
         )
         return inspect.Parameter(
             item.key,

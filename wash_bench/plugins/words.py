@@ -25,6 +25,18 @@ class OptionDescription:
     description: str
     unverified: str
 
+    @property
+    def allowed(self) -> str:
+        """The type and the range."""
+        return f"{self.type} {self.limits}".strip()
+
+    @property
+    def meaning(self) -> str:
+        """What it is, with its unit, and what of its default is unverified."""
+        unit = f" ({self.unit})" if self.unit else ""
+        doubt = f"; unverified default: {self.unverified}" if self.unverified else ""
+        return f"{self.description}{unit}{doubt}"
+
 
 @dataclass(frozen=True)
 class MethodDescription:
