@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import io
 
-from wash_bench.api.display import LiveDisplay, PlainDisplay, display_for, fitting
+from wash_bench.api.display import (
+    Display,
+    LiveDisplay,
+    PlainDisplay,
+    display_for,
+    display_for_program,
+    fitting,
+)
 from wash_bench.runner.progress import Progress
 from wash_bench.runner.units import size, span
 
@@ -49,6 +56,15 @@ def test_a_training_that_ended_keeps_its_numbers_and_the_methods_that_read_it():
     line = stream.getvalue().splitlines()[-1]
     shown = "finished loss 0.5000 validation 71.50 % sent 2.0 MB a member"
     assert line == f"[greedy-soup, wash+ema seed 0] {shown}"
+
+
+def test_a_programs_own_observer_is_shown_nothing_besides():
+    seen = []
+    with display_for_program(seen.append) as told:
+        told(progress())
+    assert seen == [progress()]
+    with display_for_program(None) as silent:
+        assert type(silent) is Display
 
 
 def test_a_reader_that_went_away_does_not_end_the_run():

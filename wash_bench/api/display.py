@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,7 +16,7 @@ from wash_bench.runner.units import size, span
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from wash_bench.runner.progress import Progress
+    from wash_bench.runner.progress import Observer, Progress
 
 LINE_INTERVAL = 5.0  # seconds between two plain lines of one training
 NOTEBOOK_INTERVAL = 0.5  # seconds between two states of a notebook's table
@@ -169,8 +169,10 @@ class NotebookDisplay(Display):
         return frame.to_html(index=False, border=0) + hidden
 
 
-def display_for_program() -> Display:
-    """A table in a notebook; nothing elsewhere, where a program says itself how it goes."""
+def display_for_program(observer: Observer | None) -> AbstractContextManager[Observer]:
+    """A program's own observer; without one a table in a notebook, and nothing elsewhere."""
+    if observer is not None:
+        return nullcontext(observer)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return NotebookDisplay() if hasattr(shell, "kernel") else Display()
 

@@ -127,8 +127,8 @@ def merge(
 
     given = {"dataset": dataset, "model": model, "methods": methods, "out": out}
     these = to_merge(networks, as_options(options | given), anchor)
-    with display_for_program() as display:
-        return merged(these, observer or display, debug=debug)
+    with display_for_program(observer) as told:
+        return merged(these, told, debug=debug)
 
 
 def to_merge(

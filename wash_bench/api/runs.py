@@ -83,8 +83,8 @@ def run(
     """
     said = as_options(options, jobs=1, report=False)
     found = resolved(preset, preset_file, said)
-    with display_for_program() as display:
-        outcome = carry_out(found, observer=observer or display, debug=debug)
+    with display_for_program(observer) as told:
+        outcome = carry_out(found, observer=told, debug=debug)
     if found.report:
         from wash_bench.report.write import write_report
 
