@@ -17,7 +17,7 @@ import pytest
 from tests.records import FACTS, write_cell
 from wash_bench.report import frames, write
 from wash_bench.report.main_table import main_tables
-from wash_bench.report.page import sort_value, write_page
+from wash_bench.report.page import _unbroken, sort_value, write_page
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -255,3 +255,12 @@ def test_it_is_drawn_in_light_and_dark_and_on_a_phone(page, tmp_path, width, dar
     # Nothing runs out of the window: its right edge is empty, but for the tables that scroll.
     edge = pixels[:, -2].astype(int)
     assert (np.abs(edge - corner).max(axis=1) > 100).mean() < 0.05
+
+
+def test_wide_entries_break_before_brackets_and_unequal_intervals_alone():
+    for parts in (
+        ["98.57", "+1.43/−1.91", "(1)"],
+        ["84.19\xa0±\xa010.54", "[78.84,\xa094.71]"],
+        ["−87.32\xa0±\xa010.66"],
+    ):
+        assert _unbroken(" ".join(parts).replace("\xa0", " ")) == " ".join(parts)

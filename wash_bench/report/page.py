@@ -138,8 +138,8 @@ def _to_target(table: Table) -> dict[str, Any]:
 
 
 def _unbroken(text: str) -> str:
-    """An entry that may be broken before its brackets alone."""
-    parts = (part.replace(" ", "\xa0") for part in re.split(r" (?=[\[(])", text))
+    """An entry that may be broken before its brackets, and before an interval of unequal halves."""
+    parts = (part.replace(" ", "\xa0") for part in re.split(r" (?=[\[(]|\+\S+/)", text))
     return " ".join(parts)
 
 
