@@ -309,6 +309,7 @@ def test_what_cannot_work_is_refused_before_training(
 
 ASKED = {"corruptions": ("gaussian_noise", "contrast"), "corruption_severities": (1, 5),
          "corruption_images": 60}  # fmt: skip
+RULES = ("wash", "papa", "greedy-soup", "naive-ensemble")
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +318,7 @@ def run(tiny_module: RunConfig, tmp_path_factory) -> Path:
     config = tiny_module.model_copy(update={"evaluation": evaluation})
 
     def make(out: Path) -> None:
-        run_experiment(config, entries_of("wash", "papa"), RunContext(out=out, threads=1))
+        run_experiment(config, entries_of(*RULES), RunContext(out=out, threads=1))
 
     return made_once(tmp_path_factory, "corrupted", make)
 
@@ -356,11 +357,30 @@ def test_eval_gives_the_same_numbers_for_the_average(run: Path, capsys) -> None:
     np.testing.assert_allclose(found["loss"], table["loss"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_the_methods_own_model_is_measured_too(run: Path, capsys, rule: str) -> None:
+    record = records_of(run)[rule, 0]
+    own = {score: record["summary"][f"corrupted_method_{score}"] for score in ("acc", "nll")}
+    if rule == "naive-ensemble":
+        assert own["acc"] == record["summary"]["corrupted_ensemble_acc"]
+        return
+    code, out, err = command(
+        capsys, "eval", record["cell_id"], "--runs", str(run), "--which", "own", "--json",
+        "--threads", "1", "--corruptions", "contrast,gaussian_noise",
+        "--corruption-severities", "1,5", "--corruption-images", "60",
+    )  # fmt: skip
+    assert code == 0, err
+    found = pd.DataFrame(json.loads(out)["corruptions"])
+    assert own["acc"] == pytest.approx(found["accuracy"].mean())
+    assert own["nll"] == pytest.approx(found["loss"].mean())
+
+
 def test_the_report_has_table_columns_and_figure(run: Path, tmp_path: Path, capsys) -> None:
     records = frames.load([run])
-    assert len(records.corruption) == 2 * 16
+    assert len(records.corruption) == 3 * 16  # two methods read one training
     (table,) = main_tables(records)
-    for heading in ("averaged, corrupted images", "ensemble, corrupted images"):
+    for heading in ("averaged", "ensemble", "the method's own"):
+        heading += ", corrupted images"
         assert heading in table.columns
     code, _, err = command(
         capsys, "report", str(run), "--out", str(tmp_path), "--figures", "corruption"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.netns import Namespaces, why_not
-from tests.wire_work import KINDS
+from tests.wire_work import CODED, KINDS
 from wash_bench.core.broadcast_tree import copies
 from wash_bench.core.ledger import latencies
 
@@ -18,7 +18,8 @@ SEGMENT = 1448  # payload of a full frame
 SACK = 36  # options that an acknowledgement carries after a loss, at most
 GLOO = 48  # header of a message of gloo, and its announcements "ready to send", "ready to receive"
 # Multiples of 12, so that a ring of 2 or 3 ranks splits them evenly into its segments.
-JOBS = [(kind, size, p, EXCHANGES) for size, p in ((1_200, 0.05), (24_000, 0.5)) for kind in KINDS]
+SIZES = ((1_200, 0.05), (24_000, 0.5))
+JOBS = [(kind, size, p, EXCHANGES) for size, p in SIZES for kind in (*KINDS, *CODED)]
 
 
 def _messages(kind: str, rank: int, ranks: int) -> tuple[int, int]:
@@ -28,6 +29,8 @@ def _messages(kind: str, rank: int, ranks: int) -> tuple[int, int]:
     if kind == "pairs":
         alone = rank == ranks - 1 and ranks % 2 == 1
         return int(not alone), int(not alone)
+    if kind in CODED:  # codes are gathered, and averaged where they arrive
+        kind = "gather"
     each = {"mean": 4 * (ranks - 1), "permute": ranks - 1, "gather": 2 * (ranks - 1), "ring": 1}
     return each[kind], each[kind]
 
@@ -102,3 +105,15 @@ def test_latencies_that_follow_one_another() -> None:
     for kind, taken in zip(KINDS, times, strict=True):
         expected = latencies("fetch" if kind in ("pairs", "ring") else kind, ranks)
         assert expected <= min(taken) / delay < expected + 0.9, kind
+
+
+@pytest.mark.slow
+def test_codes_are_as_small_on_the_link_as_they_are_told(counted: list[list[dict]]) -> None:
+    """Of D values in eight bits 1.03 D bytes reach each other rank, of top-k 8 bytes an entry."""
+    ranks = len(counted)
+    for job, (kind, size, p, _) in enumerate(JOBS):
+        if kind in CODED:
+            scales = 4 * -(-size // 128)
+            code = {"int8": size + scales, "int4": size // 2 + scales, "topk": 8 * round(p * size)}
+            for of_rank in counted:
+                assert of_rank[job]["link_bytes"] == EXCHANGES * code[kind] * (ranks - 1)

@@ -9,11 +9,15 @@ import torch
 import torch.distributed as dist
 
 from tests.netns import counters
+from wash_bench.core.coded import CodedExchange
 from wash_bench.core.draw import draw_coordinates, draw_permutations
 from wash_bench.distributed.exchange import DistributedExchange
+from wash_bench.methods.topk import TopKExchange, TopKOptions
 
 # Shapes. R: ranks, and as many members; D: coordinates of a member.
 KINDS = ("mean", "permute", "broadcast", "gather", "pairs", "ring")
+# A mean of codes, by what the wrappers of these names put around the exchange.
+CODED = ("int8", "int4", "topk")
 # The collective alone, without what the exchange computes; "posted" is an all-to-all of single
 # messages whose receivers are ready before anybody sends.
 BARE = ("all-reduce", "all-to-all", "posted")
@@ -37,6 +41,11 @@ def prepared(
         return lambda: _posted(values.clone(), values, peers)
     if kind == "mean":
         return lambda: exchange.mean(rows)
+    if kind == "topk":  # p is the share of the coordinates that travels
+        copies, common = torch.zeros_like(rows), torch.zeros_like(rows[0])
+        return lambda: TopKExchange(exchange, TopKOptions(share=p), copies, common).mean(rows)
+    if kind in CODED:
+        return lambda: CodedExchange(exchange, int(kind[-1])).mean(rows)
     if kind == "permute":
         rng = exchange.stream("shuffle", step)
         coordinates = draw_coordinates(rng, [(0, rows.shape[1], p)])

@@ -162,6 +162,8 @@ OF_CORRUPTIONS = (  # what it holds where corrupted test images were asked for
     _nll("corrupted_average_nll", "averaged loss, corrupted images", "one"),
     _acc("corrupted_ensemble_acc", "ensemble, corrupted images", "N"),
     _nll("corrupted_ensemble_nll", "ensemble loss, corrupted images", "N"),
+    _acc("corrupted_method_acc", "the method's own, corrupted images"),
+    _nll("corrupted_method_nll", "loss of the method's own, corrupted images"),
     _acc("corrupted_member_acc", "members, corrupted images", "one"),
     _nll("corrupted_member_nll", "members' loss, corrupted images", "one"),
 )
@@ -184,7 +186,7 @@ MAIN_TABLE = (
     *("member_acc_mean", "ensemble_acc", "average_acc", "average_bn_acc", "member_bn_acc_mean"),
     *("ensemble_bn_acc", "greedy_acc", "method_network_acc", "method_bn_acc", "merge_seconds"),
     *("corrupted_member_acc", "corrupted_ensemble_acc", "corrupted_average_acc"),
-    "corrupted_average_bn_acc",
+    *("corrupted_average_bn_acc", "corrupted_method_acc"),
     *(
         "average_less_ensemble",
         "less_baseline",

@@ -1,5 +1,6 @@
 """The Typer application. Commands import what they need when they are called."""
 
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from wash_bench.cli.new_method import new_method
 from wash_bench.cli.options import SettingsCommand
 from wash_bench.cli.paper_table import paper_table
 from wash_bench.cli.plan import plan
+from wash_bench.cli.prepare import prepare
 from wash_bench.cli.report import report
 from wash_bench.cli.run import run
 from wash_bench.cli.status import status
@@ -153,6 +155,12 @@ app.command(
     epilog=examples("wash-bench merge-records host1/runs host2/runs --out runs/all"),
 )(merge_records)
 app.command(
+    epilog=examples(
+        "wash-bench prepare pets --out pets-prepared",
+        "wash-bench prepare imagenet --out imagenet-256 --side 256 --jobs 16",
+    ),
+)(prepare)
+app.command(
     cls=SettingsCommand,
     epilog=examples(
         "wash-bench paper-table",
@@ -178,3 +186,7 @@ app.command(
 app.command(epilog=examples("wash-bench presets", "wash-bench presets cifar10-resnet18"))(presets)
 app.command(epilog=examples("wash-bench datasets", "wash-bench datasets cifar"))(datasets)
 app.command(epilog=examples("wash-bench models resnet", "wash-bench models 'test_*'"))(models)
+
+for _info in app.registered_commands:  # of all paragraphs but the first typer keeps the line ends
+    _lines = cleandoc((_info.callback and _info.callback.__doc__) or "")
+    _info.help = "\n\n".join(" ".join(part.split()) for part in _lines.split("\n\n"))

@@ -21,7 +21,7 @@ def check(
         typer.Argument(
             metavar="METHOD",
             help="path.py:Class, or a name.",
-            show_default="",
+            show_default=False,
             autocompletion=complete.method,
         ),
     ],

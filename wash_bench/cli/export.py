@@ -40,7 +40,7 @@ def export(
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder that receives the network.", show_default=""),
+        typer.Option(metavar="DIR", help="Folder that receives the network.", show_default=False),
     ],
     runs: Runs = Path("runs"),
     which: Which = "own",

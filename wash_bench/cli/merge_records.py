@@ -15,7 +15,7 @@ def merge_records(
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Run folder that receives them.", show_default=""),
+        typer.Option(metavar="DIR", help="Run folder that receives them.", show_default=False),
     ],
     debug: Annotated[bool, DEBUG] = False,
 ) -> None:

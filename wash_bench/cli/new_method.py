@@ -25,7 +25,8 @@ class Kind(enum.StrEnum):
 
 def new_method(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The method's name, as my-rule.", show_default="")
+        str,
+        typer.Argument(metavar="NAME", help="The method's name, as my-rule.", show_default=False),
     ],
     kind: Annotated[
         Kind,

@@ -17,9 +17,8 @@ from wash_bench.data.augment import augment, normalize
 from wash_bench.data.catalog import DatasetSpec
 from wash_bench.data.draws import draws_of
 from wash_bench.data.mix import mix
-from wash_bench.data.pictures import rgb
 from wash_bench.data.recipe import Recipe
-from wash_bench.data.scan import Folders, broken_image
+from wash_bench.data.scan import Folders, broken_image, open_file
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
 from wash_bench.data.splits import train_and_validation
 from wash_bench.errors import WashBenchError
@@ -35,12 +34,18 @@ Item = tuple[int, int | None]  # position of a file, seed of its crop (None: res
 
 
 class ImageFiles(Dataset):
-    """Decodes files to (size, size, 3) uint8; holds no state, so that workers can be shared."""
+    """Gives images of (size, size, 3) uint8; what ``open_image`` takes for each is in ``paths``."""
 
     def __init__(
-        self, paths: list[str], size: int, interpolation: str = "bilinear", crop_pct: float = 0.0
+        self,
+        paths: Sequence[Any] | np.ndarray,
+        size: int,
+        interpolation: str = "bilinear",
+        crop_pct: float = 0.0,
+        open_image: Callable[[Any], Image.Image] = open_file,
     ) -> None:
         self.paths = paths
+        self.open = open_image
         self.size = size
         # A crop_pct that is given is read as timm reads it, who rounds down.
         self.shorter_side = math.floor(size / crop_pct) if crop_pct else round(size * _RESIZE)
@@ -51,11 +56,10 @@ class ImageFiles(Dataset):
         index, seed = item
         path = self.paths[index]
         try:
-            with Image.open(path) as file:
-                image = rgb(file)
+            image = self.open(path)
             image = self._central(image) if seed is None else self._random(image, seed)
         except Exception as error:  # Pillow's plug-ins raise many kinds
-            return broken_image(path, error)
+            return broken_image(str(path), error)
         return np.array(image)
 
     # torchvision's types tell of tensors alone; these functions take Pillow's images too.
@@ -100,6 +104,16 @@ def _stack(images: list[np.ndarray | str]) -> np.ndarray | str:
     return broken[0] if broken else np.stack([i for i in images if not isinstance(i, str)])
 
 
+def _joined(
+    first: Sequence[Any] | np.ndarray, second: Sequence[Any] | np.ndarray
+) -> Sequence[Any] | np.ndarray:
+    # Rows stay an array: of a million numbers in a list every worker would get a copy, page by
+    # page, as their counts of references change.
+    both = first, second
+    arrays = all(isinstance(part, np.ndarray) for part in both)
+    return np.concatenate(both) if arrays else [*first, *second]
+
+
 class FolderSource(DataSource):
     """A ``DataSource`` over train/ and val/ class folders; val/ is the test data."""
 
@@ -134,7 +148,9 @@ class FolderSource(DataSource):
             class_names=folders.classes,
         )
         self.device = device
-        self._files = ImageFiles([*paths, *test_paths], self.size, interpolation, crop_pct)
+        self._files = ImageFiles(
+            _joined(paths, test_paths), self.size, interpolation, crop_pct, folders.open
+        )
         self.shorter_side = self._files.shorter_side
         self._labels = torch.from_numpy(all_labels)
         self._indices = indices

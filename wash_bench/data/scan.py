@@ -1,7 +1,9 @@
 """Finds the images of a folder data set and checks what can be checked before training."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -9,7 +11,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from wash_bench.data.fashion import one_line
+from wash_bench.data.pictures import rgb
 from wash_bench.data.place import files_below
+from wash_bench.data.prepared.index import PARTS, is_prepared
+from wash_bench.data.prepared.shards import Shards
 from wash_bench.errors import WashBenchError
 
 # Opening every file costs about 0.1 ms each; larger sets are only checked as they are read.
@@ -17,17 +22,38 @@ HEADER_CHECK_LIMIT = 20_000
 WHOLE_CHECK_LIMIT = 2_000  # test images; to decode one takes some milliseconds
 
 
+Images = tuple[Sequence[Any] | np.ndarray, np.ndarray]  # what ``open`` takes, and (n,) int64 labels
+
+
+def open_file(path: str) -> Image.Image:
+    """An image file in red, green and blue."""
+    with Image.open(path) as file:
+        return rgb(file)
+
+
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Class names, sorted; paths and (n,) int64 labels of the training images, and of val/'s."""
+    """What a folder data set holds.
+
+    Attributes:
+        classes: names, sorted.
+        train: paths and labels of the training images; of a prepared folder rows and labels.
+        test: those of val/.
+        open: gives the image of a path, or of a row.
+    """
 
     classes: tuple[str, ...]
-    train: tuple[list[str], np.ndarray]
-    test: tuple[list[str], np.ndarray]
+    train: Images
+    test: Images
+    open: Callable[[Any], Image.Image] = open_file
 
 
 def scan(root: Path) -> Folders:
-    """List ROOT/train/CLASS/* and ROOT/val/CLASS/*; what is wrong is told in a WashBenchError."""
+    """The images of ROOT/train/CLASS/* and ROOT/val/CLASS/*; a WashBenchError if there are none."""
+    if is_prepared(root):
+        shards = Shards(root)
+        train, val = ((shards.rows(part), shards.labels[part]) for part in PARTS)
+        return Folders(shards.index.classes, train, val, shards.open)
     if not root.is_dir():
         raise WashBenchError(f"there is no folder {root}; give the one that holds train/ and val/")
     parts = {part: _image_folder(root / part) for part in ("train", "val")}

@@ -11,7 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from wash_bench.data.arrays import Arrays
-    from wash_bench.data.scan import Folders
+    from wash_bench.data.scan import Folders, Images
 
 
 def arrays_of_classes(arrays: Arrays, chosen: Sequence[int]) -> Arrays:
@@ -26,8 +26,8 @@ def arrays_of_classes(arrays: Arrays, chosen: Sequence[int]) -> Arrays:
 def folders_of_classes(folders: Folders, chosen: Sequence[int]) -> Folders:
     """The files of the chosen class folders; the i-th of them gets label i."""
 
-    def part(files: tuple[list[str], np.ndarray]) -> tuple[list[str], np.ndarray]:
-        paths, labels = files
+    def part(images: Images) -> Images:
+        paths, labels = images
         kept, relabelled = _relabelled(labels, chosen)
         return [paths[index] for index in kept], relabelled
 

@@ -1,7 +1,7 @@
 """Everything that is reported of one trained population, under the names of ``metrics.py``."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from wash_bench.core.population import ModelState
 from wash_bench.data.source import Split
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
+from wash_bench.evaluate.corrupted import corruption_points, corruption_summary
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.evaluate.scores import (
@@ -98,17 +99,20 @@ def measure_method(
     method: Method,
     config: EvaluationConfig,
     keep: Callable[[str, ModelState], None] = lambda name, state: None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure what the method itself delivers, on the whole test set.
 
-    ``keep`` is given its main model with its name, if that is a single network.
+    ``keep`` is given its main model with its name, if that is a single network; ``known`` is what
+    was measured of the population.
 
     Returns:
         ``method_predictor`` names its main model, the first, ``method_networks`` how many networks
         that is, ``method_acc`` its accuracy, ``method_bn_acc`` that of a single network with
         BatchNorm statistics re-estimated, ``method_val_acc`` its validation accuracy,
         ``merge_seconds`` the time to make all its models; ``predictor_NAME_acc`` is the accuracy
-        of every one of them.
+        of every one of them. Where corrupted images are asked for,
+        ``corrupted_method_{acc,nll}`` are the main model's means over all of them.
 
     Raises:
         CellFailure: there is no model, or one whose outputs are not numbers.
@@ -134,7 +138,33 @@ def measure_method(
                 fresh = evaluator.reestimated_log_probs(state, "test", config.bn_images)
                 result["method_bn_acc"] = accuracy(fresh, labels)
         result[f"predictor_{name}_acc"] = scores["acc"]
+    if config.corruptions:
+        main = next(iter(predictors.values()))
+        result |= _corrupted(evaluator, judge, main, config, known or {})
     return result
+
+
+def _corrupted(
+    evaluator: Evaluator,
+    judge: PopulationJudge,
+    main: Predictor,
+    config: EvaluationConfig,
+    known: Mapping[str, Any],
+) -> dict[str, float]:
+    """Accuracy and loss of a method's main model on corrupted images, if need be measured."""
+    usual = {"average": judge.average(), "ensemble": judge.ensemble()}
+    for name, merge in usual.items():
+        if _same(main, merge) and f"corrupted_{name}_acc" in known:
+            return {f"corrupted_method_{s}": known[f"corrupted_{name}_{s}"] for s in ("acc", "nll")}
+    points = corruption_points(evaluator, main.states, {}, config)
+    found = corruption_summary([point for point in points if point.network == "ensemble"])
+    return {f"corrupted_method_{s}": found[f"corrupted_ensemble_{s}"] for s in ("acc", "nll")}
+
+
+def _same(one: Predictor, other: Predictor) -> bool:
+    return len(one.states) == len(other.states) and all(
+        mine is theirs for mine, theirs in zip(one.states, other.states, strict=True)
+    )
 
 
 def _finite(log_probs: Tensor, what: str, split: Split) -> None:

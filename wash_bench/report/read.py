@@ -102,7 +102,8 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
                 current("events", event)
                 continue
             value = event["value"]
-            if not is_text(event) or not _is_member(event.get("member")):
+            half = "\\u" in line and not is_text(event)  # only an escape can spell half a character
+            if half or not _is_member(event.get("member")):
                 raise ValueError
             rows.append(
                 (

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.record import environment
+from wash_bench.runner.allocator import keep_freed_memory
 from wash_bench.runner.progress import Observer, unobserved
 from wash_bench.settings.local import LocalConfig
 
@@ -42,5 +43,6 @@ class RunContext(LocalConfig):
         """Set this process up for training."""
         import torch
 
+        keep_freed_memory()
         environment.jobs = jobs = self.jobs or 1
         torch.set_num_threads(self.threads or max(1, torch.get_num_threads() // jobs))

@@ -70,7 +70,7 @@ def evaluate(
         try:
             if memory:
                 method.load_state_dict(memory)
-            own = measure_method(evaluator, judge, method, settings, keep)
+            own = measure_method(evaluator, judge, method, settings, keep, shared)
             measured[cell.cell_id] = shared | own
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)

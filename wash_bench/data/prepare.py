@@ -1,0 +1,220 @@
+"""Writes a prepared folder, shard by shard; a killed one goes on with the shards that it lacks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wash_bench.data.place import content_of
+from wash_bench.data.prepared import index as form
+from wash_bench.data.prepared.encode import NotDecoded, Work, encode, resized
+from wash_bench.data.prepared.index import PARTS, Index, Shard
+from wash_bench.data.scan import scan
+from wash_bench.errors import UsageError, WashBenchError
+
+IMAGES = 1000  # of a shard: at ImageNet's sides half a gigabyte
+_SAMPLE = 200  # images whose headers tell how large all will be
+OTHER = "{} was made from other images, or otherwise; remove it, or choose another --out"
+_STATE = "preparing.txt"  # the content that the shards of an unfinished folder are of
+
+Report = Callable[[int, int], None]
+"""Called with the images that are done and all that there are."""
+
+
+def prepare(
+    root: Path, out: Path, *, side: int, interpolation: str, jobs: int, report: Report
+) -> tuple[Index, bool]:
+    """Decode all images of a folder with train/ and val/ into ``out``.
+
+    Args:
+        root: the folder.
+        out: the prepared folder; one of these images that is whole is only checked, an unfinished
+            one is gone on with.
+        side: pixels that a larger shorter side is resized to; 0 keeps all as they are.
+        interpolation: how they are resized.
+        jobs: processes that decode.
+        report: told of the progress.
+
+    Returns:
+        What the prepared folder holds, and whether it was whole before.
+
+    Raises:
+        UsageError: ``out`` holds something else.
+        WashBenchError: an image does not decode, a shard is damaged, the disk is full, or a
+            process was killed.
+    """
+    if form.is_prepared(root):
+        raise UsageError(f"{root} is prepared already: name the folder that its images came from")
+    folders = scan(root)
+    content = form.content_when(content_of(root), side, interpolation)
+    if form.is_prepared(out):
+        return _checked(out, content, report), True
+    _take(out, content)
+    files = dict(zip(PARTS, (folders.train, folders.test), strict=True))
+    works = {
+        (part, number): Work(
+            form.pixels(out, part, number), list(paths[first : first + IMAGES]), side, interpolation
+        )
+        for part, (paths, _) in files.items()
+        for number, first in enumerate(range(0, len(paths), IMAGES))
+    }
+    try:
+        _need_space(out, [path for paths, _ in files.values() for path in paths], side)
+        made = _made(works, jobs, report)
+        tables, shards = {}, []
+        for part, (_, labels) in files.items():
+            own = [made[key] for key in works if key[0] == part]
+            shapes = np.concatenate([shard.shapes for shard in own])
+            table = np.column_stack([shapes, labels]).astype(np.int32)
+            np.save(out / f"{part}.npy", table)
+            tables[part] = form.digest(out / f"{part}.npy")
+            shards += [
+                Shard(part, number, len(shard.shapes), shard.size, shard.sha256)
+                for number, shard in enumerate(own)
+            ]
+        index = Index(folders.classes, content, side, interpolation, tables, tuple(shards))
+        unfinished = out / f".{form.NAME}.part"
+        unfinished.write_text(index.text(), encoding="utf-8")
+        unfinished.replace(out / form.NAME)
+        for path in [*out.glob("*.npz"), out / _STATE]:
+            path.unlink()
+    except OSError as error:
+        raise WashBenchError(
+            f"cannot write to {out}: {error.strerror or error}; make room, and the same command "
+            "goes on"
+        ) from None
+    return index, False
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A shard that is whole: (n, 2) heights and widths, bytes, SHA-256."""
+
+    shapes: np.ndarray
+    size: int
+    sha256: str
+
+
+def _take(out: Path, content: str) -> None:
+    """Make the folder, or take an unfinished one of these images."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is no folder; choose another --out")
+    state = out / _STATE
+    if out.is_dir() and any(out.iterdir()) and not state.is_file():
+        raise UsageError(f"{out} holds other files; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if state.is_file() and state.read_text(encoding="utf-8") != content:
+            raise UsageError(OTHER.format(out))
+        state.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+
+
+def _need_space(out: Path, paths: Sequence[str], side: int) -> None:
+    """Before hours of work, a WashBenchError if the disk cannot hold what is missing."""
+    chosen = paths[:: max(1, len(paths) // _SAMPLE)]
+    pixels = 0
+    for path in chosen:
+        with Image.open(path) as file:
+            width, height = resized(file.size, side)
+            pixels += width * height
+    needed = 3 * pixels / len(chosen) * len(paths)
+    there = sum(path.stat().st_size for path in out.glob("*.pixels"))
+    free = shutil.disk_usage(out).free
+    if needed - there > free:
+        raise WashBenchError(
+            f"{len(paths):,} images take about {needed / 1e9:,.1f} GB, and {out} has room for "
+            f"{free / 1e9:,.1f} GB: choose another --out"
+            + ("" if side else ", or make them smaller (--side 256)")
+        )
+
+
+def _made(
+    works: dict[tuple[str, int], Work], jobs: int, report: Report
+) -> dict[tuple[str, int], _Made]:
+    """All shards; those that are there are taken."""
+    total = sum(len(work.paths) for work in works.values())
+    made = {key: shard for key, work in works.items() if (shard := _there(work)) is not None}
+    report(done := sum(len(works[key].paths) for key in made), total)
+    missing = {key: work for key, work in works.items() if key not in made}
+    # Spawned, not forked: libraries that are loaded here run threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(missing)) or 1, context) as pool:
+        futures = {pool.submit(encode, work): key for key, work in missing.items()}
+        try:
+            for key, (shapes, sha256) in _results(futures):
+                target = works[key].target
+                made[key] = _Made(shapes, target.stat().st_size, sha256)
+                _remember(target, made[key])
+                report(done := done + len(shapes), total)
+        except NotDecoded as error:
+            path, why = error.args
+            raise WashBenchError(
+                f"cannot read image {path}: {why}; repair or remove the file, and the same command "
+                "goes on"
+            ) from None
+        except BrokenProcessPool:
+            raise WashBenchError(
+                "a process was killed, perhaps for memory: with fewer --jobs the same command "
+                "goes on"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return made
+
+
+def _results(
+    futures: dict[Future[tuple[np.ndarray, str]], tuple[str, int]],
+) -> Iterator[tuple[tuple[str, int], tuple[np.ndarray, str]]]:
+    for future in as_completed(futures):
+        yield futures[future], future.result()
+
+
+def _there(work: Work) -> _Made | None:
+    """A shard that an earlier call finished; None if it is not there, or not whole."""
+    try:
+        with np.load(work.target.with_suffix(".npz")) as told:
+            made = _Made(told["shapes"], int(told["size"]), str(told["sha256"]))
+        whole = made.size == work.target.stat().st_size and len(made.shapes) == len(work.paths)
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    return made if whole else None
+
+
+def _remember(target: Path, made: _Made) -> None:
+    """Say that a shard is whole, in a file beside it."""
+    part = target.with_suffix(".tmp.npz")
+    np.savez(part, shapes=made.shapes, size=made.size, sha256=made.sha256)
+    part.replace(target.with_suffix(".npz"))
+
+
+def _checked(out: Path, content: str, report: Report) -> Index:
+    """A whole prepared folder, every byte compared with what was written."""
+    index = form.read_index(out)
+    if index.content != content:
+        raise UsageError(OTHER.format(out))
+    files = {out / f"{part}.npy": sha256 for part, sha256 in index.tables.items()}
+    done, total = 0, sum(shard.images for shard in index.shards)
+    for shard in index.shards:
+        files[shard.path(out)] = shard.sha256
+    images = {shard.path(out): shard.images for shard in index.shards}
+    for path, sha256 in files.items():
+        try:
+            whole = form.digest(path) == sha256
+        except OSError:
+            whole = False
+        if not whole:
+            raise WashBenchError(
+                f"{path}: its bytes are not those that were written; {form.again(out)}"
+            )
+        report(done := done + images.get(path, 0), total)
+    return index
