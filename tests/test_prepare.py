@@ -201,13 +201,21 @@ def test_what_is_there_stays(pets, capsys, monkeypatch):
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     Image.new("RGB", (30, 30)).save(pets / "val" / "dog" / "new.png")
     assert "made from other images" in refused(str(pets), "--out", str(out))
-    assert "holds other files" in refused(str(pets), "--out", str(pets / "val"))
+    assert "holds other files" in refused(str(pets), "--out", str(pets.parent))
+    assert "among the class folders" in refused(str(pets), "--out", str(pets / "train" / "new"))
     assert "is prepared already" in refused(str(out), "--out", str(pets.parent / "x"))
     assert "no folder" in refused(str(pets), "--out", str(out / "prepared.json"))
     assert "there is no folder" in refused(str(pets / "none"), "--out", str(out))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     monkeypatch.setattr(make.shutil, "disk_usage", lambda place: type("Use", (), {"free": 10}))
     assert "make them smaller (--side 256)" in refused(str(pets), "--out", str(pets.parent / "y"))
+
+
+def test_an_image_without_a_header_is_named_by_its_decoding(pets, capsys, monkeypatch):
+    (pets / "train" / "dog" / "0.png").write_bytes(b"none")
+    monkeypatch.setattr("wash_bench.data.scan.HEADER_CHECK_LIMIT", 0)  # as of a larger folder
+    code, _, error = command(capsys, "prepare", str(pets), "--out", str(pets.parent / "out"))
+    assert code == 1 and "cannot read image" in error and "dog/0.png" in error
 
 
 def test_a_broken_image_is_named_and_the_rest_is_kept(pets, capsys):

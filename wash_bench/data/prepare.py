@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +55,8 @@ def prepare(
     """
     if form.is_prepared(root):
         raise UsageError(f"{root} is prepared already: name the folder that its images came from")
+    if any((root / part).resolve() in (out / "file").resolve().parents for part in PARTS):
+        raise UsageError(f"{out} lies among the class folders of {root}; choose another --out")
     folders = scan(root)
     content = form.content_when(content_of(root), side, interpolation)
     if form.is_prepared(out):
@@ -122,12 +126,11 @@ def _take(out: Path, content: str) -> None:
 def _need_space(out: Path, paths: Sequence[str], side: int) -> None:
     """Before hours of work, a WashBenchError if the disk cannot hold what is missing."""
     chosen = paths[:: max(1, len(paths) // _SAMPLE)]
-    pixels = 0
+    pixels = []
     for path in chosen:
-        with Image.open(path) as file:
-            width, height = resized(file.size, side)
-            pixels += width * height
-    needed = 3 * pixels / len(chosen) * len(paths)
+        with contextlib.suppress(Exception), Image.open(path) as file:  # decoding will name it
+            pixels.append(math.prod(resized(file.size, side)))
+    needed = 3 * sum(pixels) / max(1, len(pixels)) * len(paths)
     there = sum(path.stat().st_size for path in out.glob("*.pixels"))
     free = shutil.disk_usage(out).free
     if needed - there > free:
