@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep what a step frees; elsewhere, or where its variables are set, do nothing.
 
     It returns large blocks to the system when they are freed, and every step faults its activations
-    in again, page by page: at 224 px a quarter of a small network's time, at 32 px next to nothing
-    (``benchmarks/allocator.py``, with the price in memory).
+    in again, page by page: up to a ninth of a small network's time, next to nothing where the
+    network is large (``benchmarks/allocator.py``, with the price in memory).
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
