@@ -14,18 +14,14 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
 
 import timing
 import torch
+from loops import loop_of, setting_of
 
-from wash_bench.config import TrainingConfig
-from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.wash import Wash
 from wash_bench.report import markdown
 from wash_bench.runner.allocator import keep_freed_memory
-from wash_bench.runner.setting import Setting
-from wash_bench.train.loop import Loop
 
 CASES = (
     ("test_resnet", 28, 64, 2000),
@@ -42,15 +38,8 @@ def measured(case: int, kept: bool) -> dict[str, float]:
     if kept:
         keep_freed_memory()
     model, side, batch, images = CASES[case]
-    given: dict[str, Any] = {"image_size": side, "batch_size": batch, "train_limit": images}
-    config = TrainingConfig(
-        dataset="fashion-mini", model=model, population=2, init="shared", device="cpu", **given
-    )
-    setting = Setting.of(config)
-    loop = Loop(
-        config, Wash(Wash.Options(p=0.05)), setting.population(0), LocalExchange(2, 0),
-        setting.data, setting.recipes(0), 0, setting.schedule,
-    )  # fmt: skip
+    setting = setting_of(model, 2, image_size=side, batch_size=batch, train_limit=images)
+    loop = loop_of(setting, Wash(Wash.Options(p=0.05)), 2)
     loop.epoch(0, lambda pulse: None)
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     loop.epoch(1, lambda pulse: None)
@@ -99,9 +88,7 @@ def main() -> None:
 `python benchmarks/allocator.py` on {timing.machine()}, one thread; medians of {given.repeats}
 processes each. A step is of two members. The last columns are ratios, kept to as it is.
 
-{markdown.table(heads, rows)}
-"""
-    print(text)
+{markdown.table(heads, rows)}"""
     timing.write(given.out, text)
 
 

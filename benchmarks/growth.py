@@ -15,19 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from loops import loop_of, setting_of
 from matplotlib.figure import Figure
 from timing import machine, median_seconds, write
 
-from wash_bench.config import TrainingConfig
 from wash_bench.core.bill import bill
-from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method, Site
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.report import markdown, style
-from wash_bench.runner.setting import Setting
-from wash_bench.train.loop import Loop
 from wash_bench.train.optim import optimizer_slots
 
 BATCH, STEPS = 16, 4
@@ -48,24 +45,19 @@ SENDERS: dict[str, Method] = {
 
 def measured(model: str, model_args: dict[str, Any], n: int, side: int, repeats: int) -> dict:
     """Milliseconds a step and member, parameters, MiB a member, bytes a step by method."""
-    config = TrainingConfig(
-        dataset="fashion-mini", train_limit=BATCH * STEPS, val_share=0.02, image_size=side,
-        model=model, model_args=model_args, stem="keep", population=max(n, 2), batch_size=BATCH,
-        init="shared", epochs=1000, device="cpu",
+    setting = setting_of(
+        model, max(n, 2), model_args=model_args, stem="keep", image_size=side, batch_size=BATCH,
+        train_limit=BATCH * STEPS, val_share=0.02, epochs=1000,
     )  # fmt: skip
-    setting = Setting.of(config)
-    population = setting.population(0, list(range(n)))
-    loop = Loop(
-        config, NaiveEnsemble(), population, LocalExchange(n, 0), setting.data,
-        setting.recipes(0)[:n], 0, setting.schedule,
-    )  # fmt: skip
+    loop = loop_of(setting, NaiveEnsemble(), n)
     epochs = itertools.count()
     seconds = median_seconds(lambda: loop.epoch(next(epochs), lambda pulse: None), repeats)
     steps = setting.data.steps_per_epoch(BATCH)
-    site = Site(population.layout, max(n, 2), len(optimizer_slots(config)))
+    layout = loop.population.layout
+    site = Site(layout, max(n, 2), len(optimizer_slots(setting.config)))
     bills = {name: bill(method, site, setting.schedule) for name, method in SENDERS.items()}
     sent = {name: told.sent_bytes / setting.schedule.steps for name, told in bills.items() if told}
-    d = population.layout.size
+    d = layout.size
     return {"ms": 1e3 * seconds / steps / n, "d": d, "MiB": 8 * d / 2**20, "sent": sent}
 
 

@@ -14,21 +14,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from loops import loop_of, setting_of
+from timing import write
 
-from wash_bench.config import EvaluationConfig, TrainingConfig
-from wash_bench.core.exchange import LocalExchange
+from wash_bench.config import EvaluationConfig
 from wash_bench.evaluate.barrier import barrier_points
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.methods.wash import Wash
 from wash_bench.record.environment import capture
 from wash_bench.report import markdown
 from wash_bench.runner.allocator import keep_freed_memory
-from wash_bench.runner.setting import Setting
-from wash_bench.train.loop import Loop
 
 SIZES = (2, 4, 6, 10)
 P = 0.001  # the papers' for ResNet-18; what a shuffle takes for a moment grows with it
@@ -49,23 +47,13 @@ def forget() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def setting_of(model: str, n: int, **more: Any) -> Setting:
-    config = TrainingConfig(
-        dataset="fashion-mini", model=model, population=n, init="shared", device="cpu", **more
-    )
-    return Setting.of(config)
-
-
 def measured(n: int) -> dict[str, float]:
     """Peaks of one population of ResNet-18, in bytes, and the size of a member."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as a run does
     setting = setting_of("resnet18", n, image_size=32, train_limit=96, batch_size=16, stem="cifar")
-    population = setting.population(0)
-    loop = Loop(
-        setting.config, Wash(Wash.Options(p=P)), population, LocalExchange(n, 0), setting.data,
-        setting.recipes(0), 0, setting.schedule,
-    )  # fmt: skip
+    loop = loop_of(setting, Wash(Wash.Options(p=P)), n)
+    population = loop.population
     forget()
     for epoch in range(2):
         loop.epoch(epoch, lambda pulse: None)
@@ -124,7 +112,7 @@ def barrier_ratio() -> tuple[float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="file for the table")
+    parser.add_argument("--out", help="file for the table")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -165,11 +153,8 @@ barriers of all pairs are taken: no population is copied.
 
 **Barrier.** All pairs of five test_resnet, and each to the average, 21 points, each with its own
 and with re-estimated BatchNorm statistics, {networks} networks: {ratio:.3f} times the bare forward
-passes of as many networks (bound: {MORE}).
-"""
-    print(text)
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
+passes of as many networks (bound: {MORE})."""
+    write(given.out, text)
     if max(slope.values()) > BOUND or ratio > MORE:
         sys.exit(1)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.pixels import class_folders
 from wash_bench.config import TrainingConfig
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.folder import FolderSource
@@ -22,16 +23,7 @@ MIXING = Recipe(flip=True, random_erasing=0.35, cutmix=1.0, label_smoothing=0.1)
 @pytest.fixture
 def birds(tmp_path):
     """Two classes, 12 + 4 images each, of uneven size; one is grey, one has a palette."""
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 12), ("val", 4)):
-        for label in ("owl", "wren"):
-            folder = tmp_path / part / label
-            folder.mkdir(parents=True)
-            for i in range(count):
-                image = Image.fromarray(rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8))
-                image = image.convert("L") if i == 1 else image.convert("P") if i == 2 else image
-                image.save(folder / f"{i}.png")
-    return tmp_path
+    return class_folders(tmp_path, 12, 50, 40, names=("owl", "wren"), test_count=4, uneven=True)
 
 
 def load(root, **options):

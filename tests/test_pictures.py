@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.pixels import class_folders
 from wash_bench.config import fingerprint
 from wash_bench.data.folder import ImageFiles
 from wash_bench.data.pictures import rgb
@@ -65,15 +66,7 @@ def test_proportions_that_are_usual_are_resized_as_ever(tmp_path: Path) -> None:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 4), ("val", 2)):
-        for name in ("cat", "dog"):
-            folder = tmp_path / "pets" / part / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return tmp_path / "pets"
+    return class_folders(tmp_path / "pets", 4, 20, 20, names=("cat", "dog"), test_count=2)
 
 
 @pytest.mark.fault(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.invoke import command
+from tests.pixels import class_folders
 from wash_bench.config import TrainingConfig
 from wash_bench.data import prepare as make
 from wash_bench.data.folder import FolderSource
@@ -29,18 +30,12 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
     """Two classes, 7 + 3 images each, of uneven size; some grey, with a palette, or of 16 bits."""
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 7), ("val", 3)):
-        for name in ("cat", "dog"):
-            folder = tmp_path / "pets" / part / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                image = Image.fromarray(rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8))
-                image = image.convert("L") if i == 1 else image.convert("P") if i == 2 else image
-                if i == 3:
-                    image = Image.fromarray(rng.integers(0, 2**16, (50, 44), dtype=np.uint16))
-                image.save(folder / f"{i}.png")
-    return tmp_path / "pets"
+    names = ("cat", "dog")
+    folder = class_folders(tmp_path / "pets", 7, 50, 40, names=names, test_count=3, uneven=True)
+    for name in names:
+        values = np.random.default_rng(0).integers(0, 2**16, (50, 44), dtype=np.uint16)
+        Image.fromarray(values).save(folder / "train" / name / "3.png")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -64,9 +64,10 @@ def prepare(
             jobs=jobs or cores(),
             report=report,
         )
-    images = sum(shard.images for shard in index.shards)
     state = "is whole: every byte is as it was written" if whole else "is ready"
-    typer.echo(f"{out} {state}; {images:,} images of {len(index.classes)} classes, ", nl=False)
+    typer.echo(
+        f"{out} {state}; {index.images:,} images of {len(index.classes)} classes, ", nl=False
+    )
     typer.echo(f"{size(index.size)}. Use it with --dataset folder:{out}")
 
 

@@ -38,7 +38,7 @@ class ImageFiles(Dataset):
 
     def __init__(
         self,
-        paths: Sequence[Any] | np.ndarray,
+        paths: Sequence[Any],
         size: int,
         interpolation: str = "bilinear",
         crop_pct: float = 0.0,
@@ -104,16 +104,6 @@ def _stack(images: list[np.ndarray | str]) -> np.ndarray | str:
     return broken[0] if broken else np.stack([i for i in images if not isinstance(i, str)])
 
 
-def _joined(
-    first: Sequence[Any] | np.ndarray, second: Sequence[Any] | np.ndarray
-) -> Sequence[Any] | np.ndarray:
-    # Rows stay an array: of a million numbers in a list every worker would get a copy, page by
-    # page, as their counts of references change.
-    both = first, second
-    arrays = all(isinstance(part, np.ndarray) for part in both)
-    return np.concatenate(both) if arrays else [*first, *second]
-
-
 class FolderSource(DataSource):
     """A ``DataSource`` over train/ and val/ class folders; val/ is the test data."""
 
@@ -149,7 +139,7 @@ class FolderSource(DataSource):
         )
         self.device = device
         self._files = ImageFiles(
-            _joined(paths, test_paths), self.size, interpolation, crop_pct, folders.open
+            [*paths, *test_paths], self.size, interpolation, crop_pct, folders.open
         )
         self.shorter_side = self._files.shorter_side
         self._labels = torch.from_numpy(all_labels)

@@ -65,7 +65,7 @@ def prepare(
     files = dict(zip(PARTS, (folders.train, folders.test), strict=True))
     works = {
         (part, number): Work(
-            form.pixels(out, part, number), list(paths[first : first + IMAGES]), side, interpolation
+            form.pixels(out, part, number), paths[first : first + IMAGES], side, interpolation
         )
         for part, (paths, _) in files.items()
         for number, first in enumerate(range(0, len(paths), IMAGES))
@@ -205,12 +205,10 @@ def _checked(out: Path, content: str, report: Report) -> Index:
     index = form.read_index(out)
     if index.content != content:
         raise UsageError(OTHER.format(out))
-    files = {out / f"{part}.npy": sha256 for part, sha256 in index.tables.items()}
-    done, total = 0, sum(shard.images for shard in index.shards)
-    for shard in index.shards:
-        files[shard.path(out)] = shard.sha256
-    images = {shard.path(out): shard.images for shard in index.shards}
-    for path, sha256 in files.items():
+    files = [(out / f"{part}.npy", sha256, 0) for part, sha256 in index.tables.items()]
+    files += [(shard.path(out), shard.sha256, shard.images) for shard in index.shards]
+    done = 0
+    for path, sha256, images in files:
         try:
             whole = form.digest(path) == sha256
         except OSError:
@@ -219,5 +217,5 @@ def _checked(out: Path, content: str, report: Report) -> Index:
             raise WashBenchError(
                 f"{path}: its bytes are not those that were written; {form.again(out)}"
             )
-        report(done := done + images.get(path, 0), total)
+        report(done := done + images, index.images)
     return index

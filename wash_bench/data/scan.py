@@ -22,7 +22,7 @@ HEADER_CHECK_LIMIT = 20_000
 WHOLE_CHECK_LIMIT = 2_000  # test images; to decode one takes some milliseconds
 
 
-Images = tuple[Sequence[Any] | np.ndarray, np.ndarray]  # what ``open`` takes, and (n,) int64 labels
+Images = tuple[Sequence[Any], np.ndarray]  # what ``open`` takes, and (n,) int64 labels
 
 
 def open_file(path: str) -> Image.Image:

@@ -54,9 +54,10 @@ class Index:
         """Bytes of all pixels."""
         return sum(shard.size for shard in self.shards)
 
-    def of(self, part: str) -> list[Shard]:
-        """The shards of one part."""
-        return [shard for shard in self.shards if shard.part == part]
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return sum(shard.images for shard in self.shards)
 
     def text(self) -> str:
         """The text of prepared.json."""

@@ -46,10 +46,10 @@ class Shards:
                 raise WashBenchError(f"{path} {state}; {again(root)}")
         self._maps: dict[int, np.ndarray] = {}
 
-    def rows(self, part: str) -> np.ndarray:
-        """(n,) int64 rows of the images of one part."""
+    def rows(self, part: str) -> range:
+        """The rows of the images of one part."""
         before = len(self.labels["train"]) if part == "val" else 0
-        return np.arange(before, before + len(self.labels[part]))
+        return range(before, before + len(self.labels[part]))
 
     def open(self, row: int) -> Image.Image:
         """One image, in red, green and blue; an OSError if its shard is gone meanwhile."""
