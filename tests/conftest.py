@@ -14,9 +14,11 @@ from tests.once import made_once
 from tests.paper_files import OWN, TINY
 from tests.records import FACTS, write_cell
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
+from wash_bench.report import draw
 
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of processes that tests start
+draw.MOST = 0  # helpers of a report; to start them for each would take longer than its figures
 # The same examples at every run, and no timing: these machines are shared.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("suite")

@@ -24,7 +24,8 @@ from wash_bench.report import (
     style,
     training_plot,
 )
-from wash_bench.report.figures import ALL, figures, parse_names, write_figures
+from wash_bench.report.draw import begin_figures
+from wash_bench.report.figures import ALL, figures, parse_names
 from wash_bench.report.stats import estimate
 from wash_bench.report.variants import curves
 from wash_bench.report.write import write_report
@@ -188,7 +189,7 @@ def test_every_figure_is_the_same_each_time(tmp_path, monkeypatch):
     write_cell(run, "papa", 0, population=5)
     names = set(ALL) - {"barrier", "training"}  # tests/test_report_figures.py has them
     first, second = (
-        {path.name: path.read_bytes() for path in write_figures(frames.load([run]), out, names)}
+        {path.name: path.read_bytes() for path in begin_figures(frames.load([run]), out, names)()}
         for out in (tmp_path, run)
     )
     assert first == second

@@ -12,7 +12,8 @@ from matplotlib.text import Text
 
 from tests.records import write_cell
 from wash_bench.report import frames, write
-from wash_bench.report.figures import figures, write_figures
+from wash_bench.report.draw import begin_figures
+from wash_bench.report.figures import figures
 from wash_bench.report.style import blank, styled
 
 
@@ -83,7 +84,7 @@ def test_a_dollar_in_a_name_is_drawn_as_it_stands(tmp_path) -> None:
     for tag in ("b", "$_$"):
         write_cell(tmp_path, "wash", 0, options={"tag": tag})
     shown = ""
-    for path in write_figures(frames.load([tmp_path]), tmp_path, ("bytes", "ablation")):
+    for path in begin_figures(frames.load([tmp_path]), tmp_path, ("bytes", "ablation"))():
         if path.suffix == ".svg":
             shown += path.read_text()
     assert shown.count("$_$") and r"\$" not in shown

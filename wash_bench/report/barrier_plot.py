@@ -29,10 +29,11 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     )
     if pairs.empty:
         return None
+    measured = set(pairs["curve"])
     methods = {
         name: method
         for name, method in dict(zip(curves["curve"], curves["method"], strict=True)).items()
-        if name in set(pairs["curve"])
+        if name in measured
     }
     looks = style.looks(methods)
     blocks = math.ceil(len(methods) / MOST_COLUMNS)

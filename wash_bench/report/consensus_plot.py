@@ -55,10 +55,11 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     parts = layers(events, curves)
     if total.empty and parts.empty:
         return None
-    recorded = {*total["curve"], *parts["curve"]}
+    in_parts = set(parts["curve"])
+    recorded = {*total["curve"], *in_parts}
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
     looks = style.looks({name: methods[name] for name in methods if name in recorded})
-    shown = [name for name in looks if name in set(parts["curve"])]
+    shown = [name for name in looks if name in in_parts]
     columns = min(MOST_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns) if shown else 0
     with style.styled():

@@ -37,8 +37,9 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     keys = ["network", "curve", "training_id", "severity"]
     means = rows.groupby(keys, as_index=False)["accuracy"].mean()
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = style.looks({name: methods[name] for name in methods if name in set(rows["curve"])})
-    shown = [network for network in NETWORKS if network in set(means["network"])]
+    curved, measured = set(rows["curve"]), set(means["network"])
+    looks = style.looks({name: methods[name] for name in methods if name in curved})
+    shown = [network for network in NETWORKS if network in measured]
     kinds = rows["corruption"].nunique()
     with style.styled():
         lines = (len(shown) + 1) // 2

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from wash_bench.report.frames import Records
-    from wash_bench.report.kept import Drawn
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -43,7 +42,7 @@ class Source:
     cells: pd.DataFrame
     records: Records
 
-    @property
+    @cached_property
     def curves(self) -> pd.DataFrame:
         """Which trainings are one curve (``variants.curves``)."""
         from wash_bench.report.variants import curves
@@ -145,42 +144,28 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in ALL if name in words)
 
 
-def write_figures(
-    records: Records, out: Path, names: Collection[str] = ALL, drawn: Drawn | None = None
-) -> list[Path]:
-    """Write figures as PNG, SVG and PDF, named with the experiment's id where there are several.
-
-    Args:
-        records: all records.
-        out: the folder.
-        names: which figures.
-        drawn: figures of an earlier report, of which those are taken whose data are the same.
-
-    Returns:
-        The files.
-    """
-    paths = []
-    for stem, source, drawing in _asked(records, names):
-        if drawn and (taken := drawn.take(stem, source.digest, out, FORMATS)) is not None:
-            paths += taken
-        elif figure := drawing.draw(source):
-            with style.styled():
-                for form in FORMATS:
-                    path = out / f"{stem}.{form}"
-                    style.save(figure, path)
-                    paths.append(path)
+def write_figure(stem: str, figure: Figure, out: Path) -> list[Path]:
+    """Write a figure into the folder ``out`` as PNG, SVG and PDF."""
+    paths = [out / f"{stem}.{form}" for form in FORMATS]
+    with style.styled():
+        for path in paths:
+            style.save(figure, path)
     return paths
 
 
 def figures(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Figure]]:
     """The name (without ending) and the figure, experiment by experiment."""
-    for stem, source, drawing in _asked(records, names):
+    for stem, source, drawing in asked(records, names):
         if figure := drawing.draw(source):
             yield stem, figure
 
 
-def _asked(records: Records, names: Collection[str]) -> Iterator[tuple[str, Source, Drawing]]:
-    """The name of each figure that there may be, what it is drawn from, and how."""
+def asked(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Source, Drawing]]:
+    """Each figure that there may be.
+
+    Yields:
+        Its name, with the experiment's id where there are several, what it is drawn from, and how.
+    """
     finished = records.summary[records.summary["status"] == "finished"]  # others broke off
     finished = without_copies(_literal(finished))
     experiments = [experiment_id for experiment_id, _ in records.experiments()]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wash_bench.config import fingerprint
@@ -22,13 +23,40 @@ from wash_bench.report.columns import (
 from wash_bench.report.shown import Shown
 from wash_bench.report.summary import summary_frame
 
-_OF_SIMPLEX = (*TRAINING, "experiment_id", *SIMPLEX_FIELDS)
-_OF_CORRUPTION = (*TRAINING, "experiment_id", *CORRUPTION_FIELDS)
-# What a training has a file of for each evaluation that asked for it: the setting, the reader.
+_EXPERIMENT = (*TRAINING, "experiment_id")
+# What a training has a file of for each evaluation that asked for it: the setting, the reader,
+# the columns.
 _MORE = {
-    "simplex": ("simplex_points", read.simplex),
-    "corruption": ("corruptions", read.corruption),
+    "simplex": ("simplex_points", read.simplex, SIMPLEX_FIELDS),
+    "corruption": ("corruptions", read.corruption, CORRUPTION_FIELDS),
 }
+
+
+class _Rows:
+    """The rows of many files as one table, led by columns that say whose they are.
+
+    Put together once at the end: pandas would take longer for each file's columns than for reading.
+    """
+
+    def __init__(self, columns: Sequence[str], lead: Sequence[str] = TRAINING) -> None:
+        self._lead, self._columns = list(lead), list(columns)
+        self._whose: list[dict[str, Any]] = []
+        self._frames: list[pd.DataFrame] = []
+
+    def add(self, whose: dict[str, Any], frame: pd.DataFrame | None) -> None:
+        """The rows of one file, of the training, or experiment, that these columns name."""
+        if frame is not None and len(frame):
+            self._whose.append({name: whose[name] for name in self._lead})
+            self._frames.append(frame)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All rows."""
+        if not self._frames:
+            return pd.DataFrame(columns=[*self._lead, *self._columns])
+        rows = np.repeat(np.arange(len(self._frames)), list(map(len, self._frames)))
+        lead = pd.DataFrame(self._whose).take(rows).reset_index(drop=True)
+        return pd.concat([lead, pd.concat(self._frames, ignore_index=True)], axis=1)
 
 
 @dataclass
@@ -56,8 +84,10 @@ class Records:
     environments: pd.DataFrame
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    simplex: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_SIMPLEX))
-    corruption: pd.DataFrame = field(default_factory=lambda: _concat([], _OF_CORRUPTION))
+    simplex: pd.DataFrame = field(default_factory=lambda: _Rows(SIMPLEX_FIELDS, _EXPERIMENT).table)
+    corruption: pd.DataFrame = field(
+        default_factory=lambda: _Rows(CORRUPTION_FIELDS, _EXPERIMENT).table
+    )
     warnings: list[str] = field(default_factory=list)
     shown: Shown = field(default_factory=Shown)
 
@@ -111,8 +141,9 @@ def load(roots: Sequence[Path]) -> Records:
     for name in sorted(set(trainings) - set(summary["training_id"])):
         warnings.append(f"{trainings[name]}: training without a cell (unfinished), left out")
     evaluations = {cell["experiment_id"]: cell["config"]["evaluation"] for cell in cells.values()}
-    events, barriers, environments = [], [], []
-    more: dict[str, list[pd.DataFrame]] = {name: [] for name in _MORE}
+    events, barriers = _Rows(EVENT_FIELDS), _Rows(BARRIER_FIELDS, _EXPERIMENT)
+    more = {name: _Rows(columns, _EXPERIMENT) for name, (_, _, columns) in _MORE.items()}
+    environments = []
     unlogged: list[Path] = []
     heads = _heads(summary)
     for head in heads:
@@ -126,20 +157,17 @@ def load(roots: Sequence[Path]) -> Records:
         if head["finished"] and not log.exists():
             unlogged.append(log)
         else:
-            events.append(_of(head, log, read.events, warnings))
+            events.add(head, _of(head, log, read.events, warnings))
         for experiment_id in head["experiments"]:
             path = folder / f"barrier-{keys[experiment_id]}.csv"
             if not path.exists() and (folder / "barrier.csv").exists():
                 path = folder / "barrier.csv"
-            frame = _of(head, path, read.barrier, warnings)
-            frame.insert(len(TRAINING), "experiment_id", experiment_id)
-            barriers.append(frame)
-            for name, (setting, reader) in _MORE.items():
+            whose = head | {"experiment_id": experiment_id}
+            barriers.add(whose, _of(head, path, read.barrier, warnings))
+            for name, (setting, reader, _) in _MORE.items():
                 if evaluations[experiment_id].get(setting):
                     path = folder / f"{name}-{keys[experiment_id]}.csv"
-                    frame = _of(head, path, reader, warnings)
-                    frame.insert(len(TRAINING), "experiment_id", experiment_id)
-                    more[name].append(frame)
+                    more[name].add(whose, _of(head, path, reader, warnings))
         environment = {name: head[name] for name in TRAINING}
         try:
             environment |= read.json_object(folder / "environment.json")
@@ -151,10 +179,10 @@ def load(roots: Sequence[Path]) -> Records:
         warnings.insert(0, _without_log(unlogged, len(heads)))
     return Records(
         summary=summary,
-        events=_concat(events, (*TRAINING, *EVENT_FIELDS)),
-        barrier=_concat(barriers, (*TRAINING, "experiment_id", *BARRIER_FIELDS)),
-        simplex=_concat(more["simplex"], _OF_SIMPLEX),
-        corruption=_concat(more["corruption"], _OF_CORRUPTION),
+        events=events.table,
+        barrier=barriers.table,
+        simplex=more["simplex"].table,
+        corruption=more["corruption"].table,
         environments=pd.DataFrame(environments),
         evaluations=evaluations,
         configs={cell["experiment_id"]: cell["config"] for cell in cells.values()},
@@ -194,23 +222,14 @@ def _of(
     path: Path,
     reader: Callable[[Path], tuple[pd.DataFrame, list[str]]],
     warnings: list[str],
-) -> pd.DataFrame:
-    """A file of one training, led by the columns that say whose it is."""
+) -> pd.DataFrame | None:
+    """A file of one training; None if it is missing, as of a failed cell, or another's."""
     if not path.exists() and not head["finished"]:
-        return pd.DataFrame(columns=list(TRAINING))  # a failed cell may lack it
+        return None
     written = head["sha256"].get(path.name)
     if written and path.is_file() and digest_of(path) != written:
         warnings.append(f"{path}: its bytes are not those that were written, left out")
-        return pd.DataFrame(columns=list(TRAINING))
+        return None
     frame, problems = reader(path)
     warnings += problems
-    for position, name in enumerate(TRAINING):
-        frame.insert(position, name, head[name])
     return frame
-
-
-def _concat(frames: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    whole = [frame for frame in frames if len(frame)]
-    if not whole:
-        return pd.DataFrame(columns=list(columns))
-    return pd.concat(whole, ignore_index=True)

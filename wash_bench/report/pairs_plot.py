@@ -37,7 +37,8 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     pairs = barriers(points).merge(curves[["training_id", "curve", "method"]], on="training_id")
     if pairs.empty:
         return None
-    names = [name for name in dict.fromkeys(curves["curve"]) if name in set(pairs["curve"])]
+    measured = set(pairs["curve"])
+    names = [name for name in dict.fromkeys(curves["curve"]) if name in measured]
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
     looks = style.looks({name: methods[name] for name in names})
     maps = {name: matrix(pairs[pairs["curve"] == name]) for name in names}

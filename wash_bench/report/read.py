@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wash_bench.record.files import regular
@@ -20,6 +21,13 @@ from wash_bench.report.door import complaint, is_text
 
 NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
 STATUSES = ("finished", "failed")
+KINDS = {  # of an event's values
+    "step": {int},
+    "epoch": {int, float},
+    "member": {int, type(None)},
+    "metric": {str},
+    "value": {int, float, type(None)},
+}
 
 
 class BrokenRecord(ValueError):
@@ -88,11 +96,50 @@ def digests(training: Path, evaluations: Sequence[str]) -> dict[str, str]:
 
 def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The events of one training, and what was wrong with the file."""
-    rows, warnings, broken = [], [], []
     try:
         lines = regular(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         return _frame([], EVENT_FIELDS), [f"{path}: {error.strerror}, left out"]
+    frame, warnings = _whole(lines), []
+    if frame is None:  # something is wrong, or of an older form: line by line it is found
+        try:
+            frame, broken = _by_line(lines)
+        except UnknownSchema as problem:
+            return _frame([], EVENT_FIELDS), [f"{path}: {problem}, left out"]
+        if broken:
+            shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+            warnings.append(f"{path}: broken at line {shown}, left out")
+    frame["member"] = pd.to_numeric(frame["member"], errors="coerce").astype("Int64")
+    # A training that was killed may have been resumed from an earlier checkpoint: of two events
+    # with the same step, member and metric the later line counts.
+    frame = frame.drop_duplicates(["step", "member", "metric"], keep="last")
+    return frame.sort_values("step", kind="stable", ignore_index=True), warnings
+
+
+def _whole(lines: Sequence[str]) -> pd.DataFrame | None:
+    """The events of a log whose lines are all as they should be, read at once; else None."""
+    text = f"[{','.join(lines)}]"
+    if "\\u" in text:  # only an escape can spell half a character, and few names have one
+        return None
+    try:
+        first, *rest = json.loads(text)
+        if "schema" not in first or not rest or len(rest) + 1 != len(lines):
+            return None
+        current("events", first)
+        columns = {name: [event[name] for event in rest] for name in EVENT_FIELDS}
+        if any(set(map(type, columns[name])) - KINDS[name] for name in EVENT_FIELDS):
+            return None
+        if not all(map(_is_member, set(columns["member"]))):
+            return None
+        numbers = {name: pd.Series(columns[name], dtype="float64") for name in ("epoch", "value")}
+    except (UnknownSchema, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
+    return pd.DataFrame(columns | numbers)
+
+
+def _by_line(lines: Sequence[str]) -> tuple[pd.DataFrame, list[int]]:
+    """The events of a log, and the numbers of its broken lines; UnknownSchema as it says."""
+    rows, broken = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -114,19 +161,11 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
                     float("nan") if value is None else float(value),
                 )
             )
-        except UnknownSchema as problem:
-            return _frame([], EVENT_FIELDS), [f"{path}: {problem}, left out"]
-        except (ValueError, KeyError, TypeError):
+        except UnknownSchema:
+            raise
+        except (ValueError, KeyError, TypeError, OverflowError):
             broken.append(number)
-    if broken:
-        shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
-        warnings.append(f"{path}: broken at line {shown}, left out")
-    frame = _frame(rows, EVENT_FIELDS)
-    frame["member"] = pd.to_numeric(frame["member"], errors="coerce").astype("Int64")
-    # A training that was killed may have been resumed from an earlier checkpoint: of two events
-    # with the same step, member and metric the later line counts.
-    frame = frame.drop_duplicates(["step", "member", "metric"], keep="last")
-    return frame.sort_values("step", kind="stable", ignore_index=True), warnings
+    return _frame(rows, EVENT_FIELDS), broken
 
 
 def _is_member(given: Any) -> bool:
@@ -153,25 +192,26 @@ def _points(
     path: Path, fields: tuple[str, ...], places: tuple[str, ...], names: tuple[str, ...]
 ) -> tuple[pd.DataFrame, list[str]]:
     """A table of measured networks: ``places`` (numbers) and ``names`` say which they are."""
-    empty = _frame([], fields)
     try:
         text = {"a": str, "b": str, "c": str, "corruption": str, "network": str}
         frame = pd.read_csv(regular(path), dtype=text, on_bad_lines="skip")
     except OSError as error:
-        return empty, [f"{path}: {error.strerror}, left out"]
+        return _frame([], fields), [f"{path}: {error.strerror}, left out"]
     except (ValueError, pd.errors.ParserError) as error:
-        return empty, [f"{path}: not a table ({error}), left out"]
+        return _frame([], fields), [f"{path}: not a table ({error}), left out"]
     missing = [name for name in fields if name not in frame]
     if missing:
-        return empty, [f"{path}: has no column {', '.join(missing)}, left out"]
+        return _frame([], fields), [f"{path}: has no column {', '.join(missing)}, left out"]
+    frame = frame[list(fields)]
     for name in (*places, "images", "loss", "accuracy"):
-        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+        if frame[name].dtype.kind not in "if":
+            frame = frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce")})
     # A diverged network has no finite loss: that is a result. A row without a place is not.
-    whole = frame[[*places, *names]].notna().all(axis=1)
-    warnings = []
-    if not whole.all():
-        warnings.append(f"{path}: {int((~whole).sum())} broken rows, left out")
-    return frame.loc[whole, list(fields)].reset_index(drop=True), warnings
+    whole = frame[[*places, *names]].notna().to_numpy().all(axis=1)
+    if whole.all():
+        return frame, []
+    told = f"{path}: {int((~whole).sum())} broken rows, left out"
+    return frame.take(np.flatnonzero(whole)).reset_index(drop=True), [told]
 
 
 def _frame(rows: list[tuple], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -51,11 +51,16 @@ PAPERS = {  # widths as the styles' own files set them (neurips.sty, icml.sty, I
     "icml": Paper(6.75, 3.25, "STIXGeneral", "table*", 487.0),
     "ieee": Paper(7.16, 3.5, "STIXGeneral", "table*", 516.0),
 }
-_PAPER = ContextVar("paper", default=PAPERS["plain"])
+_PAPER = ContextVar("paper", default="plain")
 
 
 def paper() -> Paper:
     """What is drawn and written for now."""
+    return PAPERS[_PAPER.get()]
+
+
+def paper_name() -> str:
+    """Its name, of ``PAPERS``."""
     return _PAPER.get()
 
 
@@ -69,7 +74,7 @@ def check_paper(name: str) -> str:
 @contextmanager
 def made_for(name: str) -> Iterator[None]:
     """Figures and tables of this context are for one of ``PAPERS``."""
-    token = _PAPER.set(PAPERS[name])
+    token = _PAPER.set(name)
     try:
         yield
     finally:

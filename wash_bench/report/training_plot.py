@@ -54,7 +54,8 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None
         "value"
     ].mean()
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    methods = {name: methods[name] for name in methods if name in set(rows["curve"])}
+    recorded = set(rows["curve"])
+    methods = {name: methods[name] for name in methods if name in recorded}
     looks = style.looks(methods)
     with style.styled():
         lines = len(panels) // 2

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report import kept
+from wash_bench.report.draw import Helpers, begin_figures
 from wash_bench.report.figures import ALL
 from wash_bench.report.inputs import of_code, of_file, of_records
 from wash_bench.report.shown import Shown
@@ -51,13 +52,15 @@ def write_report(
     target: float | None = None,
     paper: str = "plain",
     columns: Sequence[str] = (),
+    helpers: int | None = None,
 ) -> list[Path]:
     """Report on run folders into the folder ``out``; ``console`` prints the table too.
 
     With a ``baseline``, a method or a variant's name, every row has its difference to it; with a
     ``target``, an accuracy in per cent, a table says when it was reached. ``paper``, of
     ``style.PAPERS``, sets widths and fonts of figures and of table.tex; ``columns``, keys of
-    ``metrics.METRICS``, are those of the tables.
+    ``metrics.METRICS``, are those of the tables; ``helpers`` is how many processes help to draw
+    (``draw.Helpers``).
 
     Everything is made in a temporary folder first and moved at the end, so an older report
     stands until the new one is whole. Where ``out`` holds the report of these records it is not
@@ -80,8 +83,9 @@ def write_report(
     source += f" {target} {paper} {','.join(columns)}"
     made = kept.read(out)
     if not made.holds(out, source):
-        with made_for(paper):
-            made = _made(roots, out, made, source, parquet, asked, Shown(baseline, target, columns))
+        shown = Shown(baseline, target, columns)
+        with made_for(paper), Helpers(helpers if asked else 0) as drawing:
+            made = _made(roots, out, made, source, parquet, asked, shown, drawing)
     if console is not None:
         print_tables(made.tables, made.warnings, console)
     return [out / name for name in made.files]
@@ -95,6 +99,7 @@ def _made(
     parquet: bool,
     figures: Collection[str],
     shown: Shown,
+    drawing: Helpers,
 ) -> kept.Made:
     """Make the report, with what it can take of the one before it."""
     from wash_bench.report.frames import load
@@ -113,7 +118,7 @@ def _made(
         ) from None
     try:
         drawn = kept.Drawn(out, before)
-        paths = _fill(records, stage, parquet, figures, drawn)
+        paths = _fill(records, stage, parquet, figures, drawn, drawing)
         made = kept.Made(
             source=source,
             files={path.name: of_file(path) for path in paths},
@@ -161,14 +166,19 @@ def need_pyarrow() -> None:
 
 
 def _fill(
-    records: Records, folder: Path, parquet: bool, names: Collection[str], drawn: kept.Drawn
+    records: Records,
+    folder: Path,
+    parquet: bool,
+    names: Collection[str],
+    drawn: kept.Drawn,
+    drawing: Helpers,
 ) -> list[Path]:
-    """Write all files into ``folder``; the figures take longest, and the page shows them."""
+    """Write all files into ``folder``; the figures, which take longest, are begun first."""
     from wash_bench.report.command import script
-    from wash_bench.report.figures import write_figures
     from wash_bench.report.latex import latex
     from wash_bench.report.page import write_page
 
+    figures = begin_figures(records, folder, names, drawn, drawing)
     paths = []
     asked = TABLES | {name: name for name in RARE if len(getattr(records, name))}
     tables = {name: getattr(records, attribute) for name, attribute in asked.items()}
@@ -188,9 +198,9 @@ def _fill(
     for name, text in texts.items():
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")
-    figures = write_figures(records, folder, names, drawn)
-    page = write_page(records, figures, folder / "report.html")
-    return [page, *paths, *figures]
+    drawings = figures()
+    page = write_page(records, drawings, folder / "report.html")
+    return [page, *paths, *drawings]
 
 
 def _uniform(frame: pd.DataFrame) -> pd.DataFrame:
