@@ -142,12 +142,16 @@ def test_a_failed_average_does_not_squeeze_the_figure(tiny_table: Path, tmp_path
     assert draw(table) is None
     for place, value in enumerate((84.0, 85.5, 16.5)):
         table.entries[place, "average_acc"] = Entry(estimate([value]), {0: value}, None, None)
-    (axes,) = draw(table).axes
+    figure = draw(table)
+    assert figure.legends[0].get_title().get_text() == "one seed\n◂ a value below the axis"
+    (axes,) = figure.axes
     low, high = axes.get_xlim()
     assert 70 < low < 84 and 85.5 < high < 90
     assert [text.get_text() for text in axes.texts] == ["◂ 16"]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "papa", "wash p=0.1", "wash p=0.2"]  # fmt: skip
+    table.entries[2, "average_acc"] = Entry(estimate([85.0]), {0: 85.0}, None, None)
+    assert draw(table).legends[0].get_title().get_text() == "one seed"
 
 
 def test_several_budgets_are_drawn_as_curves(tmp_path: Path) -> None:

@@ -49,17 +49,19 @@ def draw(table: PaperTable) -> Figure | None:
         figure, axes = style.new_figure(height, grid, columns, width=width)
         flat = [panel for line in axes for panel in line]
         several = len({key[2:] for key in panels}) > 1
+        below = False
         for axis, ((n, augment, _, model), places) in zip(flat, panels.items(), strict=False):
-            _panel(axis, table, places, shown)
+            below |= _panel(axis, table, places, shown)
             title = f"N = {n}, {model}" if several else f"N = {n}, {augment}"
             axis.set_title(title, fontweight="bold", loc="left")
         for axis in flat[len(panels) :]:
             axis.set_visible(False)
-        _legend(figure, table, shown)
+        _legend(figure, table, shown, below)
     return figure
 
 
-def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -> None:
+def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -> bool:
+    """Draw the lines of one panel; whether a value stands below its axis."""
     from matplotlib.ticker import MaxNLocator
 
     found = [table.entries[place, metric].ours for place in places for metric in shown]
@@ -93,6 +95,7 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
     axes.set_yticks(range(len(places)), [table.lines[place].row.label for place in places])
     axes.set_xlabel("test accuracy (%)")
     axes.grid(axis="y", visible=False)
+    return bool(below)
 
 
 def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) -> None:
@@ -107,13 +110,15 @@ def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) 
     )
 
 
-def _legend(figure: Figure, table: PaperTable, shown: list[str]) -> None:
-    bars = style.bars(len({record["seed"] for record in table.records}))
+def _legend(figure: Figure, table: PaperTable, shown: list[str], below: bool) -> None:
     narrow = figure.get_figwidth() < style.paper().text
+    title = style.bars(len({record["seed"] for record in table.records}))
+    if below:
+        title += ("\n" if narrow else "; ") + "◂ a value below the axis"
     figure.legend(
         handles=[SHOWN[metric].sample(METRICS[metric].drawn, line=False) for metric in shown],
         loc="outside lower center",
         ncols=2 if narrow else 4,
-        title=bars + ("\n" if narrow else "; ") + "◂ a value below the axis",
+        title=title,
         title_fontsize=7,
     )
