@@ -54,7 +54,7 @@ def test_imports_go_down_and_in_no_circle():
         ),
         (
             "merging/stray.py",
-            "def late():\n    import wash_bench.record.files",
+            "def late():\n    import wash_bench.record.schema",
             "wash_bench.merging is not allowed to import wash_bench.record",
         ),
         (

@@ -14,8 +14,8 @@ from tests.records import write_cell
 from tests.runs import stop_after_an_epoch
 from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
+from wash_bench.files import read_json, write_json
 from wash_bench.plugins.registry import find_method
-from wash_bench.record.files import read_json, write_json
 from wash_bench.record.join import join_folders
 from wash_bench.record.schema import SCHEMA, UnknownSchema, current
 from wash_bench.record.store import Store

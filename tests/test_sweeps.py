@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 
 from wash_bench.config import RunConfig
 from wash_bench.errors import WashBenchError
+from wash_bench.files import write_json
 from wash_bench.plugins.registry import find_method
 from wash_bench.record import claims as claims_module
 from wash_bench.record import presence
 from wash_bench.record.claims import ClaimedStore, ClaimLost, Claims
 from wash_bench.record.events import EventLog
-from wash_bench.record.files import write_json
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
 from wash_bench.report.write import write_report

@@ -21,6 +21,7 @@ from wash_bench.data.prepared.encode import NotDecoded, Work, encode, resized
 from wash_bench.data.prepared.index import PARTS, Index, Shard
 from wash_bench.data.scan import scan
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.files import digest_of, write_text
 
 IMAGES = 1000  # of a shard: at ImageNet's sides half a gigabyte
 _SAMPLE = 200  # images whose headers tell how large all will be
@@ -79,15 +80,13 @@ def prepare(
             shapes = np.concatenate([shard.shapes for shard in own])
             table = np.column_stack([shapes, labels]).astype(np.int32)
             np.save(out / f"{part}.npy", table)
-            tables[part] = form.digest(out / f"{part}.npy")
+            tables[part] = digest_of(out / f"{part}.npy")
             shards += [
                 Shard(part, number, len(shard.shapes), shard.size, shard.sha256)
                 for number, shard in enumerate(own)
             ]
         index = Index(folders.classes, content, side, interpolation, tables, tuple(shards))
-        unfinished = out / f".{form.NAME}.part"
-        unfinished.write_text(index.text(), encoding="utf-8")
-        unfinished.replace(out / form.NAME)
+        write_text(out / form.NAME, index.text())
         for path in [*out.glob("*.npz"), out / _STATE]:
             path.unlink()
     except OSError as error:
@@ -210,7 +209,7 @@ def _checked(out: Path, content: str, report: Report) -> Index:
     done = 0
     for path, sha256, images in files:
         try:
-            whole = form.digest(path) == sha256
+            whole = digest_of(path) == sha256
         except OSError:
             whole = False
         if not whole:

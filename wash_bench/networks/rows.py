@@ -19,10 +19,10 @@ from wash_bench.core.population import ModelState, Population
 from wash_bench.evaluate.barrier import pair_barriers
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.scores import accuracy, all_scores, nll
+from wash_bench.files import write_atomically
 from wash_bench.merging.matched import placed_state
 from wash_bench.models.checkpoint_file import read_file
 from wash_bench.networks.merge import Merged
-from wash_bench.record.files import write_atomically
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import judged

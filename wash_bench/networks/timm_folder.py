@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench import __version__
 from wash_bench.data.catalog import spec_of
+from wash_bench.files import write_text
 from wash_bench.models.stems import resolve_stem
 from wash_bench.networks.card import card
 from wash_bench.networks.found import OF_DATA, OF_NETWORK
-from wash_bench.record.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wash_bench.files import write_text
 from wash_bench.metrics import METRICS
 from wash_bench.paper import budget_plot, plot, wording
 from wash_bench.paper.finished import SIZE, Entry, PaperTable
-from wash_bench.record.files import write_text
 from wash_bench.report import grid, style
 from wash_bench.report.figures import FORMATS
 from wash_bench.report.grid import MISSING, Cell, number, written

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from wash_bench.config.values import path_in
 from wash_bench.errors import WashBenchError
+from wash_bench.files import read_json
 from wash_bench.record.asked import read_asked
-from wash_bench.record.files import read_json
 from wash_bench.record.presence import dead_workers, remove, undisturbed, unfinished
 from wash_bench.record.schema import read_record
 from wash_bench.record.store import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.errors import WashBenchError
-from wash_bench.record.files import regular
+from wash_bench.files import regular
 from wash_bench.record.schema import SCHEMA
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wash_bench.errors import WashBenchError
-from wash_bench.record.files import read_json, write_json, written
+from wash_bench.files import read_json, write_json, written
 
 SCHEMA = 2
 CHECKSUM = "checksum"

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from wash_bench.files import read_json
 from wash_bench.record.asked import Asked, LastRun, read_asked
 from wash_bench.record.claims import REPORT, STALE, newest_claim
-from wash_bench.record.files import read_json
 from wash_bench.record.presence import alive, time_at, who, workers
 from wash_bench.record.schema import read_record, read_summed
 from wash_bench.record.store import TrainingFolder

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.record.files import digest_of
+from wash_bench.files import digest_of
 from wash_bench.record.schema import read_record, read_summed, write_record, write_summed
 
 

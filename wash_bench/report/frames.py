@@ -10,7 +10,7 @@ import pandas as pd
 
 from wash_bench.config import fingerprint
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.record.files import digest_of
+from wash_bench.files import digest_of
 from wash_bench.record.folders import run_folders
 from wash_bench.report import read
 from wash_bench.report.columns import (

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wash_bench.files import regular
 from wash_bench.plugins.registry import method_names
-from wash_bench.record.files import regular
 from wash_bench.record.folders import run_folders
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wash_bench.record.files import write_text
+from wash_bench.files import write_text
 from wash_bench.report.grid import Cell, Table
 from wash_bench.report.inputs import of_file
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wash_bench.record.files import regular
+from wash_bench.files import regular
 from wash_bench.record.schema import Changed, UnknownSchema, current, lacking, unchanged
 from wash_bench.report.columns import (
     BARRIER_FIELDS,

@@ -26,7 +26,7 @@ from wash_bench.evaluate.likeness import weight_cosine
 from wash_bench.evaluate.measure import measure_method, measure_population
 from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
-from wash_bench.record.files import write_atomically
+from wash_bench.files import write_atomically
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.machine import of_machine
 from wash_bench.runner.task import TrainingTask

@@ -28,8 +28,8 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import Population
 from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure
+from wash_bench.files import digest_of, write_atomically
 from wash_bench.models.checkpoint_file import CHECKSUM, content_sum
-from wash_bench.record.files import digest_of, write_atomically
 from wash_bench.record.schema import read_record, write_record
 
 _STATE = re.compile(r"state-\d+")

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from wash_bench.config import RunConfig
+from wash_bench.files import write_text
 from wash_bench.metrics import METRICS
 from wash_bench.plugins.options import as_typed
-from wash_bench.record.files import write_text
 from wash_bench.report import markdown
 from wash_bench.report.command import preset_text
 from wash_bench.report.grid import DAGGER, number, written

@@ -1,6 +1,5 @@
 """What a prepared folder holds, as its prepared.json says; imports nothing heavy."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,9 +95,3 @@ def read_index(root: Path) -> Index:
 def again(root: Path) -> str:
     """What to do about a damaged prepared folder."""
     return f"remove {root} and run 'wash-bench prepare' again"
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

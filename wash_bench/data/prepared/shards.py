@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wash_bench.data.prepared.index import PARTS, Index, again, digest, read_index
+from wash_bench.data.prepared.index import PARTS, Index, again, read_index
 from wash_bench.errors import WashBenchError
+from wash_bench.files import digest_of
 
 
 class Shards:
@@ -71,7 +72,7 @@ def _table(root: Path, part: str, index: Index) -> np.ndarray:
     """(n, 3) int64: heights, widths and labels of one part."""
     path = root / f"{part}.npy"
     try:
-        if digest(path) != index.tables[part]:
+        if digest_of(path) != index.tables[part]:
             raise ValueError("its bytes are not those that were written")
         return np.load(path).astype(np.int64)
     except (OSError, ValueError, KeyError) as error:

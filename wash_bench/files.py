@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a part of it."""
+"""Files that are written whole: a reader sees the old one or the new one, never a part of it."""
 
 import contextlib
 import errno
