@@ -59,6 +59,7 @@ class LocalSgd(Method):
     sends = "all weights every H steps (d/H values a step and member)"
     Options = LocalSgdOptions
     options: LocalSgdOptions
+    restarts = True
 
     def due(self, clock: Clock) -> bool:
         """Whether the members are averaged after this step."""

@@ -33,7 +33,6 @@ from wash_bench.core.ledger import Charge, Content, charge_gather, charge_mean
 from wash_bench.core.method import MethodOptions, NotPredicted, Rows, Site, option
 from wash_bench.core.passed_on import PassedOn
 from wash_bench.core.wrapper import Wrapper
-from wash_bench.methods.local_sgd import LocalSgd
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +96,7 @@ class TopK(Wrapper):
         inner = self.inner
         while isinstance(inner, Wrapper):
             inner = inner.inner
-        if isinstance(inner, LocalSgd):
+        if inner.restarts:
             through.common.copy_(population.weights[0])
             return True
         return bool((population.weights == through.common).all())

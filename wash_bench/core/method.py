@@ -131,6 +131,8 @@ class Method(ABC):
             zero until ``start`` fills them.
         coupling: names of the options that ``scaled`` reads and returns: how strongly, or how
             often, members are coupled.
+        restarts: whether after each average of whole members all go on from one point, which the
+            average is or an outer step gives; a compressed exchange remembers differences to it.
     """
 
     kind: ClassVar[MethodKind] = "training"
@@ -141,6 +143,7 @@ class Method(ABC):
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     member_state: ClassVar[Mapping[str, Rows]] = {}
     coupling: ClassVar[tuple[str, ...]] = ()
+    restarts: ClassVar[bool] = False
 
     def __init__(self, options: MethodOptions | None = None) -> None:
         self.options = self.Options() if options is None else options
