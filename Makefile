@@ -12,7 +12,7 @@ PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
 .PHONY: help demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-fashion-mnist results-methods \
-  results-gate results-tuning results-converged results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
+  results-gate results-tuning results-converged results-converged-methods results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
@@ -33,6 +33,7 @@ help:
 	@echo "make results-gate           is the preset converged trained to the end? into results/gate/"
 	@echo "make results-tuning         its tuning, hours, resumable, into results/tuning/converged/"
 	@echo "make results-converged      the comparison with members trained to the end, hours, resumable"
+	@echo "make results-converged-methods  further rules beside those, hours, resumable"
 	@echo "make results-ablations      the ablations with such members, many hours, resumable"
 	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
 	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
@@ -113,7 +114,7 @@ gpu: $(VENV)/.installed
 
 # One after another, also under make -j: each part uses the cores itself.
 results: $(VENV)/.installed
-	for part in gate tuning converged ablations digits fashion-mnist methods overlap fine-tuning paper-tables; do \
+	for part in gate tuning converged converged-methods ablations digits fashion-mnist methods overlap fine-tuning paper-tables; do \
 	  $(MAKE) results-$$part || exit 1; done
 	$(BIN)/python scripts/update_readme.py
 
@@ -136,6 +137,9 @@ results-gate: $(VENV)/.installed
 results-tuning: $(VENV)/.installed
 	$(BIN)/wash-bench tune converged --grid results/tuning/grids/converged.toml --barrier-points 3 \
 	  --threads 1 --jobs $(JOBS) --out results/records/tune-converged --tables results/tuning/converged
+	$(BIN)/wash-bench tune converged --grid results/tuning/grids/converged-methods.toml \
+	  --barrier-points 3 --threads 1 --jobs $(JOBS) --out results/records/tune-converged \
+	  --tables results/tuning/converged-methods
 
 # The comparison with members trained to the end; the records are kept, as the tuning's.
 CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS)
@@ -155,6 +159,17 @@ results-converged: $(VENV)/.installed
 	  $(BIN)/wash-bench report results/records/$$part --out $(RUNS)/$$part && mkdir -p results/$$part && \
 	  (cd $(RUNS)/$$part && cp table.md summary.csv environment.csv bytes.png $(CURDIR)/results/$$part) || exit 1; \
 	  done
+
+# Further rules beside those, on one table.
+results-converged-methods: $(VENV)/.installed
+	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods noloco
+	$(BIN)/wash-bench report results/records/converged results/records/converged-methods \
+	  --figures none --out $(RUNS)/converged-methods
+	mkdir -p results/converged-methods
+	cp $(RUNS)/converged-methods/table.md $(RUNS)/converged-methods/summary.csv \
+	  $(RUNS)/converged-methods/environment.csv results/converged-methods
+	$(BIN)/python scripts/methods_table.py results/converged-methods/summary.csv --out results/converged-methods/methods.md
+	$(BIN)/python scripts/update_readme.py
 
 # The ablations with members trained to the end; the records are kept, as those above.
 ABLATIONS := p operator papa phase layers period optimizer

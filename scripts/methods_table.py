@@ -29,9 +29,14 @@ from wash_bench.report.stats import estimate, paired
 BASELINE = "naive-ensemble"
 
 
-def label(rows: pd.DataFrame) -> str:
-    """The method's name, and whether a member was corrupted before the merge."""
+def label(rows: pd.DataFrame, several: set[str]) -> str:
+    """The method's name, and whether a member was corrupted before the merge.
+
+    Of methods in ``several``, which ran with several settings, what they differ in too.
+    """
     first = rows.iloc[0]
+    if first["method"] in several:
+        return str(first["variant"])
     options = json.loads(first["options"])
     own = options.get(parts(first["method"])[-1], options)
     corrupt = own.get("corrupt", "none") if isinstance(own, dict) else "none"
@@ -43,7 +48,7 @@ def by_seed(rows: pd.DataFrame, metric: str) -> dict[int, float]:
 
 
 def row(rows: pd.DataFrame, naive: dict[int, float]) -> list[str]:
-    """One method's entries, from its cells of all seeds."""
+    """One method's entries, from its cells of all seeds; the last one says how many there are."""
     single = "method" if (rows["method_networks"] == 1).all() else "average"
     network = by_seed(rows, f"{single}_acc")
     again = by_seed(rows, f"{single}_bn_acc")
@@ -62,12 +67,13 @@ def row(rows: pd.DataFrame, naive: dict[int, float]) -> list[str]:
         number(100 * estimate(rows["member_steps_share"]).mean, 0),
         number(merging, 1) if merging >= 0.05 else "<0.1",
         number(estimate(rows["barrier_loss_max"]).mean, 2),
+        str(rows["seed"].nunique()),
     ]
 
 
 HEAD = [
     "method", "network", "accuracy", "BN re-est.", "− own ensemble", "− naive ensemble",
-    "vectors sent", "training, %", "merge, s", "barrier",
+    "vectors sent", "training, %", "merge, s", "barrier", "seeds",
 ]  # fmt: skip
 
 
@@ -77,10 +83,15 @@ def table(summary: pd.DataFrame) -> str:
     groups = dict(list(finished.groupby("variant", sort=False)))
     naive = by_seed(groups[BASELINE], "ensemble_acc")
     members = estimate(groups[BASELINE]["member_acc_mean"]).mean
+    settings = finished.drop_duplicates(["method", "options"])
+    corrupt = settings["options"].str.contains("corrupt")
+    several = set(settings[settings["method"].duplicated() & ~corrupt]["method"])
+    # A column that says the same in every row says nothing.
+    last = len(HEAD) - (len({cells["seed"].nunique() for cells in groups.values()}) == 1)
     lines = []
     for kind, heading in KINDS.items():
         rows = [
-            (label(cells), row(cells, naive))
+            (label(cells, several), row(cells, naive))
             for cells in groups.values()
             if find_method(cells["method"].iloc[0]).kind == kind
         ]
@@ -89,10 +100,10 @@ def table(summary: pd.DataFrame) -> str:
         rows.sort(key=lambda item: -_leading(item[1][1]))
         failed = [] if kind != "merge" else [item for item in rows if _fails(item[1], members)]
         entries = [
-            [escape(name), *of_method] for name, of_method in rows[: len(rows) - len(failed)]
+            [escape(name), *of_method][:last] for name, of_method in rows[: len(rows) - len(failed)]
         ]
         lines += [f"**{heading.capitalize()}**", ""]
-        lines += [markdown.table(HEAD, entries, "llrrrrrrrr"), ""]
+        lines += [markdown.table(HEAD[:last], entries, "llrrrrrrrrr"[:last]), ""]
         if failed:
             ends = [f"{_leading(of_method[1]):.2f}" for _, of_method in (failed[-1], failed[0])]
             names = "; ".join(escape(name) for name, _ in failed)

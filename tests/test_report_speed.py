@@ -20,7 +20,7 @@ from wash_bench.report import read, style
 from wash_bench.report.draw import Helpers, begin_figures
 from wash_bench.report.frames import load
 
-NAMES = ("barrier", "training", "bytes", "inference")
+NAMES = ("bytes", "inference")
 
 
 def drawn(run: Path, out: Path, helpers: Helpers | None = None) -> dict[str, bytes]:

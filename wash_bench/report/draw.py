@@ -42,7 +42,10 @@ class Helpers:
 
     def __init__(self, count: int | None = None) -> None:
         self._asked: list[subprocess.Popen[bytes]] = []
-        self._all = [_started() for _ in range(min(cores() - 1, MOST) if count is None else count)]
+        self._all: list[subprocess.Popen[bytes]] = []
+        for _ in range(min(cores() - 1, MOST) if count is None else count):
+            with suppress(OSError):  # no more processes are allowed here: fewer help
+                self._all.append(_started())
 
     def begin(self, records: Records, out: Path, stems: Sequence[str]) -> None:
         """Begin to draw figures.
@@ -168,7 +171,7 @@ def _claimed(out: Path, stem: str) -> bool:
 
 def _started() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", _HELP.format(sys.path)],
+        [sys.executable or "python", "-c", _HELP.format(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
