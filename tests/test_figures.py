@@ -184,14 +184,15 @@ def test_every_figure_is_the_same_each_time(tmp_path, monkeypatch):
     monkeypatch.setitem(style._RC, "savefig.dpi", 50)  # faster
     run, several = tmp_path / "run", tmp_path / "several"
     with_triangle(run, corrupted=True)
-    for alpha in (0.5, 0.9):
+    for alpha, population in ((0.5, 3), (0.9, 5)):
         write_cell(run, "papa", 0, options={"alpha": alpha})
-        write_cell(several, "papa", 0, epochs=int(10 * alpha))
+        write_cell(several, "papa", 0, population=population)
+    of_many = {"pairs", "settings"}
     names = set(ALL) - {"barrier", "training"}  # tests/test_report_figures.py has them
     first, second = (
         {
             path.name: path.read_bytes()
-            for folder, own in ((run, names - {"settings"}), (several, {"settings"}))
+            for folder, own in ((run, names - of_many), (several, of_many))
             for path in begin_figures(frames.load([folder]), out, own)()
         }
         for out in (tmp_path, run)
