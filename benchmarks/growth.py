@@ -25,6 +25,7 @@ from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.report import markdown, style
+from wash_bench.report.looks import COLOURS
 from wash_bench.train.optim import optimizer_slots
 
 BATCH, STEPS = 16, 4
@@ -67,12 +68,12 @@ def drawn(found: dict[str, list[dict]]) -> Figure:
     by_d = found["parameters"]
     for axis, (what, rows) in zip(axes, found.items(), strict=False):
         x = [row["d"] if what == "parameters" else row["x"] for row in rows]
-        axis.plot(x, [row["ms"] for row in rows], "o-", color=style.COLOURS["wash"])
+        axis.plot(x, [row["ms"] for row in rows], "o-", color=COLOURS["wash"])
         axis.set(xlabel=what, ylabel="ms a step and member")
         if what == "parameters":
             axis.set(xscale="log", yscale="log")
             right = axis.twinx()
-            right.plot(x, [row["MiB"] for row in rows], "s--", color=style.COLOURS["papa"])
+            right.plot(x, [row["MiB"] for row in rows], "s--", color=COLOURS["papa"])
             right.set(yscale="log", ylabel="MiB a member (dashed)")
         else:
             axis.set_ylim(bottom=0)
@@ -82,7 +83,7 @@ def drawn(found: dict[str, list[dict]]) -> Figure:
         (("wash, p = 0.001", "o-"), ("papa, every 10 steps", "s-")), ("wash", "papa"), strict=True
     ):
         sent = [row["sent"][name] for row in by_d]
-        last.plot([row["d"] for row in by_d], sent, mark, color=style.COLOURS[colour], label=name)
+        last.plot([row["d"] for row in by_d], sent, mark, color=COLOURS[colour], label=name)
     last.set(xscale="log", yscale="log", xlabel="parameters", ylabel="bytes sent a step and member")
     last.legend()
     return figure

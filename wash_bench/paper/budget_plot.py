@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
+from wash_bench.report.looks import Look, looks_of
 from wash_bench.report.stats import Estimate, estimate, paired
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def draw(table: PaperTable) -> Figure | None:
         return None
     with style.styled():
         figure, ((left, right),) = style.new_figure(2.7, 1, 2)
-        looks = style.looks({method: method for method in (*curves, REFERENCE)})
+        looks = looks_of({method: method for method in (*curves, REFERENCE)})
         shown = {method: _estimates(values) for method, values in curves.items()}
         gaps = {
             method: {at: paired(seeds, reference[at]) for at, seeds in values.items()
@@ -83,7 +84,7 @@ def _estimates(values: Mapping[int, Seeds]) -> dict[int, Estimate]:
 def _curve(
     axes: Axes,
     values: Mapping[int, Estimate],
-    look: style.Look,
+    look: Look,
     aside: float,
     label: str = "",
     ends: tuple[float, float] = (-math.inf, math.inf),

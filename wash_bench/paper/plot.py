@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.ablation_plot import QUANTITIES
+from wash_bench.report.looks import Look
 from wash_bench.report.stats import Estimate
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from wash_bench.paper.finished import PaperTable
 
-SHOWN = QUANTITIES | {"greedy_acc": style.Look("#CC79A7", "P", "-", "#CC79A7")}
+SHOWN = QUANTITIES | {"greedy_acc": Look("#CC79A7", "P", "-", "#CC79A7")}
 """How metrics are drawn."""
 GUTTER = 0.13
 """Room for one value below the axis, as a share of the axis."""

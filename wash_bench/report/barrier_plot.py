@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
+from wash_bench.report.looks import Look, looks_of
 from wash_bench.report.pairs import barriers
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         for name, method in dict(zip(curves["curve"], curves["method"], strict=True)).items()
         if name in measured
     }
-    looks = style.looks(methods)
+    looks = looks_of(methods)
     blocks = math.ceil(len(methods) / MOST_COLUMNS)
     columns = math.ceil(len(methods) / blocks)
     with style.styled():
@@ -65,7 +66,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None:
+def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: Look) -> None:
     for bn, line in (("averaged", SOLID), ("reestimated", DASHED)):
         variant = rows[rows["bn"] == bn]
         if variant.empty:
@@ -88,7 +89,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None
         )
 
 
-def _each(axes: Axes, rows: pd.DataFrame, value: str, look: style.Look) -> None:
+def _each(axes: Axes, rows: pd.DataFrame, value: str, look: Look) -> None:
     """A thin line a segment, all in one artist: of many seeds there are hundreds."""
     from matplotlib.collections import LineCollection
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style, training_plot
+from wash_bench.report.looks import Look, looks_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     in_parts = set(parts["curve"])
     recorded = {*total["curve"], *in_parts}
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = style.looks({name: methods[name] for name in methods if name in recorded})
+    looks = looks_of({name: methods[name] for name in methods if name in recorded})
     shown = [name for name in looks if name in in_parts]
     columns = min(MOST_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns) if shown else 0
@@ -76,7 +77,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, Look]) -> None:
     axes.set_ylabel(METRICS["consensus_distance"].titled)
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
@@ -86,7 +87,7 @@ def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, style.Look]) -> Non
         axes.set_xlim(0, 2 * float(total["epoch"].max()))
 
 
-def _profile(axes: Axes, parts: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+def _profile(axes: Axes, parts: pd.DataFrame, looks: dict[str, Look]) -> None:
     """The last epoch, tensor by tensor."""
     axes.set_title("each tensor at the end, of its largest", loc="left", fontweight="bold")
     axes.set_xlabel("tensor, from the input to the output")
@@ -115,7 +116,7 @@ def _maps(
     grid: GridSpecBase,
     parts: pd.DataFrame,
     shown: list[str],
-    looks: dict[str, style.Look],
+    looks: dict[str, Look],
 ) -> None:
     """Tensors over epochs, one map a curve and one scale for all."""
     from matplotlib.cm import ScalarMappable

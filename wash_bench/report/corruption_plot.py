@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
+from wash_bench.report.looks import looks_of
 from wash_bench.report.training_plot import draw_legend
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     means = rows.groupby(keys, as_index=False)["accuracy"].mean()
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
     curved, measured = set(rows["curve"]), set(means["network"])
-    looks = style.looks({name: methods[name] for name in methods if name in curved})
+    looks = looks_of({name: methods[name] for name in methods if name in curved})
     shown = [network for network in NETWORKS if network in measured]
     kinds = rows["corruption"].nunique()
     with style.styled():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
+from wash_bench.report.looks import Look, looks_of
 from wash_bench.report.pareto import INDEPENDENT, Offer, front, inference, sent
 
 if TYPE_CHECKING:
@@ -131,15 +132,15 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _looks(offers: list[Offer]) -> dict[str, style.Look]:
-    return style.looks({offer.variant: offer.method for offer in offers})
+def _looks(offers: list[Offer]) -> dict[str, Look]:
+    return looks_of({offer.variant: offer.method for offer in offers})
 
 
-def _width(looks: dict[str, style.Look]) -> float:
+def _width(looks: dict[str, Look]) -> float:
     return style.paper().column if len(looks) <= FEW else style.paper().text
 
 
-def _columns(looks: dict[str, style.Look], further: Sequence[str]) -> int:
+def _columns(looks: dict[str, Look], further: Sequence[str]) -> int:
     """How many columns of names fit into the legend, which is filled column by column."""
     labels = [*map(_label, looks), *further]
     for count in range(min(5, len(labels)), 1, -1):
@@ -150,7 +151,7 @@ def _columns(looks: dict[str, style.Look], further: Sequence[str]) -> int:
     return 1
 
 
-def _legend_height(looks: dict[str, style.Look], further: Sequence[str]) -> float:
+def _legend_height(looks: dict[str, Look], further: Sequence[str]) -> float:
     """In inches, of the names alone."""
     columns = _split([*map(_label, looks), *further], _columns(looks, further))
     return 0.14 * max(sum(label.count("\n") + 1 for label in column) for column in columns)
@@ -204,9 +205,7 @@ def _floor(axes: Axes, offers: list[Offer]) -> float:
     return floor
 
 
-def _point(
-    axes: Axes, x: float, offer: Offer, look: style.Look, floor: float, *, open_: bool
-) -> None:
+def _point(axes: Axes, x: float, offer: Offer, look: Look, floor: float, *, open_: bool) -> None:
     from matplotlib.text import Annotation
 
     mean, half = offer.accuracy.mean, offer.accuracy.shown
@@ -252,7 +251,7 @@ def _point(
 
 def _legend(
     figure: Figure,
-    looks: dict[str, style.Look],
+    looks: dict[str, Look],
     note: str,
     cells: pd.DataFrame,
     lines: Mapping[str, dict[str, Any]] | None = None,

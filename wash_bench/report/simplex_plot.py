@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
+from wash_bench.report.looks import looks_of
 from wash_bench.report.simplex_map import CORNERS, HEIGHT, STATISTICS, Map, maps, on_grid
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     names = list(dict.fromkeys(one.curve for one in found))
     kinds = [bn for bn in STATISTICS if any(one.bn == bn for one in found)]
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = style.looks({name: methods[name] for name in names})
+    looks = looks_of({name: methods[name] for name in names})
     blocks = math.ceil(len(names) / MOST_COLUMNS)
     columns = math.ceil(len(names) / blocks)
     each = {(one.curve, one.bn): one for one in found}

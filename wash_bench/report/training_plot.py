@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
+from wash_bench.report.looks import Look, looks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
     recorded = set(rows["curve"])
     methods = {name: methods[name] for name in methods if name in recorded}
-    looks = style.looks(methods)
+    looks = looks_of(methods)
     with style.styled():
         lines = len(panels) // 2
         figure, axes = style.new_figure(0.5 + 2.2 * lines, lines, 2, sharex=True)
@@ -94,7 +95,7 @@ def megabytes(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_lines(
-    axes: Axes, means: pd.DataFrame, looks: dict[str, style.Look], scale: str, metric: str
+    axes: Axes, means: pd.DataFrame, looks: dict[str, Look], scale: str, metric: str
 ) -> list[str]:
     """A line a curve, the mean of its trainings by epoch, in a band of their range.
 
@@ -140,7 +141,7 @@ def _told(silent: Sequence[str]) -> str:
     )
 
 
-def draw_legend(figure: Figure, looks: dict[str, style.Look], curves: pd.DataFrame) -> None:
+def draw_legend(figure: Figure, looks: dict[str, Look], curves: pd.DataFrame) -> None:
     """The curves' names below a figure, and what a band is."""
     from matplotlib.patches import Patch
 
