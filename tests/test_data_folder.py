@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.pixels import class_folders
 from wash_bench.config import TrainingConfig
+from wash_bench.data import folder
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.load import load_data
@@ -123,6 +124,20 @@ def test_workers_change_nothing_and_serve_members_in_turn(birds):
     again = list(worked.epoch_batches(0, 0, 6, 9, MIXING))
     expected = list(plain.epoch_batches(0, 0, 6, 9, MIXING))
     assert all(same(a, b) for a, b in zip(again, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("machine", "members", "expected"), [(16, 3, 5), (2, 5, 1), (256, 3, 16), (1, 3, 1)]
+)
+def test_members_share_the_cores(birds, monkeypatch, machine, members, expected):
+    monkeypatch.setattr(folder, "cores", lambda: machine)
+    monkeypatch.setattr(folder, "WORKERS_FROM", 1)
+    config = TrainingConfig(
+        dataset=f"folder:{birds}", val_share=0.25, image_size=32, population=members
+    )
+    source = load_data(config, CPU)
+    assert source._new_loader(keep=True)[0].num_workers == expected
+    assert source._new_loader(keep=False)[0].num_workers == max(expected, min(4, machine))
 
 
 def test_two_passes_of_one_member_at_once_do_not_mix(birds):

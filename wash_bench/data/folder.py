@@ -26,6 +26,7 @@ from wash_bench.seeds import derive, torch_stream
 
 # Of fewer images a worker process costs more to start than it saves.
 WORKERS_FROM = 512
+MOST_WORKERS = 16  # of one member; each holds two batches
 _CROP_SCALE, _CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's and the papers' defaults
 _THIN = 8  # longer side over shorter: of more, only the middle is looked at
 _RESIZE = 256 / 224  # shorter side before the central crop, over the crop
@@ -105,7 +106,11 @@ def _stack(images: list[np.ndarray | str]) -> np.ndarray | str:
 
 
 class FolderSource(DataSource):
-    """A ``DataSource`` over train/ and val/ class folders; val/ is the test data."""
+    """A ``DataSource`` over train/ and val/ class folders; val/ is the test data.
+
+    ``members`` read training batches in turn, each from as many processes as ``workers`` says, or
+    from its share of the cores.
+    """
 
     def __init__(
         self,
@@ -118,6 +123,7 @@ class FolderSource(DataSource):
         image_size: int = 0,
         interpolation: str = "bilinear",
         crop_pct: float = 0.0,
+        members: int = 1,
         workers: int | None = None,
     ) -> None:
         paths, labels = folders.train
@@ -145,10 +151,11 @@ class FolderSource(DataSource):
         self._labels = torch.from_numpy(all_labels)
         self._indices = indices
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
-        if workers is None:
-            few = len(all_labels) < WORKERS_FROM
-            workers = 0 if few else min(4, cores())
-        self._workers = workers
+        few = len(all_labels) < WORKERS_FROM
+        # Members' batches are decoded side by side, and so share the cores.
+        share = 0 if few else max(1, min(MOST_WORKERS, cores() // members))
+        alone = 0 if few else max(share, min(4, cores()))
+        self._workers, self._workers_alone = (share, alone) if workers is None else [workers] * 2
         # One loader a member, kept over the epochs with its workers: members take turns in a step.
         self._loaders: dict[int, tuple[DataLoader, _Plan]] = {}
         self._busy: set[int] = set()
@@ -234,12 +241,13 @@ class FolderSource(DataSource):
 
     def _new_loader(self, keep: bool) -> tuple[DataLoader, _Plan]:
         plan = _Plan()
+        workers = self._workers if keep else self._workers_alone
         loader = DataLoader(
             self._files,
             batch_sampler=plan,
-            num_workers=self._workers,
+            num_workers=workers,
             collate_fn=_stack,
-            persistent_workers=keep and self._workers > 0,
+            persistent_workers=keep and workers > 0,
             generator=torch.Generator(),  # or it would draw from the global stream
         )
         return loader, plan

@@ -44,7 +44,7 @@ def load_data(
     if chosen:
         folders = folders_of_classes(folders, chosen)
     pictures = config.model_dump(include={"interpolation", "crop_pct"})
-    return FolderSource(spec, folders, device, **sizes, **pictures)
+    return FolderSource(spec, folders, device, **sizes, **pictures, members=config.population)
 
 
 def _normalized(spec: DatasetSpec, config: TrainingConfig) -> DatasetSpec:
