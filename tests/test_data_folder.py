@@ -126,6 +126,7 @@ def test_workers_change_nothing_and_serve_members_in_turn(birds):
     assert all(same(a, b) for a, b in zip(again, expected, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(
     ("machine", "members", "expected"), [(16, 3, 5), (2, 5, 1), (256, 3, 16), (1, 3, 1)]
 )
