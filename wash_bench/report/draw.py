@@ -122,8 +122,9 @@ def begin_figures(
     def written() -> list[Path]:
         if helpers:
             files.update(_drawn(records, out, missing))
-            files.update(helpers.wait())
-        lacking = [stem for stem in missing if files[stem] is None]
+            if None in files.values():  # claimed by a helper
+                files.update(helpers.wait())
+        lacking = [stem for stem, there in files.items() if there is None]
         files.update(_drawn(records, out, lacking, claim=False))
         return [path for there in files.values() for path in there or ()]
 
