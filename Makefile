@@ -162,7 +162,7 @@ results-converged: $(VENV)/.installed
 
 # Further rules beside those, on one table.
 results-converged-methods: $(VENV)/.installed
-	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods noloco
+	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods noloco,dsgd-ac,diloco
 	$(BIN)/wash-bench report results/records/converged results/records/converged-methods \
 	  --figures none --out $(RUNS)/converged-methods
 	mkdir -p results/converged-methods
