@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import torch
 
+from tests import timm_networks
 from tests.method_files import METHOD
 from tests.once import made_once
 from tests.paper_files import OWN, TINY
@@ -28,6 +29,12 @@ hypothesis.settings.load_profile("suite")
 def tiny() -> RunConfig:
     """An experiment of seconds: two epochs of digits on the smallest residual network."""
     return _tiny()
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Networks that timm's training script left, with their images (tests/timm_networks.py)."""
+    return made_once(tmp_path_factory, "timm-networks", timm_networks.make)
 
 
 @pytest.fixture(scope="module")

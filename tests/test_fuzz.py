@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import KINDS, inputs
+from tests.fuzz.attempts import inputs
+from tests.fuzz.kinds import KINDS
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 
-from tests.test_merge_networks import left_by_timm, pictures
+from tests.timm_networks import left_by_timm, pictures
 from wash_bench.cli.main import run_command
 
 ROOT = Path(__file__).parents[1]
