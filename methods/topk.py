@@ -93,10 +93,7 @@ class TopK(Wrapper):
 
     def _restarted(self, population: Population, through: TopKExchange) -> bool:
         """Whether all members go on from one point, which S then is: S itself, or an outer step."""
-        inner = self.inner
-        while isinstance(inner, Wrapper):
-            inner = inner.inner
-        if inner.restarts:
+        if self.restarts:
             through.common.copy_(population.weights[0])
             return True
         return bool((population.weights == through.common).all())

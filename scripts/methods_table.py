@@ -29,17 +29,17 @@ from wash_bench.report.stats import estimate, paired
 BASELINE = "naive-ensemble"
 
 
-def label(rows: pd.DataFrame, several: set[str]) -> str:
-    """The method's name, and whether a member was corrupted before the merge.
+def label(rows: pd.DataFrame) -> str:
+    """The method's name and, of several settings, what sets them apart.
 
-    Of methods in ``several``, which ran with several settings, what they differ in too.
+    Of a rule that can corrupt a member before the merge it is only whether it did.
     """
     first = rows.iloc[0]
-    if first["method"] in several:
-        return str(first["variant"])
     options = json.loads(first["options"])
     own = options.get(parts(first["method"])[-1], options)
-    corrupt = own.get("corrupt", "none") if isinstance(own, dict) else "none"
+    corrupt = own.get("corrupt") if isinstance(own, dict) else None
+    if corrupt is None:
+        return str(first["variant"])
     return first["method"] if corrupt == "none" else f"{first['method']}, corrupt={corrupt}"
 
 
@@ -83,15 +83,12 @@ def table(summary: pd.DataFrame) -> str:
     groups = dict(list(finished.groupby("variant", sort=False)))
     naive = by_seed(groups[BASELINE], "ensemble_acc")
     members = estimate(groups[BASELINE]["member_acc_mean"]).mean
-    settings = finished.drop_duplicates(["method", "options"])
-    corrupt = settings["options"].str.contains("corrupt")
-    several = set(settings[settings["method"].duplicated() & ~corrupt]["method"])
     # A column that says the same in every row says nothing.
     last = len(HEAD) - (len({cells["seed"].nunique() for cells in groups.values()}) == 1)
     lines = []
     for kind, heading in KINDS.items():
         rows = [
-            (label(cells, several), row(cells, naive))
+            (label(cells), row(cells, naive))
             for cells in groups.values()
             if find_method(cells["method"].iloc[0]).kind == kind
         ]

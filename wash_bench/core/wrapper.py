@@ -53,6 +53,7 @@ class Wrapper(Method):
             self.name = f"{inner.name}+{self.own_name}"  # type: ignore[misc]
             self.rule = f"{inner.rule}; {type(self).rule}"  # type: ignore[misc]
         self.inner = inner
+        self.restarts = inner.restarts  # type: ignore[misc]
 
     def settings(self) -> dict[str, Any]:
         own = super().settings()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self, cast
 
 from wash_bench.cores import cores
-from wash_bench.report.figures import ALL, FORMATS, asked, write_figure
+from wash_bench.report.figures import ALL, FORMATS, Asked, asked, write_figure
 from wash_bench.report.style import made_for, paper_name
 
 if TYPE_CHECKING:
@@ -113,19 +113,21 @@ def begin_figures(
         What gives the files once they are written.
     """
     files: dict[str, list[Path] | None] = {}
-    for stem, source, _ in asked(records, names):
+    missing: list[Asked] = []
+    for figure in asked(records, names):
+        stem, source, _ = figure
         files[stem] = drawn.take(stem, source.digest, out, FORMATS) if drawn else None
-    missing = [stem for stem, there in files.items() if there is None]
+        if files[stem] is None:
+            missing.append(figure)
     if helpers:
-        helpers.begin(records, out, missing)
+        helpers.begin(records, out, [stem for stem, *_ in missing])
 
     def written() -> list[Path]:
         if helpers:
-            files.update(_drawn(records, out, missing))
+            files.update(_drawn((each for each in missing if _claimed(out, each[0])), out))
             if None in files.values():  # claimed by a helper
                 files.update(helpers.wait())
-        lacking = [stem for stem, there in files.items() if there is None]
-        files.update(_drawn(records, out, lacking, claim=False))
+        files.update(_drawn((each for each in missing if files[each[0]] is None), out))
         return [path for there in files.values() for path in there or ()]
 
     return written
@@ -146,23 +148,23 @@ def help_drawing() -> None:
     with suppress(EOFError):
         while True:
             stored, stems, out, paper = pickle.load(sys.stdin.buffer)
+            every = asked(pickle.loads(stored.read_bytes()))
             with made_for(paper):
-                files = dict(_drawn(pickle.loads(stored.read_bytes()), out, stems))
+                mine = (each for each in every if each[0] in stems and _claimed(out, each[0]))
+                files = dict(_drawn(mine, out))
             pickle.dump(files, answers)
             answers.flush()
 
 
-def _drawn(
-    records: Records, out: Path, stems: Collection[str], claim: bool = True
-) -> Iterator[tuple[str, list[Path]]]:
-    """Draw figures, of those to be claimed the ones that nobody else has; each with its files."""
-    for stem, source, drawing in asked(records):
-        if stem in stems and (not claim or _claimed(out, stem)):
-            figure = drawing.draw(source)
-            yield stem, write_figure(stem, figure, out) if figure else []
+def _drawn(figures: Iterable[Asked], out: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Draw figures one by one; each with its files."""
+    for stem, source, drawing in figures:
+        figure = drawing.draw(source)
+        yield stem, write_figure(stem, figure, out) if figure else []
 
 
 def _claimed(out: Path, stem: str) -> bool:
+    """Whether a figure is for this process to draw, and for no other one from now on."""
     try:
         (out / f".{stem}").touch(exist_ok=False)
     except FileExistsError:

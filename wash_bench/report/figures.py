@@ -83,6 +83,8 @@ class Drawing:
     across: bool = False
 
 
+Asked = tuple[str, Source, Drawing]  # a figure's name, what it is drawn from, and how
+
 FIGURES: dict[str, Drawing] = {
     "barrier": Drawing(
         "Loss and accuracy on the way from one member to another, by method",
@@ -160,7 +162,7 @@ def figures(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[st
             yield stem, figure
 
 
-def asked(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Source, Drawing]]:
+def asked(records: Records, names: Collection[str] = ALL) -> Iterator[Asked]:
     """Each figure that there may be.
 
     Yields:
