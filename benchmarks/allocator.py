@@ -20,7 +20,7 @@ import torch
 from loops import loop_of, setting_of
 
 from wash_bench.methods.wash import Wash
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 from wash_bench.runner.allocator import keep_freed_memory
 
 CASES = (

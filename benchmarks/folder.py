@@ -29,7 +29,7 @@ from torchvision.transforms import v2
 from wash_bench.config import TrainingConfig
 from wash_bench.cores import cores
 from wash_bench.data.load import load_data
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 from wash_bench.runner.context import RunContext
 
 SIDE, BATCH = 224, 64

@@ -39,7 +39,7 @@ from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.models.build import build_model
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 from wash_bench.runner.setting import Setting
 from wash_bench.train.graph import WARM_UP, GraphEngine
 from wash_bench.train.loop import Loop

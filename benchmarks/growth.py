@@ -24,8 +24,9 @@ from wash_bench.core.method import Method, Site
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
-from wash_bench.report import markdown, style
-from wash_bench.report.looks import COLOURS
+from wash_bench.report import style
+from wash_bench.report.figures.looks import COLOURS
+from wash_bench.report.tables import markdown
 from wash_bench.train.optim import optimizer_slots
 
 BATCH, STEPS = 16, 4

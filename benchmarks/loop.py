@@ -21,7 +21,7 @@ from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 from wash_bench.runner.setting import Setting
 from wash_bench.seeds import derive
 from wash_bench.train.loop import Loop

@@ -25,7 +25,7 @@ from wash_bench.evaluate.barrier import barrier_points
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.methods.wash import Wash
 from wash_bench.record.environment import capture
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 from wash_bench.runner.allocator import keep_freed_memory
 
 SIZES = (2, 4, 6, 10)

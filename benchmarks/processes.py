@@ -18,7 +18,7 @@ from pathlib import Path
 
 from timing import machine, write
 
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 
 CHEAP = [
     "--bn-images",

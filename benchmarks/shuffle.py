@@ -24,7 +24,7 @@ from wash_bench.core.population import Population
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.models.build import build_model
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 from wash_bench.train.optim import RowOptimizer
 
 MEMBERS, BATCH = 5, 64

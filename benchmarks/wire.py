@@ -31,7 +31,7 @@ from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute, 
 from wash_bench.core.method import Site
 from wash_bench.distributed.netmodel import Network, predict
 from wash_bench.plugins.registry import find_method, make_method
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 
 RESNET18 = 11_173_962
 DELAY = 0.02

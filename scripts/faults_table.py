@@ -10,7 +10,7 @@ import ast
 from pathlib import Path
 from typing import NamedTuple
 
-from wash_bench.report import markdown
+from wash_bench.report.tables import markdown
 
 TESTS = Path(__file__).parents[1] / "tests"
 SECTIONS = (

@@ -21,10 +21,10 @@ from wash_bench.core.method import KINDS
 from wash_bench.data.catalog import spec_of
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.registry import find_method
-from wash_bench.report import markdown
-from wash_bench.report.grid import MISSING, amount, number, with_interval
-from wash_bench.report.markdown import escape
-from wash_bench.report.stats import estimate, paired
+from wash_bench.report.numbers.stats import estimate, paired
+from wash_bench.report.tables import markdown
+from wash_bench.report.tables.grid import MISSING, amount, number, with_interval
+from wash_bench.report.tables.markdown import escape
 
 BASELINE = "naive-ensemble"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wash_bench.config.field import PANELS, Setting
-from wash_bench.report.markdown import escape, table
+from wash_bench.report.tables.markdown import escape, table
 from wash_bench.settings.complaints import allowed
 from wash_bench.settings.table import SETTINGS
 

@@ -15,7 +15,7 @@ from tests.once import made_once
 from tests.paper_files import OWN, TINY
 from tests.records import FACTS, write_cell
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
-from wash_bench.report import draw
+from wash_bench.report.figures import draw
 
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of processes that tests start

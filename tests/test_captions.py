@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from tests.test_report import write_cell
-from wash_bench.report import frames, write
+from wash_bench.report import write
+from wash_bench.report.read import frames
 
 
 def text_of(out: Path) -> str:

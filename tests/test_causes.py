@@ -9,7 +9,7 @@ from torch import nn
 
 from wash_bench.core.population import Population
 from wash_bench.evaluate.likeness import weight_cosine
-from wash_bench.report.causes import why
+from wash_bench.report.numbers.causes import why
 
 
 def test_equal_starts_have_a_cosine_near_one_and_other_starts_near_zero():

@@ -13,8 +13,8 @@ import pytest
 from tests.records import write_cell
 from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import find_method, make_method
-from wash_bench.report import frames
 from wash_bench.report.command import commands
+from wash_bench.report.read import frames
 from wash_bench.report.write import write_report
 from wash_bench.settings.resolve import resolve
 

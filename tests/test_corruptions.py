@@ -28,8 +28,8 @@ from wash_bench.data.corruptions.severities import CIFAR, IMAGENET, TINY, streng
 from wash_bench.errors import UsageError
 from wash_bench.evaluate.corrupted import BATCH, CorruptedImages
 from wash_bench.metrics import OF_CORRUPTIONS
-from wash_bench.report import frames
-from wash_bench.report.main_table import main_tables
+from wash_bench.report.read import frames
+from wash_bench.report.tables.main_table import main_tables
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting

@@ -21,7 +21,7 @@ from wash_bench.models.checkpoint_file import read_file
 from wash_bench.networks.found import find
 from wash_bench.record.asked import Asked, read_asked, write_asked
 from wash_bench.record.store import Store
-from wash_bench.report.frames import load
+from wash_bench.report.read.frames import load
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 

@@ -14,9 +14,10 @@ from matplotlib.transforms import Bbox
 from tests.records import write_cell
 from tests.simplex_records import with_triangle
 from wash_bench.plugins.registry import method_names
-from wash_bench.report import frames, pairs_plot, pareto_plot
-from wash_bench.report.figures import ALL, figures
-from wash_bench.report.looks import looks_of
+from wash_bench.report.figures import pairs_plot, pareto_plot
+from wash_bench.report.figures.catalogue import ALL, figures
+from wash_bench.report.figures.looks import looks_of
+from wash_bench.report.read import frames
 
 SIX = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
 LONG = {"branches": "auto-augment,cutout,cutmix"}

@@ -15,19 +15,14 @@ from tests.records import write_cell
 from tests.simplex_records import with_triangle
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
-from wash_bench.report import (
-    ablation_plot,
-    consensus_plot,
-    frames,
-    pareto,
-    pareto_plot,
-    style,
-    training_plot,
-)
-from wash_bench.report.draw import begin_figures
-from wash_bench.report.figures import ALL, figures, parse_names
-from wash_bench.report.stats import estimate
-from wash_bench.report.variants import curves
+from wash_bench.report import style
+from wash_bench.report.figures import ablation_plot, consensus_plot, pareto_plot, training_plot
+from wash_bench.report.figures.catalogue import ALL, figures, parse_names
+from wash_bench.report.figures.draw import begin_figures
+from wash_bench.report.numbers import pareto
+from wash_bench.report.numbers.stats import estimate
+from wash_bench.report.read import frames
+from wash_bench.report.read.variants import curves
 from wash_bench.report.write import write_report
 
 # Consensus ------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from wash_bench.models.batchnorm import freeze
 from wash_bench.models.build import build_model
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.record.identity import cell_of
-from wash_bench.report import frames, write
+from wash_bench.report import write
+from wash_bench.report.read import frames
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting

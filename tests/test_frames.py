@@ -11,9 +11,9 @@ import pytest
 
 from tests.records import write_cell
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.report import frames
-from wash_bench.report.main_table import main_tables
-from wash_bench.report.variants import curves
+from wash_bench.report.read import frames
+from wash_bench.report.read.variants import curves
+from wash_bench.report.tables.main_table import main_tables
 
 REQUIRED = [
     "preset",

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.records import FACTS, write_cell
-from wash_bench.report import frames, write
-from wash_bench.report.main_table import main_tables
+from wash_bench.report import write
 from wash_bench.report.page import _unbroken, sort_value, write_page
+from wash_bench.report.read import frames
+from wash_bench.report.tables.main_table import main_tables
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""

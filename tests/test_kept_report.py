@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.records import write_cell
 from wash_bench.report import inputs, style, write
-from wash_bench.report.figures import FORMATS
+from wash_bench.report.figures.catalogue import FORMATS
 
 FIGURES = ("bytes", "inference")
 
@@ -114,7 +114,7 @@ def test_another_code_makes_everything_again(
 ) -> None:
     report(run)
     monkeypatch.setattr(write, "of_code", lambda: "newer")
-    monkeypatch.setattr("wash_bench.report.figures.of_code", lambda: "newer")
+    monkeypatch.setattr("wash_bench.report.figures.catalogue.of_code", lambda: "newer")
     report(run)
     assert len(saved) == 2 * 2 * 2 * len(FORMATS)
 

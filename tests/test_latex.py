@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import write_cell
-from wash_bench.report import frames
-from wash_bench.report.latex import blocks, escape, latex
-from wash_bench.report.main_table import main_tables
+from wash_bench.report.read import frames
 from wash_bench.report.style import PAPERS, made_for
+from wash_bench.report.tables.latex import blocks, escape, latex
+from wash_bench.report.tables.main_table import main_tables
 
 TEX = shutil.which("tectonic") or shutil.which("pdflatex")
 

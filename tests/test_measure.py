@@ -25,7 +25,7 @@ from wash_bench.metrics import (
     OF_MERGES,
     SUMMARY,
 )
-from wash_bench.report.notes import no_numbers
+from wash_bench.report.tables.notes import no_numbers
 from wash_bench.runner.setting import Setting
 
 CONFIG = EvaluationConfig(

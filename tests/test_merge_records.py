@@ -17,7 +17,7 @@ from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.record import join
 from wash_bench.record.join import join_folders
 from wash_bench.record.store import Store
-from wash_bench.report import frames
+from wash_bench.report.read import frames
 
 
 def trained(folder: Path, method: str, seed: int, *, weights=None, finished=True, **more) -> Path:

@@ -15,9 +15,9 @@ from tests.records import STEPS, write_cell
 from tests.runs import assert_same_bits, entries_of, records_of, stop_after_an_epoch
 from wash_bench.cli.main import run_command
 from wash_bench.config import RunConfig
-from wash_bench.report import frames
+from wash_bench.report.read import frames
 from wash_bench.report.shown import Shown
-from wash_bench.report.target import reached, target_tables
+from wash_bench.report.tables.target import reached, target_tables
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting

@@ -20,7 +20,7 @@ from wash_bench.paper.finished import Entry
 from wash_bench.paper.plot import draw
 from wash_bench.paper.published import read_published
 from wash_bench.plugins.registry import make_method
-from wash_bench.report.stats import estimate
+from wash_bench.report.numbers.stats import estimate
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from rich.console import Console
 
 from tests.records import FACTS, write_cell
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.report import frames, terminal, write
+from wash_bench.report import write
+from wash_bench.report.read import frames
+from wash_bench.report.tables import terminal
 
 
 @pytest.mark.slow
 def test_several_experiments_get_figures_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("wash_bench.report.figures.FORMATS", ("svg",))
+    monkeypatch.setattr("wash_bench.report.figures.catalogue.FORMATS", ("svg",))
     out = tmp_path / "report"
     write_cell(tmp_path / "run", "wash", 0)
     write.write_report([tmp_path / "run"], out)
@@ -49,7 +51,7 @@ def test_an_old_report_survives_bad_input_and_a_failed_write(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     write_cell(run, "papa", 1)
-    monkeypatch.setattr("wash_bench.report.figures.style.save", full)
+    monkeypatch.setattr("wash_bench.report.figures.catalogue.style.save", full)
     with pytest.raises(WashBenchError, match="No space left on device") as caught:
         write.write_report([run], out, figures=("bytes",))
     assert "\n" not in str(caught.value)

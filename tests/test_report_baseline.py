@@ -11,9 +11,10 @@ from tests.records import write_cell
 from tests.test_report_tables import split_row
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
-from wash_bench.report import frames, write
-from wash_bench.report.main_table import main_tables
+from wash_bench.report import write
+from wash_bench.report.read import frames
 from wash_bench.report.shown import Shown
+from wash_bench.report.tables.main_table import main_tables
 
 HEADING = "one network − papa"
 

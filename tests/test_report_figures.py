@@ -11,9 +11,10 @@ import pytest
 from matplotlib.text import Text
 
 from tests.records import write_cell
-from wash_bench.report import frames, write
-from wash_bench.report.draw import begin_figures
-from wash_bench.report.figures import figures
+from wash_bench.report import write
+from wash_bench.report.figures.catalogue import figures
+from wash_bench.report.figures.draw import begin_figures
+from wash_bench.report.read import frames
 from wash_bench.report.style import blank, styled
 
 

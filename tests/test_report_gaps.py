@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.records import write_cell
-from wash_bench.report import frames
-from wash_bench.report.figures import figures
-from wash_bench.report.main_table import main_tables
-from wash_bench.report.terminal import markdown as in_terminal
+from wash_bench.report.figures.catalogue import figures
+from wash_bench.report.read import frames
+from wash_bench.report.tables.main_table import main_tables
+from wash_bench.report.tables.terminal import markdown as in_terminal
 from wash_bench.report.write import markdown
 
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import write_cell
-from wash_bench.report import read, style
-from wash_bench.report.draw import Helpers, begin_figures
-from wash_bench.report.frames import load
+from wash_bench.report import style
+from wash_bench.report.figures.draw import Helpers, begin_figures
+from wash_bench.report.read import record
+from wash_bench.report.read.frames import load
 
 NAMES = ("bytes", "inference")
 
@@ -50,7 +51,9 @@ def test_helpers_draw_the_same(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_helpers_end_with_their_report(tmp_path: Path) -> None:
-    code = "from wash_bench.report.draw import Helpers; h = Helpers(1); print(h._all[0].pid)"
+    code = (
+        "from wash_bench.report.figures.draw import Helpers; h = Helpers(1); print(h._all[0].pid)"
+    )
     command = [sys.executable, "-uc", f"{code}; import time; time.sleep(60)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -91,10 +94,10 @@ def test_logs_read_at_once_are_read_as_line_by_line(
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "events.jsonl"
     path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
-    at_once = read.events(path)
+    at_once = record.events(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read, "_whole", lambda lines: None)
-        by_line = read.events(path)
+        patch.setattr(record, "_whole", lambda lines: None)
+        by_line = record.events(path)
     pd.testing.assert_frame_equal(at_once[0], by_line[0])
     assert at_once[1] == by_line[1]
 
@@ -102,4 +105,4 @@ def test_logs_read_at_once_are_read_as_line_by_line(
 def test_a_whole_log_is_read_at_once(tmp_path: Path) -> None:
     write_cell(tmp_path, "wash", 0)
     (log,) = tmp_path.glob("trainings/*/events.jsonl")
-    assert read._whole(['{"schema": 2}', *log.read_text().splitlines()]) is not None
+    assert record._whole(['{"schema": 2}', *log.read_text().splitlines()]) is not None

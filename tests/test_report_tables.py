@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import PARAMETERS, STEPS, write_cell
-from wash_bench.report import frames, write
-from wash_bench.report.grid import amount
-from wash_bench.report.main_table import main_tables
-from wash_bench.report.markdown import escape
+from wash_bench.report import write
+from wash_bench.report.read import frames
+from wash_bench.report.tables.grid import amount
+from wash_bench.report.tables.main_table import main_tables
+from wash_bench.report.tables.markdown import escape
 
 
 def split_row(line: str) -> list[str]:

@@ -17,7 +17,8 @@ from wash_bench.config.schedules import SCHEDULES
 from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population
 from wash_bench.methods.papa import Papa
-from wash_bench.report import frames, write
+from wash_bench.report import write
+from wash_bench.report.read import frames
 from wash_bench.runner.setting import Setting
 from wash_bench.train.optim import RowOptimizer, optimizer_slots
 

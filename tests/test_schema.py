@@ -19,7 +19,7 @@ from wash_bench.plugins.registry import find_method
 from wash_bench.record.join import join_folders
 from wash_bench.record.schema import SCHEMA, UnknownSchema, current
 from wash_bench.record.store import Store
-from wash_bench.report import frames
+from wash_bench.report.read import frames
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 

@@ -15,7 +15,7 @@ from wash_bench.config.field import TRAINING, settings_of
 from wash_bench.config.field import setting as field
 from wash_bench.config.values import VARIED
 from wash_bench.errors import UsageError
-from wash_bench.report.columns import LATER_SETTINGS
+from wash_bench.report.read.columns import LATER_SETTINGS
 from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.resolve import local_config
 from wash_bench.settings.table import SETTINGS

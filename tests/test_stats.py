@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.caption import intervals
-from wash_bench.report.grid import with_interval, written
-from wash_bench.report.main_table import rank
-from wash_bench.report.stats import estimate, paired
+from wash_bench.report.numbers.stats import estimate, paired
+from wash_bench.report.tables.caption import intervals
+from wash_bench.report.tables.grid import with_interval, written
+from wash_bench.report.tables.main_table import rank
 
 
 def test_interval_is_students_t():

@@ -74,7 +74,7 @@ class MergedNetworks:
 
     def why(self, margin: float = 1.0) -> str:
         """Why the average of all is so many points below its members; empty if it is not."""
-        from wash_bench.report.causes import why
+        from wash_bench.report.numbers.causes import why
 
         return why(self.merged.summary, margin)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 
 def load(*runs: str | Path) -> Records:
@@ -20,7 +20,7 @@ def load(*runs: str | Path) -> Records:
         and ``warnings`` of what could not be read. A UsageError if there is no such folder, a
         WashBenchError without any record.
     """
-    from wash_bench.report.frames import load as load_frames
+    from wash_bench.report.read.frames import load as load_frames
 
     return load_frames([Path(folder) for folder in runs])
 
@@ -37,7 +37,7 @@ def table(*runs: str | Path, digits: int = 2) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from wash_bench.report.main_table import main_tables
+    from wash_bench.report.tables.main_table import main_tables
 
     tables = main_tables(load(*runs), digits=digits)
     frames = [each.frame() for each in tables]
@@ -60,8 +60,8 @@ def figures(*runs: str | Path, names: str = "all", style: str = "plain") -> dict
         Figures of matplotlib by name, with the experiment's id where there are several; those whose
         data were recorded. A UsageError names what there is where a name is none.
     """
-    from wash_bench.report.figures import figures as drawn
-    from wash_bench.report.figures import parse_names
+    from wash_bench.report.figures.catalogue import figures as drawn
+    from wash_bench.report.figures.catalogue import parse_names
     from wash_bench.report.style import check_paper, made_for
 
     wanted = parse_names(names)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from wash_bench.cli.options import DEBUG
-from wash_bench.report.figures import FIGURES, parse_names
+from wash_bench.report.figures.catalogue import FIGURES, parse_names
 
 
 def report(

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
-from wash_bench.report.looks import Look, looks_of
-from wash_bench.report.stats import Estimate, estimate, paired
+from wash_bench.report.figures.looks import Look, looks_of
+from wash_bench.report.numbers.stats import Estimate, estimate, paired
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

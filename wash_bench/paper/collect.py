@@ -10,7 +10,7 @@ from wash_bench.paper.declared import Named
 from wash_bench.paper.finished import SIZE, Entry, PaperTable
 from wash_bench.paper.published import Published, find
 from wash_bench.record.store import Store
-from wash_bench.report.stats import estimate
+from wash_bench.report.numbers.stats import estimate
 from wash_bench.runner.experiment import tasks_of
 
 

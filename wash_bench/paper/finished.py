@@ -13,9 +13,9 @@ from wash_bench.metrics import METRICS
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import Named
 from wash_bench.paper.published import Published
-from wash_bench.report.grid import Cell
-from wash_bench.report.main_table import rank
-from wash_bench.report.stats import Estimate, paired
+from wash_bench.report.numbers.stats import Estimate, paired
+from wash_bench.report.tables.grid import Cell
+from wash_bench.report.tables.main_table import rank
 
 SIZE = "greedy_size"
 """Of every line, beside its table's metrics: a greedy soup may hold a single member."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.ablation_plot import QUANTITIES
-from wash_bench.report.looks import Look
-from wash_bench.report.stats import Estimate
+from wash_bench.report.figures.ablation_plot import QUANTITIES
+from wash_bench.report.figures.looks import Look
+from wash_bench.report.numbers.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from wash_bench.paper.published import Published
 from wash_bench.plugins.options import as_typed
-from wash_bench.report.caption import intervals
-from wash_bench.report.machines import machine, mixed
-from wash_bench.report.notes import BOLD, TIED
+from wash_bench.report.numbers.machines import machine, mixed
+from wash_bench.report.tables.caption import intervals
+from wash_bench.report.tables.notes import BOLD, TIED
 from wash_bench.settings.coupling import in_words
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from wash_bench.files import write_text
 from wash_bench.metrics import METRICS
 from wash_bench.paper import budget_plot, plot, wording
 from wash_bench.paper.finished import SIZE, Entry, PaperTable
-from wash_bench.report import grid, style
-from wash_bench.report.figures import FORMATS
-from wash_bench.report.grid import MISSING, Cell, number, written
+from wash_bench.report import style
+from wash_bench.report.figures.catalogue import FORMATS
+from wash_bench.report.tables import grid
+from wash_bench.report.tables.grid import MISSING, Cell, number, written
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from wash_bench.settings.table import SETTINGS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.files import write_text
-from wash_bench.report.grid import Cell, Table
 from wash_bench.report.inputs import of_file
+from wash_bench.report.tables.grid import Cell, Table
 
 NAME = ".made.json"
 

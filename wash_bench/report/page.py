@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS, SUMMARY
-from wash_bench.report.columns import PROVENANCE
 from wash_bench.report.command import commands
-from wash_bench.report.figures import FIGURES
-from wash_bench.report.grid import DAGGER, MISSING
-from wash_bench.report.main_table import main_tables
-from wash_bench.report.target import target_tables
+from wash_bench.report.figures.catalogue import FIGURES
+from wash_bench.report.read.columns import PROVENANCE
+from wash_bench.report.tables.grid import DAGGER, MISSING
+from wash_bench.report.tables.main_table import main_tables
+from wash_bench.report.tables.target import target_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wash_bench.report.frames import Records
-    from wash_bench.report.grid import Table
+    from wash_bench.report.read.frames import Records
+    from wash_bench.report.tables.grid import Table
 
 MOST_SVG = 1_500_000  # bytes; a larger drawing is shown as its PNG
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from wash_bench.report.stats import Estimate
+    from wash_bench.report.numbers.stats import Estimate
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report import kept
-from wash_bench.report.draw import Helpers, begin_figures
-from wash_bench.report.figures import ALL
+from wash_bench.report.figures.catalogue import ALL
+from wash_bench.report.figures.draw import Helpers, begin_figures
 from wash_bench.report.inputs import of_code, of_file, of_records
 from wash_bench.report.shown import Shown
 from wash_bench.report.style import made_for
-from wash_bench.report.target import check_target, reached, target_tables
-from wash_bench.report.terminal import print_tables
+from wash_bench.report.tables.target import check_target, reached, target_tables
+from wash_bench.report.tables.terminal import print_tables
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 TABLES = {
     "summary": "summary",
@@ -102,8 +102,8 @@ def _made(
     drawing: Helpers,
 ) -> kept.Made:
     """Make the report, with what it can take of the one before it."""
-    from wash_bench.report.frames import load
-    from wash_bench.report.main_table import check_baseline, check_columns, main_tables
+    from wash_bench.report.read.frames import load
+    from wash_bench.report.tables.main_table import check_baseline, check_columns, main_tables
 
     records = load(roots)
     records.shown = shown
@@ -147,8 +147,8 @@ def _made(
 
 def markdown(records: Records) -> str:
     """The text of table.md."""
-    from wash_bench.report.main_table import main_tables
-    from wash_bench.report.markdown import escape
+    from wash_bench.report.tables.main_table import main_tables
+    from wash_bench.report.tables.markdown import escape
 
     parts = [table.markdown() for table in (*main_tables(records), *target_tables(records))]
     if records.warnings:
@@ -175,8 +175,8 @@ def _fill(
 ) -> list[Path]:
     """Write all files into ``folder``; the figures, which take longest, are begun first."""
     from wash_bench.report.command import script
-    from wash_bench.report.latex import latex
     from wash_bench.report.page import write_page
+    from wash_bench.report.tables.latex import latex
 
     figures = begin_figures(records, folder, names, drawn, drawing)
     paths = []

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wash_bench.report.stats import Estimate, estimate, paired
+from wash_bench.report.numbers.stats import Estimate, estimate, paired
 
 CHOSEN_BY = "method_val_acc"
 EQUAL = 1e-9  # points of accuracy

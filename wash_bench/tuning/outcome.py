@@ -8,7 +8,7 @@ from typing import Any
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.counts import split_sizes
 from wash_bench.record.store import Store
-from wash_bench.report.stats import estimate
+from wash_bench.report.numbers.stats import estimate
 from wash_bench.runner.experiment import tasks_of
 from wash_bench.settings.sweep import Round, flattened
 from wash_bench.tuning.choice import CHOSEN_BY, Tried, Tuned

@@ -12,11 +12,11 @@ from wash_bench.config import RunConfig
 from wash_bench.files import write_text
 from wash_bench.metrics import METRICS
 from wash_bench.plugins.options import as_typed
-from wash_bench.report import markdown
 from wash_bench.report.command import preset_text
-from wash_bench.report.grid import DAGGER, number, written
-from wash_bench.report.machines import machine
-from wash_bench.report.stats import estimate
+from wash_bench.report.numbers.machines import machine
+from wash_bench.report.numbers.stats import estimate
+from wash_bench.report.tables import markdown
+from wash_bench.report.tables.grid import DAGGER, number, written
 from wash_bench.settings.sweep import flattened, nested
 from wash_bench.tuning.choice import CHOSEN_BY, Tried, Tuned
 from wash_bench.tuning.outcome import BESIDE

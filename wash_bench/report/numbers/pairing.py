@@ -13,11 +13,11 @@ import pandas as pd
 
 from wash_bench.errors import UsageError
 from wash_bench.metrics import METRICS
-from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
-from wash_bench.report.machines import COMPARED
+from wash_bench.report.numbers.machines import COMPARED
+from wash_bench.report.read.columns import LATER_SETTINGS, SETTINGS
 
 if TYPE_CHECKING:
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 _NEEDED = {
     "experiment_id",
@@ -47,7 +47,7 @@ def read_side(path: Path) -> Side:
     if not path.is_dir():
         raise UsageError(f"no folder {path}: give a report or a run folder")
     if not (path / "summary.csv").is_file():
-        from wash_bench.report.frames import load
+        from wash_bench.report.read.frames import load
 
         records: Records = load([path])
         return Side(path, records.summary, records.environments)

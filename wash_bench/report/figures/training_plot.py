@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.looks import Look, looks_of
+from wash_bench.report.figures.looks import Look, looks_of
 
 if TYPE_CHECKING:
     import pandas as pd

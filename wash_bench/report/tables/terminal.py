@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
-from wash_bench.report.grid import DAGGER, Cell, Table
-from wash_bench.report.markdown import escape
-from wash_bench.report.markdown import table as write_table
+from wash_bench.report.tables.grid import DAGGER, Cell, Table
+from wash_bench.report.tables.markdown import escape
+from wash_bench.report.tables.markdown import table as write_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 # What a narrow terminal goes without, in this order.
 DROPPED = (
@@ -24,7 +24,7 @@ DROPPED = (
 
 def print_table(records: Records, console: Console) -> None:
     """Print the main tables of records, and what could not be read."""
-    from wash_bench.report.main_table import main_tables
+    from wash_bench.report.tables.main_table import main_tables
 
     print_tables(main_tables(records, digits=1), records.warnings, console)
 

@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.plugins.options import as_typed
-from wash_bench.report.causes import why
-from wash_bench.report.machines import mixed
+from wash_bench.report.numbers.causes import why
+from wash_bench.report.numbers.machines import mixed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 # The average counts as failed this many points of accuracy below its members.
 FAR_BELOW = 10.0

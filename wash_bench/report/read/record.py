@@ -10,14 +10,14 @@ import pandas as pd
 
 from wash_bench.files import regular
 from wash_bench.record.schema import Changed, UnknownSchema, current, lacking, unchanged
-from wash_bench.report.columns import (
+from wash_bench.report.read.columns import (
     BARRIER_FIELDS,
     CORRUPTION_FIELDS,
     EVENT_FIELDS,
     SETTINGS,
     SIMPLEX_FIELDS,
 )
-from wash_bench.report.door import complaint, is_text
+from wash_bench.report.read.door import complaint, is_text
 
 NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
 STATUSES = ("finished", "failed")

@@ -8,8 +8,8 @@ import pandas as pd
 from wash_bench.config import DEFAULT_METHODS, TrainingConfig
 from wash_bench.config.field import TRAINING, settings_of
 from wash_bench.metrics import METRICS, SUMMARY
-from wash_bench.report.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
-from wash_bench.report.variants import name_variants
+from wash_bench.report.read.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
+from wash_bench.report.read.variants import name_variants
 from wash_bench.settings.coupling import in_words
 
 _COLUMNS = tuple(metric.key for metric in SUMMARY)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.looks import Look, looks_of
-from wash_bench.report.pareto import INDEPENDENT, Offer, front, inference, sent
+from wash_bench.report.figures.looks import Look, looks_of
+from wash_bench.report.numbers.pareto import INDEPENDENT, Offer, front, inference, sent
 
 if TYPE_CHECKING:
     import pandas as pd

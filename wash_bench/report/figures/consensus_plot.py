@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
-from wash_bench.report import style, training_plot
-from wash_bench.report.looks import Look, looks_of
+from wash_bench.report import style
+from wash_bench.report.figures import training_plot
+from wash_bench.report.figures.looks import Look, looks_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
-from wash_bench.report.looks import looks_of
-from wash_bench.report.simplex_map import CORNERS, HEIGHT, STATISTICS, Map, maps, on_grid
+from wash_bench.report.figures.looks import looks_of
+from wash_bench.report.numbers.simplex_map import CORNERS, HEIGHT, STATISTICS, Map, maps, on_grid
 
 if TYPE_CHECKING:
     import numpy as np

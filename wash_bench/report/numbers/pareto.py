@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wash_bench.report.stats import Estimate, estimate
+from wash_bench.report.numbers.stats import Estimate, estimate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
-from wash_bench.report.looks import looks_of
-from wash_bench.report.training_plot import draw_legend
+from wash_bench.report.figures.looks import looks_of
+from wash_bench.report.figures.training_plot import draw_legend
 
 if TYPE_CHECKING:
     import pandas as pd

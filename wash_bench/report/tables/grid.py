@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import Metric
-from wash_bench.report import markdown
-from wash_bench.report.markdown import escape
-from wash_bench.report.stats import Estimate
+from wash_bench.report.numbers.stats import Estimate
+from wash_bench.report.tables import markdown
+from wash_bench.report.tables.markdown import escape
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,23 +12,23 @@ from wash_bench.config import fingerprint
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.files import digest_of
 from wash_bench.record.folders import run_folders
-from wash_bench.report import read
-from wash_bench.report.columns import (
+from wash_bench.report.read import record
+from wash_bench.report.read.columns import (
     BARRIER_FIELDS,
     CORRUPTION_FIELDS,
     EVENT_FIELDS,
     SIMPLEX_FIELDS,
     TRAINING,
 )
+from wash_bench.report.read.summary import summary_frame
 from wash_bench.report.shown import Shown
-from wash_bench.report.summary import summary_frame
 
 _EXPERIMENT = (*TRAINING, "experiment_id")
 # What a training has a file of for each evaluation that asked for it: the setting, the reader,
 # the columns.
 _MORE = {
-    "simplex": ("simplex_points", read.simplex, SIMPLEX_FIELDS),
-    "corruption": ("corruptions", read.corruption, CORRUPTION_FIELDS),
+    "simplex": ("simplex_points", record.simplex, SIMPLEX_FIELDS),
+    "corruption": ("corruptions", record.corruption, CORRUPTION_FIELDS),
 }
 
 
@@ -118,8 +118,8 @@ def load(roots: Sequence[Path]) -> Records:
         for folder in folders:
             for path in sorted((folder / "cells").glob("*.json")):
                 try:
-                    data = read.cell(path)
-                except read.BrokenRecord as problem:
+                    data = record.cell(path)
+                except record.BrokenRecord as problem:
                     problems.append(f"{path}: {problem}, left out")
                     continue
                 found += 1
@@ -153,25 +153,25 @@ def load(roots: Sequence[Path]) -> Records:
             continue
         log = folder / "events.jsonl"
         keys = {id_: fingerprint(evaluations[id_]) for id_ in head["experiments"]}
-        head["sha256"] = read.digests(folder, list(keys.values()))
+        head["sha256"] = record.digests(folder, list(keys.values()))
         if head["finished"] and not log.exists():
             unlogged.append(log)
         else:
-            events.add(head, _of(head, log, read.events, warnings))
+            events.add(head, _of(head, log, record.events, warnings))
         for experiment_id in head["experiments"]:
             path = folder / f"barrier-{keys[experiment_id]}.csv"
             if not path.exists() and (folder / "barrier.csv").exists():
                 path = folder / "barrier.csv"
             whose = head | {"experiment_id": experiment_id}
-            barriers.add(whose, _of(head, path, read.barrier, warnings))
+            barriers.add(whose, _of(head, path, record.barrier, warnings))
             for name, (setting, reader, _) in _MORE.items():
                 if evaluations[experiment_id].get(setting):
                     path = folder / f"{name}-{keys[experiment_id]}.csv"
                     more[name].add(whose, _of(head, path, reader, warnings))
         environment = {name: head[name] for name in TRAINING}
         try:
-            environment |= read.json_object(folder / "environment.json")
-        except read.BrokenRecord as problem:
+            environment |= record.json_object(folder / "environment.json")
+        except record.BrokenRecord as problem:
             if head["finished"] or (folder / "environment.json").exists():
                 warnings.append(f"{folder / 'environment.json'}: {problem}, left out")
         environments.append(environment)

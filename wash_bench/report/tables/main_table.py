@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from wash_bench.data.catalog import spec_of
 from wash_bench.errors import UsageError, nearest
 from wash_bench.metrics import DERIVED, MAIN_TABLE, METRICS
-from wash_bench.report import caption, notes
-from wash_bench.report.batchnorm import TWICE, without_copies
-from wash_bench.report.grid import MISSING, Cell, Table, number, with_interval, written
+from wash_bench.report.numbers.batchnorm import TWICE, without_copies
+from wash_bench.report.numbers.stats import Estimate, estimate, paired
 from wash_bench.report.shown import columns_of
-from wash_bench.report.stats import Estimate, estimate, paired
+from wash_bench.report.tables import caption, notes
+from wash_bench.report.tables.grid import MISSING, Cell, Table, number, with_interval, written
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 # What stands beside a value, as the heading says it.
 _ASIDE = {"member_acc_mean": " [min, max]", "greedy_acc": " (size)"}

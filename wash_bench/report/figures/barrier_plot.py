@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
-from wash_bench.report.looks import Look, looks_of
-from wash_bench.report.pairs import barriers
+from wash_bench.report.figures.looks import Look, looks_of
+from wash_bench.report.numbers.pairs import barriers
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,17 +16,18 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self, cast
 
 from wash_bench.cores import cores
-from wash_bench.report.figures import ALL, FORMATS, Asked, asked, write_figure
+from wash_bench.report.figures.catalogue import ALL, FORMATS, Asked, asked, write_figure
 from wash_bench.report.style import made_for, paper_name
 
 if TYPE_CHECKING:
-    from wash_bench.report.frames import Records
     from wash_bench.report.kept import Drawn
+    from wash_bench.report.read.frames import Records
 
 MOST = 3  # helpers; a report has few figures that take long
 # Not as -m would find it: the code is the one that runs here, wherever that comes from.
 _HELP = (
-    "import sys; sys.path[:] = {}; from wash_bench.report.draw import help_drawing; help_drawing()"
+    "import sys; sys.path[:] = {}; "
+    "from wash_bench.report.figures.draw import help_drawing; help_drawing()"
 )
 
 
@@ -140,7 +141,7 @@ def help_drawing() -> None:
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr  # what libraries print is no answer
     for name in (
-        "wash_bench.report.frames",
+        "wash_bench.report.read.frames",
         "matplotlib.figure",
         "matplotlib.backends.backend_pdf",
     ):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wash_bench.errors import UsageError, nearest
-from wash_bench.report import (
+from wash_bench.report import style
+from wash_bench.report.figures import (
     ablation_plot,
     barrier_plot,
     consensus_plot,
@@ -20,17 +21,16 @@ from wash_bench.report import (
     pairs_plot,
     pareto_plot,
     simplex_plot,
-    style,
     training_plot,
 )
-from wash_bench.report.batchnorm import without_copies
 from wash_bench.report.inputs import of_code, of_frames
+from wash_bench.report.numbers.batchnorm import without_copies
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -45,7 +45,7 @@ class Source:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Which trainings are one curve (``variants.curves``)."""
-        from wash_bench.report.variants import curves
+        from wash_bench.report.read.variants import curves
 
         return curves(self.cells)
 

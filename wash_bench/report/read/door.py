@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from wash_bench.config import EvaluationConfig, TrainingConfig
 from wash_bench.metrics import METRICS
-from wash_bench.report.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
+from wash_bench.report.read.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
 
 _TAKEN = frozenset((*IDENTITY, *PROVENANCE, *SETTINGS, *LATER_SETTINGS))
 _PARTS = {"options": dict, "summary": dict, "reason": str, "evaluation_id": str}

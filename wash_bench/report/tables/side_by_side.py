@@ -10,11 +10,11 @@ import pandas as pd
 from wash_bench.data.catalog import spec_of
 from wash_bench.errors import WashBenchError
 from wash_bench.metrics import COMPARED, METRICS
-from wash_bench.report import pairing
-from wash_bench.report.batchnorm import without_copies
-from wash_bench.report.grid import MISSING, number, with_interval
-from wash_bench.report.markdown import escape, table
-from wash_bench.report.stats import LEVEL, Estimate, estimate, paired
+from wash_bench.report.numbers import pairing
+from wash_bench.report.numbers.batchnorm import without_copies
+from wash_bench.report.numbers.stats import LEVEL, Estimate, estimate, paired
+from wash_bench.report.tables.grid import MISSING, number, with_interval
+from wash_bench.report.tables.markdown import escape, table
 
 HEADINGS = ("method", "metric", "A", "B", "B − A", "seeds", "within noise")
 

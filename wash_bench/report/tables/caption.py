@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.config import CHECKPOINT_PREFIX
 from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import METRICS
-from wash_bench.report.batchnorm import TWICE
-from wash_bench.report.machines import machine, mixed
+from wash_bench.report.numbers.batchnorm import TWICE
+from wash_bench.report.numbers.machines import machine, mixed
 from wash_bench.settings.presets import NO_PRESET
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 
 def title(cells: pd.DataFrame) -> str:

@@ -7,13 +7,13 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
-from wash_bench.report.grid import DAGGER
-from wash_bench.report.main_table import main_tables
+from wash_bench.report.tables.grid import DAGGER
+from wash_bench.report.tables.main_table import main_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
-    from wash_bench.report.frames import Records
-    from wash_bench.report.grid import Cell, Table
+    from wash_bench.report.read.frames import Records
+    from wash_bench.report.tables.grid import Cell, Table
 
 SIZE = 8.0  # points of the type, \footnotesize of a paper in 10 points
 SEPARATION = 3.0  # points on each side of a column

@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from wash_bench.errors import UsageError
-from wash_bench.report import caption
-from wash_bench.report.grid import MISSING, Cell, Table, number
-from wash_bench.report.stats import estimate
+from wash_bench.report.numbers.stats import estimate
+from wash_bench.report.tables import caption
+from wash_bench.report.tables.grid import MISSING, Cell, Table, number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wash_bench.report.frames import Records
+    from wash_bench.report.read.frames import Records
 
 # What an event's accuracy is of; all but the members' own is logged with --merge-every.
 NETWORKS = {
@@ -40,7 +40,7 @@ def reached(records: Records, target: float) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from wash_bench.report.variants import curves
+    from wash_bench.report.read.variants import curves
 
     events = records.events[records.events["metric"].isin(NETWORKS)]
     means = events.groupby(["training_id", "metric", "epoch", "step"], as_index=False)["value"]

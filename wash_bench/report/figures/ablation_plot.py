@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.looks import Look
-from wash_bench.report.stats import estimate
+from wash_bench.report.figures.looks import Look
+from wash_bench.report.numbers.stats import estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def option_sweeps(cells: pd.DataFrame) -> list[Sweep]:
 def setting_sweeps(summary: pd.DataFrame) -> list[Sweep]:
     """The sweeps over settings (N, initial weights, ...), among finished cells of experiments."""
     # Not before: it imports pydantic, and the program's help has the figures' names.
-    from wash_bench.report.columns import LATER_SETTINGS, SETTINGS
+    from wash_bench.report.read.columns import LATER_SETTINGS, SETTINGS
 
     later = [name for name in LATER_SETTINGS if name in summary]
     names = ["population", *(name for name in SETTINGS if name != "device"), *later]

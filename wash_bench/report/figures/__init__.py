@@ -1,0 +1,1 @@
+"""The figures: a module each, and the catalogue of them all."""

@@ -1,0 +1,1 @@
+"""The tables, their captions and notes, as Markdown, LaTeX and text."""
