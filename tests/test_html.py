@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.records import FACTS, write_cell
-from wash_bench.report import write
+from wash_bench.report import embedded, write
 from wash_bench.report.page import _unbroken, sort_value, write_page
 from wash_bench.report.read import frames
 from wash_bench.report.tables.main_table import main_tables
@@ -113,13 +113,26 @@ def test_figures_tables_and_seeds_are_there(page):
     for image in images:
         kind, _, data = image["src"].partition(";base64,")
         assert kind == "data:image/svg+xml"
-        assert b"<svg" in base64.b64decode(data, validate=True)
+        drawing = base64.b64decode(data, validate=True).decode()
+        points = float(re.search(r'<svg[^>]*width="([0-9.]+)pt"', drawing)[1])
+        assert int(image["width"]) == round(points / 72 * embedded.SCALE)
     assert sum(tag == "table" and a.get("class") == "sortable main" for tag, a in found.tags) == 4
     assert "wash: 2 seeds" in found.texts["summary"]
     assert "dart: 3 seeds" in found.texts["summary"]
     # Every heading of a row or column says which it is: a screen reader reads them out.
     assert all(a.get("scope") in ("row", "col") for tag, a in found.tags if tag == "th")
     assert "Test CPU" in found.texts["td"] and "average_acc" in found.texts["th"]
+
+
+def test_a_picture_that_is_too_large_a_drawing_is_as_wide(recorded, tmp_path, monkeypatch):
+    """The PNG in place of the SVG, at the same scale."""
+    write.write_report([recorded], tmp_path / "report", figures=("bytes",))
+    files = [tmp_path / "report" / f"bytes.{kind}" for kind in ("png", "svg")]
+    drawing = embedded.pictures(files)["bytes"]
+    monkeypatch.setattr(embedded, "MOST_SVG", 0)
+    pixels = embedded.pictures(files)["bytes"]
+    assert drawing.data.startswith("data:image/svg") and pixels.data.startswith("data:image/png")
+    assert pixels.width == pytest.approx(drawing.width, abs=2)
 
 
 def test_the_page_shows_the_tables_entries(recorded, tmp_path):

@@ -7,14 +7,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS, SUMMARY
 from wash_bench.report.command import commands
-from wash_bench.report.figures.catalogue import FIGURES
+from wash_bench.report.embedded import pictures
 from wash_bench.report.read.columns import PROVENANCE
 from wash_bench.report.tables.grid import DAGGER, MISSING
 from wash_bench.report.tables.main_table import main_tables
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from wash_bench.report.read.frames import Records
     from wash_bench.report.tables.grid import Table
 
-MOST_SVG = 1_500_000  # bytes; a larger drawing is shown as its PNG
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -46,7 +45,7 @@ def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
     templates = environment()
     style = templates.get_template("report.css").render()
     script = templates.get_template("report.js").render()
-    drawn = _drawn(figures)
+    drawn = pictures(figures)
     tables = main_tables(records)
     to_target = {table.experiment_id: table for table in target_tables(records)}
     sections = []
@@ -57,11 +56,11 @@ def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
         ]
         sections.append(
             _section(records, table, to_target.get(table.experiment_id), cells)
-            | {"figures": _figures(drawn, own)}
+            | {"figures": [drawn.pop(name) for name in own]}
         )
     text = templates.get_template("report.html.j2").render(
         sections=sections,
-        figures=_figures(drawn, list(drawn)),
+        figures=list(drawn.values()),
         warnings=records.warnings,
         dagger=DAGGER,
         style=style,
@@ -209,33 +208,6 @@ def _environment(rows: pd.DataFrame) -> list[tuple[str, str]]:
             each = (f"{value} ({n} training{'s' if n > 1 else ''})" for value, n in values)
             facts.append((name, "; ".join(each)))
     return facts
-
-
-def _drawn(figures: Iterable[Path]) -> dict[str, str]:
-    """The figures by name, as data addresses."""
-    found: dict[str, Path] = {}
-    for path in figures:
-        vector = path.suffix == ".svg" and path.stat().st_size <= MOST_SVG
-        if vector or (path.suffix == ".png" and path.stem not in found):
-            found[path.stem] = path
-    kinds = {".svg": "image/svg+xml", ".png": "image/png"}
-    return {
-        stem: f"data:{kinds[path.suffix]};base64,"
-        + base64.b64encode(path.read_bytes()).decode("ascii")
-        for stem, path in found.items()
-    }
-
-
-def _figures(drawn: dict[str, str], names: Sequence[str]) -> list[dict[str, str]]:
-    """Take figures out of those that are not placed yet."""
-    return [
-        {
-            "name": name,
-            "text": FIGURES[name.split("-")[0]].text,
-            "data": drawn.pop(name),
-        }
-        for name in names
-    ]
 
 
 def _digest(text: str) -> str:
