@@ -43,7 +43,8 @@ def faults(folder: Path = TESTS) -> list[Fault]:
         ValueError: a marker has another form, or a section that there is not.
     """
     found = []
-    for path in sorted(folder.glob("test_*.py")):
+    for path in sorted(folder.rglob("test_*.py"), key=lambda path: path.name):
+        file = path.relative_to(folder).as_posix()
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, ast.FunctionDef):
                 continue
@@ -53,7 +54,7 @@ def faults(folder: Path = TESTS) -> list[Fault]:
                 values = [ast.literal_eval(value) for value in call.args]
                 if len(values) != 3 or values[0] not in SECTIONS:
                     raise ValueError(f"{path.name}: {node.name}: not (section, happens, seen)")
-                found.append(Fault(*values, file=path.name, test=node.name))
+                found.append(Fault(*values, file=file, test=node.name))
     return found
 
 
@@ -66,7 +67,7 @@ def tables() -> str:
             (
                 fault.happens,
                 fault.seen,
-                f"[{fault.file.removesuffix('.py')}](../tests/{fault.file})",
+                f"[{Path(fault.file).stem}](../tests/{fault.file})",
             )
             for fault in every
             if fault.section == section

@@ -4,7 +4,7 @@
 perhaps killed again, and let finish. At the end members, event logs, measurements and cells must
 have the bits of a run that nothing disturbed, the run folder the same files, and no process and no
 temporary file may be left. After each kill every process of the run must be gone within a minute,
-and no traceback shown. tests/test_chaos.py runs a few.
+and no traceback shown. tests/runner/test_chaos.py runs a few.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ import hypothesis
 import pytest
 import torch
 
-from tests import timm_networks
-from tests.method_files import METHOD
-from tests.once import made_once
-from tests.paper_files import OWN, TINY
-from tests.records import FACTS, write_cell
+from tests.support import timm_networks
+from tests.support.method_files import METHOD
+from tests.support.once import made_once
+from tests.support.paper_files import OWN, TINY
+from tests.support.records import FACTS, write_cell
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
 from wash_bench.report.figures import draw
 
@@ -33,7 +33,7 @@ def tiny() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Networks that timm's training script left, with their images (tests/timm_networks.py)."""
+    """Networks that timm's training script left, with their images (support/timm_networks.py)."""
     return made_once(tmp_path_factory, "timm-networks", timm_networks.make)
 
 

@@ -10,9 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.fine_tuning import saved
-from tests.loops import loop_of
-from tests.runs import SET, assert_same_bits, entries_of, populations_of, stop_after_an_epoch
+from tests.support.fine_tuning import saved
+from tests.support.loops import loop_of
+from tests.support.runs import (
+    SET,
+    assert_same_bits,
+    entries_of,
+    populations_of,
+    stop_after_an_epoch,
+)
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population
@@ -240,7 +246,7 @@ def test_over_nccl(on_gpu: RunConfig, tmp_path: Path) -> None:
     script.write_text(
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.runs import entries_of\n"
+        "from tests.support.runs import entries_of\n"
         "from wash_bench.config import RunConfig\n"
         "from wash_bench.distributed.group import joined\n"
         "from wash_bench.runner.context import RunContext\n"

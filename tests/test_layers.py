@@ -32,7 +32,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 def tree(tmp_path_factory) -> Path:
     """A copy of the package's modules, methods among them, and of the contracts."""
     folder = tmp_path_factory.mktemp("tree")
-    skip = shutil.ignore_patterns("__pycache__", "files", "presets", "tables", "templates")
+    skip = shutil.ignore_patterns("__pycache__", "files", "presets", "templates")
     shutil.copytree(ROOT / "wash_bench", folder / "wash_bench", ignore=skip)
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
@@ -62,10 +62,15 @@ def test_imports_go_down_and_in_no_circle():
             "import wash_bench.core.population",
             "No cycles are allowed in wash_bench.core",
         ),
+        (
+            "report/numbers/stray.py",
+            "import wash_bench.report.tables.grid",
+            "wash_bench.report.numbers is not allowed to import wash_bench.report.tables",
+        ),
         ("runner/stray.py", "import wash_bench.methods.wash", "Illegal imports of protected"),
         ("stray.py", "", "wash_bench.stray"),
     ],
-    ids=["type checking", "in a function", "circle", "names a method", "no layer"],
+    ids=["type checking", "in a function", "circle", "in report", "names a method", "no layer"],
 )
 def test_a_wrong_arrow_is_found(tree, module, lines, reason):
     path = tree / "wash_bench" / module

@@ -20,7 +20,7 @@ LIMIT = 60  # seconds that an input may take
 
 def make_base(base: Path) -> None:
     """The whole run folder and its report, from which damaged ones are made."""
-    from tests.records import write_cell
+    from tests.support.records import write_cell
     from wash_bench.report.write import write_report
 
     for method in ("wash", "papa", "naive-ensemble"):

@@ -61,7 +61,7 @@ def presets(case: Case) -> list[str]:
 
 def method_files(case: Case) -> list[str]:
     """A method's file whose text changed; its name, options and class as they come."""
-    from tests.method_files import METHOD
+    from tests.support.method_files import METHOD
 
     path = case.given / "mine.py"
     path.write_bytes(case.bytes(METHOD.encode()))

@@ -1,0 +1,29 @@
+"""The notebook of the docs runs as it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "examples" / "notebook.ipynb"
+
+
+def test_it_runs_and_shows_progress_tables_and_a_figure(tmp_path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient").NotebookClient
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace('"epochs": 4', '"epochs": 1')
+    client(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = {cell.source.split("(")[0]: cell.outputs for cell in code}
+    assert [out for outputs in shown.values() for out in outputs if "name" in out] == []
+    (progress,) = shown["ran = wb.run"]
+    assert progress["data"]["text/html"].count("finished") == 3
+    assert "<th>ensemble</th>" in shown["ran.table"][0]["data"]["text/html"]
+    assert "image/png" in shown["wb.figures"][0]["data"]
+    last = code[-1].outputs[-1]["data"]["text/html"]
+    assert "uniform-soup" in last and "greedy-soup" in last

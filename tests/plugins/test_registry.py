@@ -1,0 +1,177 @@
+"""The method registry: entry points, kinds, and the error lines."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.method_files import METHOD, line_of
+from wash_bench.cli.main import run_command
+from wash_bench.config import DEFAULT_METHODS
+from wash_bench.core.method import KINDS
+from wash_bench.plugins import registry
+from wash_bench.plugins.registry import (
+    describe,
+    find_method,
+    make_method,
+    method_names,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+# Entry points ------------------------------------------------------------------------------------
+
+
+def test_registry_imports_neither_torch_nor_methods():
+    code = (
+        "import sys; from wash_bench.plugins import options, registry as r;"
+        "r.method_names(); r.find_method('wash');"
+        "options.parse_set(['wash.p=0.1']);"
+        "bad = {'torch', 'pydantic', 'wash_bench.methods', 'wash_bench.core.method'};"
+        "assert not bad & set(sys.modules), bad & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_our_methods_are_there():
+    assert set(DEFAULT_METHODS) <= set(method_names())
+    for name in DEFAULT_METHODS:
+        entry = find_method(name)
+        assert entry.source_hash is None
+        cls = entry.load()
+        assert cls.name == name
+        words = describe(entry)
+        assert words.rule and words.paper and words.sends
+        assert all(option.description for option in words.options)
+        assert make_method(entry).options == cls.Options()
+
+
+def test_unknown_method_gets_the_nearest():
+    assert "'papa'" in line_of(find_method, "pappa")
+
+
+def test_nothing_installed(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: ())
+    assert method_names() == []
+    assert "pip install" in line_of(find_method, "wash")
+
+
+class Dist:
+    name = "somebody-elses"
+
+
+def test_methods_of_other_distributions(monkeypatch, tmp_path, file):
+    points = []
+    for name, value in [
+        ("mine", "outside_mine:Mine"),
+        ("other-name", "outside_mine:Picky"),
+        ("gone", "outside_gone:Mine"),
+        ("broken", "outside_broken:Mine"),
+        ("twin", "outside_mine:Mine"),
+        ("twin", "outside_mine:Picky"),
+    ]:
+        point = importlib.metadata.EntryPoint(name, value, registry.GROUP)
+        points.append(point._for(Dist()))
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outside_mine.py").write_text(METHOD)
+    (tmp_path / "outside_broken.py").write_text("import no_such_module\n")
+
+    entry = find_method("mine")
+    assert entry.target == "outside_mine:Mine"
+    assert entry.source_hash == hashlib.sha256(METHOD.encode()).hexdigest()[:8]
+    assert make_method(entry, {"p": 1}).options.p == 1
+    assert "calls itself 'picky'" in line_of(find_method("other-name").load)
+    assert "no module outside_gone" in line_of(find_method, "gone")
+    line = line_of(find_method("broken").load)
+    assert "ModuleNotFoundError" in line and "outside_broken.py, line 1" in line
+    assert "offered twice" in line_of(find_method, "twin")
+
+
+# Kinds -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("wash", "training"),
+        ("naive-ensemble", "training"),
+        ("ema", "trajectory"),
+        ("wash+ema", "trajectory"),
+        ("greedy-soup", "merge"),
+        ("wash+greedy-soup", "merge"),
+        ("wash+ema+median", "merge"),
+        ("overlap", "exchange"),
+        ("wash+overlap", "training"),  # the same rule, exchanged otherwise
+    ],
+)
+def test_every_method_has_a_kind(name, kind):
+    assert find_method(name).kind == describe(find_method(name)).kind == kind
+
+
+def test_every_installed_method_is_listed_under_one_kind():
+    listed = [name for kind in KINDS for name in method_names(kind)]
+    assert sorted(listed) == method_names()
+
+
+RULE = """
+from wash_bench.core.method import Method
+from wash_bench.core.wrapper import MergeRule
+
+
+class Still(Method):
+    name, rule, paper, sends = "still", "theta_n <- theta_n", "none", "nothing"
+
+    def after_step(self, population, exchange, clock):
+        pass
+
+
+class First(MergeRule):
+    name, rule, paper, sends = "first", "theta = theta_1", "none", "nothing"
+
+    def merge(self, population, judge):
+        from wash_bench.core.judge import Predictor
+
+        return Predictor([judge.members[0]], (0,))
+"""
+
+
+def test_a_file_and_an_entry_point_add_a_method_everywhere(monkeypatch, tmp_path, capsys):
+    """The command, the Makefile (which asks the command), the table of all methods, the README."""
+    ours = importlib.metadata.distribution("wash-bench")
+    points = list(importlib.metadata.entry_points(group=registry.GROUP))
+    for name, cls in (("still", "Still"), ("first", "First")):
+        point = importlib.metadata.EntryPoint(name, f"added_rules:{cls}", registry.GROUP)
+        points.append(point._for(ours))
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    (tmp_path / "added_rules.py").write_text(RULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from update_readme import methods
+
+    for name, kind in (("still", "training"), ("first", "merge"), ("papa+first", "merge")):
+        assert find_method(name).kind == kind
+        if "+" not in name:
+            assert run_command(["methods", "--kind", kind, "--names"]) == 0
+            assert name in capsys.readouterr().out.split()
+            assert f"`{name}`" in methods()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kind", "mrge"], "--kind mrge: did you mean 'merge'?"),
+        (["papa", "--names"], "leave out NAME"),
+        (["papa", "--kind", "merge"], "leave out NAME"),
+    ],
+)
+def test_mistaken_lists_are_told_in_one_line(arguments, said, capsys):
+    assert run_command(["methods", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert said in told and len(told.splitlines()) == 1
