@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from wash_bench.data.corruptions import kinds
 from wash_bench.data.corruptions.severities import strengths
 from wash_bench.seeds import numpy_stream
 
@@ -23,6 +22,8 @@ def corrupt(pixels: np.ndarray, name: str, severity: int, batch: int) -> np.ndar
     Returns:
         (B, H, W, C) uint8.
     """
+    from wash_bench.data.corruptions import kinds  # scipy.ndimage takes a third of a second
+
     strength = strengths(pixels.shape[1])[name][severity - 1]
     stream = numpy_stream(severity, f"corruption/{name}", batch)
     changed = getattr(kinds, name)(pixels / 255, strength, stream)
