@@ -49,6 +49,8 @@ class ActivationMatching(MergeRule):
     name = "activation-matching"
     rule = "theta = mean of members permuted for the largest correlation of activations; REPAIR"
     paper = "Ainsworth et al. 2023, arXiv 2209.04836"
+    when = "members with initial weights of their own, matched by what they react to; VGG, ResNet"
+    needs = "training images"
     Options = ActivationMatchingOptions
     options: ActivationMatchingOptions
 

@@ -88,6 +88,8 @@ class BoundWeights(MergeRule):
     name = "bound-weights"
     rule = "theta* = sum_n w_n theta_n, w_n ~ upper - lower bound of the shifted squared loss"
     paper = "after the abstract of arXiv 2311.05936"
+    when = "to weigh members by how sure their loss is; this suite's reading of an abstract"
+    needs = "a validation split"
     Options = BoundWeightsOptions
     options: BoundWeightsOptions
 

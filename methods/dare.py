@@ -61,6 +61,8 @@ class Dare(AnchoredRule):
     name = "dare"
     rule = "theta* = theta_0 + lambda mean of m_n (theta_n - theta_0)/q, m_n ~ Bernoulli(q)"
     paper = "Yu et al. 2024, arXiv 2311.03099"
+    when = "to see how much of the fine-tunings' changes can be dropped"
+    needs = "a common start"
     Options = DareOptions
     options: DareOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -90,6 +90,8 @@ class Dart(Method):
     rule = "common start, then own augmentations; theta_n <- mean every lambda epochs"
     paper = "Jain et al. 2023, arXiv 2302.14685"
     sends = "one copy of the common start, then all weights every lambda epochs"
+    when = "few exchanges, and members that differ by their augmentation"
+    needs = "augmentations that help by themselves; a training long enough for warm-up and restarts"
     Options = DartOptions
     options: DartOptions
     coupling = ("every",)

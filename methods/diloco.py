@@ -63,6 +63,8 @@ class Diloco(LocalSgd):
     rule = "theta_n <- OuterOpt(theta_global, theta_global - mean) every H steps"
     paper = "Douillard et al. 2023, arXiv 2311.08105"
     sends = "one copy of the common start, then all weights every H steps (d/H values a step)"
+    when = "workers behind a slow link: rare averages, with momentum over them"
+    needs = "a common start; outer weights and momentum in every process; H tuned"
     Options = DilocoOptions
     options: DilocoOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 

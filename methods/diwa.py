@@ -62,6 +62,8 @@ class Diwa(MergeRule):
     name = "diwa"
     rule = "members added to the average while validation accuracy does not fall"
     paper = "Rame et al. 2022, arXiv 2205.09739"
+    when = "as the greedy soup; equal accuracies keep more members"
+    needs = "a validation split"
     Options = DiwaOptions
     options: DiwaOptions
 

@@ -73,6 +73,8 @@ class DsgdAc(Method):
     rule = "theta_n <- (1 - g) theta_n + g (W theta)_n - lr grad(theta_n), g = (lr/lr_max)^3"
     paper = "Wang and Johansson 2026, arXiv 2602.02899"
     sends = "one copy of the common start, then all weights to one partner (or all) at every step"
+    when = "one neighbour each, and a mixing that fades: members end near but apart"
+    needs = "a decaying rate; start epochs of full mixing"
     Options = DsgdAcOptions
     options: DsgdAcOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"before": "weights"}

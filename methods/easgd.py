@@ -65,6 +65,8 @@ class Easgd(Method):
     rule = "theta_n <- theta_n - a (theta_n - c), c <- c + a sum_n (theta_n - c), every tau steps"
     paper = "Zhang et al. 2015, arXiv 1412.6651"
     sends = "one copy of the common start, then all weights every tau steps"
+    when = "a centre that is delivered, and members that explore around it"
+    needs = "a common start; the centre in every process; beta and tau tuned"
     Options = EasgdOptions
     options: EasgdOptions
 

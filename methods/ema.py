@@ -45,6 +45,8 @@ class Ema(Wrapper):
     name = "ema"
     rule = "ema_n <- beta ema_n + (1 - beta) theta_n every step; the averages are measured"
     paper = "Polyak and Juditsky 1992; the form common in deep learning codes"
+    when = "smoother members without bytes, around any training rule"
+    needs = "one more vector a member; a decay that suits the length of the training"
     Options = EmaOptions
     options: EmaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"ema": "weights", "ema_buffers": "buffers"}

@@ -68,6 +68,8 @@ class Fisher(MergeRule):
     name = "fisher"
     rule = "theta = sum_n F_n theta_n / sum_n F_n with the diagonal Fisher of training images"
     paper = "Matena and Raffel 2022, arXiv 2111.09832"
+    when = "members whose weights matter unequally, as fine-tunings on different data"
+    needs = "training images, and a backward pass a class for each (labels=sample: one)"
     Options = FisherOptions
     options: FisherOptions
 

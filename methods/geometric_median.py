@@ -48,6 +48,8 @@ class GeometricMedian(RobustRule):
     name = "geometric-median"
     rule = "theta* = argmin_m sum_n ||theta_n - m||"
     paper = "Pillutla et al. 2019, arXiv 1912.13445"
+    when = "fewer than half of the members are spoiled, and which is not known"
+    needs = ""
     Options = GeometricMedianOptions
     options: GeometricMedianOptions
 

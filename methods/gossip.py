@@ -94,6 +94,8 @@ class Gossip(Method):
     rule = "theta_n <- mean of theta_n and its neighbours (ring, or a random partner) every T steps"
     paper = "Lian et al. 2017, arXiv 1705.09056; Tian et al. 2024, arXiv 2404.04616"
     sends = "all weights to two neighbours (ring) or one partner (the others) every T steps"
+    when = "no collective is to be had: members talk with neighbours alone"
+    needs = "the period tuned"
     Options = GossipOptions
     options: GossipOptions
 

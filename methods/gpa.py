@@ -53,6 +53,8 @@ class Gpa(Wrapper):
     name = "gpa"
     rule = "z <- z + step at y, x <- mu_x x + (1 - mu_x) z, y <- mu_y x + (1 - mu_y) z; x measured"
     paper = "Defazio et al. 2025, arXiv 2512.17131"
+    when = "a smooth single-worker DiLoCo, around any training rule"
+    needs = "two more vectors a member"
     Options = GpaOptions
     options: GpaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"gpa x": "weights", "gpa z": "weights"}

@@ -28,6 +28,8 @@ class GreedySoup(MergeRule):
     name = "greedy-soup"
     rule = "members added to the average while held-out accuracy strictly grows"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
+    when = "members that may not average: what does not help is left out"
+    needs = "a validation split"
 
     def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
         return {"greedy": judge.greedy()}

@@ -65,6 +65,8 @@ class Hwa(Method):
     rule = "theta_n <- mean every H steps; the model is the mean of the last I means"
     paper = "Gu et al. 2023, arXiv 2304.11519"
     sends = "one copy of the common start, then all weights every H steps"
+    when = "local SGD with a smoother end: the mean of its last averages is delivered"
+    needs = "a common start; I more vectors in every process; training images for BatchNorm"
     Options = HwaOptions
     options: HwaOptions
 

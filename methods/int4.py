@@ -28,4 +28,6 @@ class Int4(Coded):
     rule = "what is averaged or fetched travels in 4 bits, blocks of 128 values with one scale"
     paper = "none: an option of this suite"
     sends = "what the method inside sends, in 0.53 bytes a value"
+    when = "a slower link: papa+int4, diloco+int4; shuffles stay as they are"
+    needs = "all members' rows in every process, as a mean becomes a gather"
     bits: ClassVar[int] = 4

@@ -28,4 +28,6 @@ class Int8(Coded):
     rule = "what is averaged or fetched travels in 8 bits, blocks of 128 values with one scale"
     paper = "none: an option of this suite"
     sends = "what the method inside sends, in 1.03 bytes a value"
+    when = "a slow link: papa+int8, diloco+int8; shuffles stay as they are"
+    needs = "all members' rows in every process, as a mean becomes a gather"
     bits: ClassVar[int] = 8

@@ -43,6 +43,8 @@ class Lawa(Wrapper):
     name = "lawa"
     rule = "the mean of each member's k latest checkpoints is measured"
     paper = "Kaddour 2022, arXiv 2209.14981"
+    when = "the mean of the latest checkpoints, at any time of a training"
+    needs = "k more vectors a member"
     Options = LawaOptions
     options: LawaOptions
 

@@ -60,6 +60,8 @@ class LearnedSoup(MergeRule):
     name = "learned-soup"
     rule = "theta* = sum_n softmax(a)_n theta_n, a by gradient descent on the validation loss"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
+    when = "members of unequal worth, and a validation split to learn it from"
+    needs = "a validation split; gradients through the mixed network"
     Options = LearnedSoupOptions
     options: LearnedSoupOptions
 

@@ -57,6 +57,8 @@ class LocalSgd(Method):
     rule = "theta_n <- mean every H steps"
     paper = "McMahan et al. 2017, arXiv 1602.05629; Lin et al. 2020, arXiv 1808.07217"
     sends = "all weights every H steps (d/H values a step and member)"
+    when = "the plain control: every=1 is a larger batch, a longer period saves bytes"
+    needs = "H tuned"
     Options = LocalSgdOptions
     options: LocalSgdOptions
     restarts = True

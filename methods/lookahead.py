@@ -47,6 +47,8 @@ class Lookahead(Wrapper):
     name = "lookahead"
     rule = "every k steps phi_n <- phi_n + alpha (theta_n - phi_n), theta_n <- phi_n"
     paper = "Zhang et al. 2019, arXiv 1907.08610"
+    when = "steadier steps, around any training rule"
+    needs = "one more vector a member"
     Options = LookaheadOptions
     options: LookaheadOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"slow": "weights"}

@@ -57,6 +57,8 @@ class Lookaround(Method):
     rule = "same minibatch, own augmentation; theta_n <- mean every k steps"
     paper = "Zhang et al. 2023, arXiv 2306.07684"
     sends = "one copy of the common start, then all weights every k steps (d/k values a step)"
+    when = "one network out of several augmentations of the same images"
+    needs = "a common start; an average every few steps"
     Options = LookaroundOptions
     options: LookaroundOptions
 

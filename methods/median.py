@@ -37,6 +37,8 @@ class Median(RobustRule):
     name = "median"
     rule = "theta* = median of theta_1..theta_N, for each coordinate"
     paper = "a baseline of Vlaski et al. 2022, arXiv 2204.00586"
+    when = "one spoiled member among three or more"
+    needs = ""
 
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
         from wash_bench.merging.columns import columnwise

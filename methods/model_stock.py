@@ -70,6 +70,8 @@ class ModelStock(MergeRule):
     name = "model-stock"
     rule = "theta* = t mean + (1 - t) theta_0, t = N cos/(1 + (N - 1) cos), for each layer"
     paper = "Jang et al. 2024, arXiv 2403.19522"
+    when = "few fine-tunings of one checkpoint"
+    needs = "a common start"
 
     def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         start = common_start(judge, self.own_name)

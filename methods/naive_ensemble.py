@@ -18,3 +18,5 @@ class NaiveEnsemble(Independent):
     name = "naive-ensemble"
     rule = "no coupling; predictions averaged at test time"
     paper = "Lakshminarayanan et al. 2017, arXiv 1612.01474"
+    when = "the mark to reach: N networks apart, at N forward passes an image"
+    needs = ""

@@ -55,6 +55,8 @@ class Noloco(Method):
     )
     paper = "NoLoCo 2025, arXiv 2506.10911"
     sends = "one copy of the common start, then weights and slow weights to a partner every H steps"
+    when = "DiLoCo where no collective is to be had"
+    needs = "two more vectors a member"
     Options = NolocoOptions
     options: NolocoOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"slow": "weights", "outer": "weights"}

@@ -76,6 +76,8 @@ class OptimalAverage(MergeRule):
     name = "optimal-average"
     rule = "theta* = (1 - a) best + a mean of others, a = s2/(s2 + t2 + b2), for each tensor"
     paper = "an extension of Grimberg et al. 2021, arXiv 2110.12946"
+    when = "one member that stands apart from the rest; this suite's extension of an estimator"
+    needs = "a validation split"
 
     def merge(self, population: Population, judge: Judge) -> ModelState:
         members = judge.members

@@ -44,6 +44,8 @@ class Overlapped(Wrapper):
     rule = "one step late, while the next step computes"
     paper = "none: an option of this suite"
     sends = "what the method inside sends"
+    when = "exchanges that take as long as a step: they run beside the next one"
+    needs = "a second copy of weights and optimizer state"
 
     def __init__(self, options: MethodOptions | None = None, inner: Method | None = None) -> None:
         super().__init__(options, inner)

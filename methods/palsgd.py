@@ -62,6 +62,8 @@ class Palsgd(Diloco):
         "lr/(1 - p); DiLoCo's outer step every H steps"
     )
     paper = "PALSGD 2025, arXiv 2504.18454"
+    when = "DiLoCo with rarer outer steps: members are held near the last global weights meanwhile"
+    needs = "one more vector a member; eta tuned, as its value is not known"
     Options = PalsgdOptions
     options: PalsgdOptions  # pyright: ignore[reportIncompatibleVariableOverride]
     member_state: ClassVar[Mapping[str, Rows]] = {"before": "weights"}

@@ -66,6 +66,8 @@ class Papa(Method):
     rule = "theta_n <- a theta_n + (1 - a) mean, with 1 - a = (1 - alpha) lr/lr_0, every T steps"
     paper = "Jolicoeur-Martineau et al. 2024, arXiv 2304.03094"
     sends = "all weights every T steps (d/T values a step and member)"
+    when = "members that end close together, each as good as their average"
+    needs = "alpha and T tuned to the length of the training"
     Options = PapaOptions
     options: PapaOptions
     coupling = ("alpha", "every")

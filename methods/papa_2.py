@@ -94,6 +94,8 @@ class Papa2(PapaAll):
         "theta_n <- (theta_a + theta_b)/2, random pairs, after epochs 0, K, 2K, ..., not the last"
     )
     sends = "2 - 2/N copies of all weights (matching: one) a member every K epochs"
+    when = "PAPA-all for members that should differ more: pairs in place of all"
+    needs = "three members or more"
     Options = Papa2Options
     options: Papa2Options  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -47,6 +47,8 @@ class PapaAll(LocalSgd):
     rule = "theta_n <- mean after epochs 0, K, 2K, ..., the last one excepted"
     paper = "Jolicoeur-Martineau et al. 2024, arXiv 2304.03094"
     sends = "all weights every K epochs"
+    when = "PAPA over a slow link: full averages at the ends of some epochs"
+    needs = "a training of several K epochs"
     Options = PapaAllOptions
     coupling = ("every",)
 

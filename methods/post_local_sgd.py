@@ -51,6 +51,8 @@ class PostLocalSgd(LocalSgd):
     rule = "theta_n <- mean after every step up to the switch, every H steps after it"
     paper = "Lin et al. 2020, arXiv 1808.07217"
     sends = "all weights at every step up to the switch, then every H steps"
+    when = "local SGD whose first part is synchronous"
+    needs = "SGD, for the first part to be large-batch training"
     Options = PostLocalSgdOptions
     options: PostLocalSgdOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 

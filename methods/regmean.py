@@ -71,6 +71,8 @@ class RegMean(MergeRule):
     name = "regmean"
     rule = "W = (sum_n G_n)^-1 sum_n G_n W_n for each linear layer and unfolded convolution"
     paper = "Jin et al. 2023, arXiv 2212.09849"
+    when = "linear layers that should answer as each member's did"
+    needs = "training images; a Gram matrix a layer, 1 GiB at a time"
     Options = RegMeanOptions
     options: RegMeanOptions
 

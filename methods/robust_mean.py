@@ -73,6 +73,8 @@ class RobustMean(RobustRule):
     name = "robust-mean"
     rule = "theta* = sum_n w_n theta_n / sum_n w_n with Tukey's weights about the median"
     paper = "Vlaski et al. 2022, arXiv 2204.00586"
+    when = "a spoiled member, with less lost among sound ones than by the median"
+    needs = ""
     Options = RobustMeanOptions
     options: RobustMeanOptions
 

@@ -61,6 +61,8 @@ class ScheduleFree(Wrapper):
     name = "schedule-free"
     rule = "z <- z - gamma grad f(y), x <- mean of z, y <- (1 - beta) z + beta x; x is measured"
     paper = "Defazio et al. 2024, arXiv 2405.15682"
+    when = "trainings whose length is not known: no schedule"
+    needs = "SGD; --schedule constant; two more vectors a member"
     Options = ScheduleFreeOptions
     options: ScheduleFreeOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"x": "weights", "z": "weights"}

@@ -85,6 +85,8 @@ class SparseGossip(Method):
     rule = "theta_n <- mean with r random others every T steps; late, once, with all"
     paper = "arXiv 2507.06542, ICLR 2026"
     sends = "r copies of all weights a member every T steps, then a mean of all"
+    when = "to see how little talk keeps members mergeable"
+    needs = "a training long enough for a T-th step"
     Options = SparseGossipOptions
     options: SparseGossipOptions
 

@@ -72,6 +72,8 @@ class SparseSoup(Method):
     rule = "prune the parent by magnitude, retrain N copies, average with the mask kept; repeat"
     paper = "Zimmer et al. 2024, arXiv 2306.16788"
     sends = "one copy of the dense parent, then at each cycle the weights that are not pruned"
+    when = "one pruned network: the averages keep its zeros"
+    needs = "a training long enough for the dense part and the cycles"
     Options = SparseSoupOptions
     options: SparseSoupOptions
 

@@ -69,6 +69,8 @@ class Sparta(Method):
     rule = "with probability p, theta_n^i <- mean of coordinate i over the members, every step"
     paper = "EXO Labs 2025, SPARTA, OpenReview stFPf3gzq1"
     sends = "the chosen weights (p d values a step and member)"
+    when = "WASH's control: the same coordinates averaged in place of shuffled"
+    needs = "p tuned"
     Options = SpartaOptions
     options: SpartaOptions
     coupling = ("p",)

@@ -50,6 +50,8 @@ class SpartaDiloco(Diloco):
     rule = "SPARTA after every step, then DiLoCo's outer step every H"
     paper = "EXO Labs 2025, SPARTA, OpenReview stFPf3gzq1"
     sends = "one copy of the common start, p d values a step, and all weights every H steps"
+    when = "DiLoCo with longer periods: sparse means hold the members together meanwhile"
+    needs = "as diloco; p and H tuned"
     Options = SpartaDilocoOptions
     options: SpartaDilocoOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 

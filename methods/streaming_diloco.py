@@ -85,6 +85,8 @@ class StreamingDiloco(Diloco):
     rule = "DiLoCo's outer step for fragment p of the layers, every H steps at an offset, tau late"
     paper = "Douillard et al. 2025, arXiv 2501.18512"
     sends = "one copy of the common start, then all weights every H steps, a fragment at a time"
+    when = "DiLoCo over a slow link: a part of the network at a time, while training goes on"
+    needs = "a common start; outer weights and momentum in every process"
     Options = StreamingDilocoOptions
     options: StreamingDilocoOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -48,6 +48,8 @@ class Swa(Wrapper):
     name = "swa"
     rule = "the mean of each member's weights at the ends of the late epochs is measured"
     paper = "Izmailov et al. 2018, arXiv 1803.05407"
+    when = "the mean of the late epochs' weights, around any training rule"
+    needs = "one more vector a member; its paper's rate is constant or cyclic"
     Options = SwaOptions
     options: SwaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"swa": "weights", "swa_buffers": "buffers"}

@@ -78,6 +78,8 @@ class Swad(Wrapper):
     name = "swad"
     rule = "the mean of each member's weights after every step in a valley of its validation loss"
     paper = "Cha et al. 2021, arXiv 2102.08604"
+    when = "a flat minimum of each member's trajectory, around any training rule"
+    needs = "a validation split; two vectors a member and segment"
     Options = SwadOptions
     options: SwadOptions
 

@@ -62,6 +62,10 @@ class Swap(Method):
     rule = "synchronous steps on the N-fold batch, then apart; averaged, BatchNorm recomputed"
     paper = "Gupta et al. 2020, arXiv 2001.02312"
     sends = "all weights and their optimizer state in every step of phase 1, then nothing"
+    when = "large-batch training first, then the last part apart"
+    needs = (
+        "all weights and momenta at each step of the first part; SGD; training images for BatchNorm"
+    )
     Options = SwapOptions
     options: SwapOptions
 

@@ -58,6 +58,8 @@ class TaskArithmetic(AnchoredRule):
     name = "task-arithmetic"
     rule = "theta* = theta_0 + lambda sum_n (theta_n - theta_0), lambda on validation data"
     paper = "Ilharco et al. 2023, arXiv 2212.04089"
+    when = "fine-tunings of one checkpoint, and how far to go along their changes"
+    needs = "a common start; a validation split for lambda"
     Options = TaskArithmeticOptions
     options: TaskArithmeticOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -66,6 +66,8 @@ class Ties(AnchoredRule):
     name = "ties"
     rule = "theta* = theta_0 + lambda mean of the largest theta_n - theta_0 of the elected sign"
     paper = "Yadav et al. 2023, arXiv 2306.01708"
+    when = "fine-tunings whose changes quarrel in sign"
+    needs = "a common start"
     Options = TiesOptions
     options: TiesOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 

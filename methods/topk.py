@@ -68,6 +68,8 @@ class TopK(Wrapper):
     rule = "S <- S + mean of top-k(member - what is known of it) stands for the mean"
     paper = "Basu et al. 2019, arXiv 1906.02367; Koloskova et al. 2019, arXiv 1902.00340"
     sends = "k values and their indices in place of each average of whole members"
+    when = "a slow link and rare averages: local-sgd+topk, papa+topk; shuffles stay as they are"
+    needs = "one more vector a member, the running mean in every process; share tuned"
     Options = TopKOptions
     options: TopKOptions
 

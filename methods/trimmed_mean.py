@@ -55,6 +55,8 @@ class TrimmedMean(RobustRule):
     name = "trimmed-mean"
     rule = "theta* = mean without the beta N smallest and largest values, for each coordinate"
     paper = "a baseline of Vlaski et al. 2022, arXiv 2204.00586"
+    when = "one spoiled member among five or more; among three it is the median"
+    needs = ""
     Options = TrimmedMeanOptions
     options: TrimmedMeanOptions
 

@@ -28,6 +28,8 @@ class UniformSoup(RobustRule):
     name = "uniform-soup"
     rule = "theta* = (1/N) sum_n theta_n"
     paper = "Wortsman et al. 2022, arXiv 2203.05482"
+    when = "members in one basin: the baseline of all merge rules"
+    needs = ""
 
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
         return type(states[0]).mean(states)

@@ -68,6 +68,8 @@ class WAsym(Method):
     )
     paper = "Lim et al. 2024, arXiv 2405.20231"
     sends = "nothing"
+    when = "the control at no bytes for members that start apart"
+    needs = "--init independent; shares that suit the architecture"
     Options = WAsymOptions
     options: WAsymOptions
 

@@ -133,6 +133,8 @@ class Wash(Method):
     rule = "with probability p_l, permute coordinate i of layer l across the members, every step"
     paper = "Fournier et al. 2024, arXiv 2405.17517"
     sends = "the chosen weights ((1 - 1/N) sum_l p_l d_l values a step and member)"
+    when = "one network out of a population for few bytes: members stay apart, and mergeable"
+    needs = "a common start; p tuned; BatchNorm re-estimated where members are measured"
     Options = WashOptions
     options: WashOptions
     coupling = ("p",)

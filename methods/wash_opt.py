@@ -30,6 +30,8 @@ class WashOpt(Wash):
     name = "wash-opt"
     rule = "WASH, with the optimizer's state permuted like the weights"
     sends = "the chosen weights and their optimizer state (SGD: twice WASH, Adam: three times)"
+    when = "WASH where a weight should bring its momentum along"
+    needs = "as wash, and two (SGD) or three (Adam) times its bytes"
 
     def tensors(self, population: Population) -> tuple[Together, Together]:
         weights, buffers = super().tensors(population)

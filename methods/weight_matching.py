@@ -56,6 +56,8 @@ class WeightMatching(MergeRule):
     name = "weight-matching"
     rule = "theta = mean of members permuted for the largest inner product of weights; REPAIR"
     paper = "Ainsworth et al. 2023, arXiv 2209.04836"
+    when = "members with initial weights of their own, matched without data; VGG, ResNet"
+    needs = "training images for BatchNorm"
     Options = WeightMatchingOptions
     options: WeightMatchingOptions
 

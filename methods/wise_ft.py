@@ -49,6 +49,8 @@ class WiseFt(MergeRule):
     name = "wise-ft"
     rule = "theta* = theta_0 + lambda (theta - theta_0), lambda on validation data"
     paper = "Wortsman et al. 2022, arXiv 2109.01903"
+    when = "one fine-tuned network that forgot what its checkpoint knew"
+    needs = "a checkpoint to go back to; a validation split for lambda"
     Options = WiseFtOptions
     options: WiseFtOptions
 

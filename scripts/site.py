@@ -95,6 +95,7 @@ def page_of(name: str, module: str) -> str:
     lines = [
         f"# {name}\n\n{title}\n",
         f"- **rule**: {method.rule}\n- **kind**: {method.kind}\n- **source**: {method.paper}\n"
+        f"- **when**: {method.when}\n- **needs**: {method.needs or 'nothing else'}\n"
         f"- **what a member sends**: {method.sends}\n- **code**: [`{module}`]({at(module)})\n",
         f"```bash\nwash-bench run digits --methods {typical(name, method.kind)}\n```\n",
         f"## The algorithm\n{algorithm}\n",

@@ -6,8 +6,8 @@
 A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's ``table.md`` the
 title and the line of options are left out. A ``.png`` becomes a picture whose text is the title of
 the table that was made with it: of the same name, or ``table.md`` beside it. ``methods/`` becomes
-the list of all methods, by kind, ``settings`` the tables of all settings, and
-``faults`` those of what the tests try.
+the list of all methods, by kind, ``uses`` the tables of what they are for, ``settings`` those of
+all settings, and ``faults`` those of what the tests try.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import faults_table
 import settings_table
 
 from wash_bench.core.method import KINDS
-from wash_bench.plugins.registry import find_method, method_names
+from wash_bench.plugins.registry import describe, find_method, method_names
+from wash_bench.report.tables import markdown
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", flags=re.DOTALL)
@@ -42,6 +43,8 @@ def body(path: Path, page: Path) -> str:
     """What stands between the markers: a table's text, a picture, the methods' names, settings."""
     if path == ROOT / "methods":
         return methods()
+    if path == ROOT / "uses":
+        return uses()
     if path == ROOT / "settings":
         return settings_table.tables()
     if path == ROOT / "faults":
@@ -63,6 +66,28 @@ def picture(path: Path, page: Path) -> str:
     return f"![{path.stem}: {title}]({target})\n"
 
 
+def ours(kind: str) -> list[str]:
+    """Names of the methods of this package."""
+    return [name for name in method_names(kind) if find_method(name).source_hash is None]
+
+
+def uses() -> str:
+    """When each method is of use, by kind: a row for what it is for, sends and needs."""
+    parts = []
+    for kind, heading in KINDS.items():
+        rows = []
+        for name in ours(kind):
+            words = describe(find_method(name))
+            texts = [words.when, words.sends, words.needs or "–"]
+            if kind == "merge":  # which send nothing
+                del texts[1]
+            rows.append([f"`{name}`", *map(markdown.escape, texts)])
+        head = ["method", "when", *(["sends"] if kind != "merge" else []), "needs"]
+        table = markdown.table(head, rows, "l" * len(head))
+        parts += [f"**{heading.capitalize()}**", "", table, ""]
+    return "\n".join(parts)
+
+
 def methods() -> str:
     """A line of names for each kind."""
     around = {
@@ -72,7 +97,7 @@ def methods() -> str:
     }
     lines = []
     for kind, heading in KINDS.items():
-        names = [f"`{n}`" for n in method_names(kind) if find_method(n).source_hash is None]
+        names = [f"`{name}`" for name in ours(kind)]
         text = f"- **{heading}**{around.get(kind, '')}: {', '.join(names)}"
         lines.append(textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False))
     return ";\n".join(lines) + ".\n"

@@ -52,6 +52,14 @@ def test_our_methods_are_there():
         assert make_method(entry).options == cls.Options()
 
 
+def test_each_of_our_methods_says_itself_when_it_is_of_use():
+    """What a rule is for does not hold for those that are made from it."""
+    ours = [entry for entry in map(find_method, method_names()) if entry.source_hash is None]
+    classes = [entry.load() for entry in ours]
+    assert all({"when", "needs"} <= vars(cls).keys() and cls.when for cls in classes)
+    assert len({cls.when for cls in classes}) == len(ours)
+
+
 def test_unknown_method_gets_the_nearest():
     assert "'papa'" in line_of(find_method, "pappa")
 

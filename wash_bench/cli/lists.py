@@ -71,6 +71,9 @@ def methods(
         return
     typer.echo(f"{method.name}: {method.rule}\nKind: {method.kind}")
     typer.echo(f"Source: {method.paper}\nSends: {method.sends}")
+    for word, text in (("When", method.when), ("Needs", method.needs)):
+        if text:
+            typer.echo(f"{word}: {text}")
     if not method.options:
         typer.echo("It has no options.")
         return

@@ -125,6 +125,8 @@ class Method(ABC):
         rule: the update in one line.
         paper: the source.
         sends: what travels, in one line.
+        when: what it is for, in one line; or empty.
+        needs: what it cannot do without, in one line; or empty.
         Options: the settings, a subclass of MethodOptions.
         member_state: what the method remembers of each member, by name: rows like the weights,
             (N, D), or like the float buffers, (N, F). They lie in ``population.member_state``,
@@ -140,6 +142,8 @@ class Method(ABC):
     rule: ClassVar[str]
     paper: ClassVar[str]
     sends: ClassVar[str]
+    when: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     member_state: ClassVar[Mapping[str, Rows]] = {}
     coupling: ClassVar[tuple[str, ...]] = ()

@@ -46,6 +46,8 @@ class MethodDescription:
     rule: str
     paper: str
     sends: str
+    when: str
+    needs: str
     kind: str
     target: str
     options: tuple[OptionDescription, ...]
@@ -54,7 +56,17 @@ class MethodDescription:
 def describe_class(name: str, target: str, cls: type[Method]) -> MethodDescription:
     """A method's class in words."""
     options = tuple(_describe(key, field) for key, field in cls.Options.model_fields.items())
-    return MethodDescription(name, cls.rule, cls.paper, cls.sends, cls.kind, target, options)
+    return MethodDescription(
+        name=name,
+        rule=cls.rule,
+        paper=cls.paper,
+        sends=cls.sends,
+        when=cls.when,
+        needs=cls.needs,
+        kind=cls.kind,
+        target=target,
+        options=options,
+    )
 
 
 def _describe(name: str, field: FieldInfo) -> OptionDescription:
