@@ -23,7 +23,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def save(figure: object, path: Path) -> None:
         names.append(path.name)
-        path.write_text(f"{path.name} {len(names)}")
+        path.write_text(f'<svg width="72pt">{path.name} {len(names)}</svg>')
 
     monkeypatch.setattr(style, "save", save)
     return names

@@ -85,7 +85,9 @@ def in_plain_torch(config: TrainingConfig, model: nn.Module, batches: list[Batch
         *(({key: value}, "off") for key, value in ALL.items()),
         (ALL, "off"),
         (ALL | {"optimizer": "adamw", "lr": 0.01}, "off"),
-        (ALL | {"batch_size": 16}, "bf16"),
+        # At 16 px the last stage sees one pixel: there oneDNN's gradients of 16 bits read memory
+        # that was never written, on some CPUs.
+        (ALL | {"batch_size": 16, "image_size": 32}, "bf16"),
     ],
     ids=[*ALL, "all", "all-adamw", "all-bf16"],
 )
