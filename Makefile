@@ -160,16 +160,23 @@ results-converged: $(VENV)/.installed
 	  (cd $(RUNS)/$$part && cp table.md summary.csv environment.csv bytes.png $(CURDIR)/results/$$part) || exit 1; \
 	  done
 
-# Further rules beside those, on one table.
+# Further rules beside those, on one table; members that start apart have one of their own.
+FURTHER := noloco,dsgd-ac,diloco
 results-converged-methods: $(VENV)/.installed
-	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods noloco,dsgd-ac,diloco
-	$(BIN)/wash-bench report results/records/converged results/records/converged-methods \
-	  --figures none --out $(RUNS)/converged-methods
-	mkdir -p results/converged-methods
-	cp $(RUNS)/converged-methods/table.md $(RUNS)/converged-methods/summary.csv \
-	  $(RUNS)/converged-methods/environment.csv results/converged-methods
-	$(BIN)/python scripts/methods_table.py results/converged-methods/summary.csv --out results/converged-methods/methods.md
+	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods $(FURTHER)
+	$(CONVERGED) --out results/records/converged-independent --seeds 0,1,2 --init independent \
+	  --methods naive-ensemble,w-asym
+	$(call methods_table,converged-methods,results/records/converged results/records/converged-methods)
+	$(call methods_table,converged-independent,results/records/converged-independent)
 	$(BIN)/python scripts/update_readme.py
+
+# results/PART: the table of run folders, and the compact one of their methods.
+define methods_table
+	$(BIN)/wash-bench report $(2) --figures none --out $(RUNS)/$(1)
+	mkdir -p results/$(1)
+	cd $(RUNS)/$(1) && cp table.md summary.csv environment.csv $(CURDIR)/results/$(1)
+	$(BIN)/python scripts/methods_table.py results/$(1)/summary.csv --out results/$(1)/methods.md
+endef
 
 # The ablations with members trained to the end; the records are kept, as those above.
 ABLATIONS := p operator papa phase layers period optimizer
