@@ -161,7 +161,7 @@ results-converged: $(VENV)/.installed
 	  done
 
 # Further rules beside those, on one table; members that start apart have one of their own.
-FURTHER := noloco,dsgd-ac,diloco,sparse-gossip
+FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip
 results-converged-methods: $(VENV)/.installed
 	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods $(FURTHER)
 	$(CONVERGED) --out results/records/converged-independent --seeds 0,1,2 --init independent \
