@@ -81,7 +81,8 @@ def uses() -> str:
             texts = [words.when, words.sends, words.needs or "–"]
             if kind == "merge":  # which send nothing
                 del texts[1]
-            rows.append([f"`{name}`", *map(markdown.escape, texts)])
+            module = words.target.partition(":")[0].rpartition(".")[2]
+            rows.append([f"[`{name}`](../methods/{module}.py)", *map(markdown.escape, texts)])
         head = ["method", "when", *(["sends"] if kind != "merge" else []), "needs"]
         table = markdown.table(head, rows, "l" * len(head))
         parts += [f"**{heading.capitalize()}**", "", table, ""]
