@@ -90,6 +90,18 @@ def test_options_reach_the_part_they_belong_to() -> None:
     assert len(set(keys)) == 4
 
 
+@pytest.mark.parametrize("name", ["ema.decay", "papa+ema.decay", "papa+ema.ema.decay"])
+def test_a_wrappers_option_has_three_names(name: str) -> None:
+    resolved = resolve("digits", None, {"methods": "papa+ema", "set": [f"{name}=0.5,0.25"]})
+    found = [config.set["papa+ema"]["ema"]["decay"] for config, _ in resolved.rounds]
+    assert found == [0.5, 0.25]
+
+
+def test_an_option_of_a_wrapper_that_there_is_not_is_named() -> None:
+    with pytest.raises(UsageError, match="'ema' has no option 'decoy': did you mean 'decay'"):
+        resolve("digits", None, {"methods": "papa+ema", "set": ["papa+ema.ema.decoy=0.5"]})
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -133,7 +133,12 @@ def why_not_around(cls: type[Method], inner: Method) -> str:
 
 
 def place_options(entry: MethodEntry, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options given under a name: the method's own, a wrapper's in a table of its name."""
+    """The options given under a name, as the method takes them.
+
+    Returns:
+        The method's own, and a wrapper's in a table of its name; under ``papa+topk`` that is
+        ``share`` or, as reports show it, ``topk.share``.
+    """
     if name == entry.base:
         return options
     wrappers = {wrapper.name: wrapper for wrapper in entry.wrappers}
@@ -142,6 +147,10 @@ def place_options(entry: MethodEntry, name: str, options: dict[str, Any]) -> dic
     placed: dict[str, Any] = {}
     own = entry.load().Options.model_fields
     for key, value in options.items():
+        wrapper, dot, inside = key.partition(".")
+        if dot and wrapper in wrappers:
+            placed.setdefault(wrapper, {})[inside] = value
+            continue
         holder = next(
             (w for w, found in wrappers.items() if key in found.load().Options.model_fields), None
         )
