@@ -156,6 +156,14 @@ def test_folders_of_run_folders_are_found_and_doubles_are_told(tmp_path):
     assert any("read before" in warning for warning in records.warnings)
 
 
+def test_variants_are_named_by_what_sets_them_apart_a_wrappers_options_by_its_name(tmp_path):
+    for share in (0.01, 0.1):
+        options = {"alpha": 0.7, "topk": {"share": share}}
+        write_cell(tmp_path, "papa+topk", 0, options=options)
+    found = set(frames.load([tmp_path]).summary["variant"])
+    assert found == {"papa+topk (topk.share=0.01)", "papa+topk (topk.share=0.1)"}
+
+
 def test_a_folder_without_records_is_an_error_with_the_fix(tmp_path):
     with pytest.raises(WashBenchError, match="wash-bench run --out") as caught:
         frames.load([tmp_path])

@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 
 from wash_bench.plugins.options import as_typed
+from wash_bench.settings.sweep import flattened
 
 
 def name_variants(frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
     """One method with two settings in one experiment becomes two rows of the table."""
-    options = [cell["options"] for cell in cells]
+    options = [flattened(cell["options"]) for cell in cells]
     for _, rows in frame.groupby(["experiment_id", "method"]):
         own = [options[row] for row in rows.index]
         differing = sorted(
