@@ -160,8 +160,11 @@ def test_variants_are_named_by_what_sets_them_apart_a_wrappers_options_by_its_na
     for share in (0.01, 0.1):
         options = {"alpha": 0.7, "topk": {"share": share}}
         write_cell(tmp_path, "papa+topk", 0, options=options)
-    found = set(frames.load([tmp_path]).summary["variant"])
+    records = frames.load([tmp_path])
+    found = set(records.summary["variant"])
     assert found == {"papa+topk (topk.share=0.01)", "papa+topk (topk.share=0.1)"}
+    (told,) = [note for note in main_tables(records)[0].notes if note.startswith("Options")]
+    assert told.startswith("Options: papa+topk: alpha=0.7 topk.share=0.0")
 
 
 def test_a_folder_without_records_is_an_error_with_the_fix(tmp_path):

@@ -10,6 +10,7 @@ from wash_bench.report.numbers.machines import machine, mixed
 from wash_bench.report.tables.caption import intervals
 from wash_bench.report.tables.notes import BOLD, TIED
 from wash_bench.settings.coupling import in_words
+from wash_bench.settings.sweep import flattened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +84,7 @@ def below(table: PaperTable, *, best: bool, tied: bool) -> list[str]:
         if told := config.coupling.get(line.row.method):
             notes.append(f"{line.row.label}: coupling {in_words(told)}.")
         elif options := config.set.get(line.row.method):
-            told = " ".join(f"{key}={as_typed(value)}" for key, value in options.items())
+            told = " ".join(f"{key}={as_typed(value)}" for key, value in flattened(options).items())
             if line.row.label.endswith(told):
                 continue
             notes.append(f"{line.row.label}: {told}.")
