@@ -125,13 +125,22 @@ results-fashion-mnist: $(VENV)/.installed
 	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --jobs $(JOBS) --out $(RUNS)/fashion-mnist
 	$(BIN)/wash-bench report $(RUNS)/fashion-mnist --out results/fashion-mnist
 
+# results/PART, of run folders: the table and what it is made of; and the compact one of the methods.
+define kept_table
+	$(BIN)/wash-bench report $(2) --figures none --out $(RUNS)/$(1)/report
+	mkdir -p results/$(1) && cd $(RUNS)/$(1)/report && \
+	  cp table.md summary.csv environment.csv $(CURDIR)/results/$(1)
+endef
+define methods_table
+	$(call kept_table,$(1),$(2))
+	$(BIN)/python scripts/methods_table.py results/$(1)/summary.csv --out results/$(1)/methods.md
+endef
+
 # Whether members are trained to the end: their loss, their ensemble, and three times the epochs.
 results-gate: $(VENV)/.installed
 	for epochs in 180 540; do $(BIN)/wash-bench run converged --methods naive-ensemble,greedy-soup \
 	  --seeds 100,101 --epochs $$epochs --no-report --jobs $(JOBS) --out $(RUNS)/gate || exit 1; done
-	$(BIN)/wash-bench report $(RUNS)/gate --figures none --out $(RUNS)/gate/report
-	mkdir -p results/gate && cd $(RUNS)/gate/report && \
-	  cp table.md summary.csv environment.csv $(CURDIR)/results/gate
+	$(call kept_table,gate,$(RUNS)/gate)
 
 # The records are kept: what is finished there is not trained again.
 results-tuning: $(VENV)/.installed
@@ -170,14 +179,6 @@ results-converged-methods: $(VENV)/.installed
 	$(call methods_table,converged-methods,results/records/converged results/records/converged-methods)
 	$(call methods_table,converged-independent,results/records/converged-independent)
 	$(BIN)/python scripts/update_readme.py
-
-# results/PART: the table of run folders, and the compact one of their methods.
-define methods_table
-	$(BIN)/wash-bench report $(2) --figures none --out $(RUNS)/$(1)
-	mkdir -p results/$(1)
-	cd $(RUNS)/$(1) && cp table.md summary.csv environment.csv $(CURDIR)/results/$(1)
-	$(BIN)/python scripts/methods_table.py results/$(1)/summary.csv --out results/$(1)/methods.md
-endef
 
 # The ablations with members trained to the end; the records are kept, as those above.
 ABLATIONS := p operator papa phase layers period optimizer
@@ -219,9 +220,7 @@ results-fine-tuning: $(VENV)/.installed
 	$(BIN)/wash-bench run fine-tuning --no-report --jobs $(JOBS) --threads 1 --seeds 0,1,2,3,4 \
 	  --methods $(call listed,naive-ensemble wash papa $(call kind,merge)) --set fisher.labels=sample \
 	  --init checkpoint:$(RUNS)/fine-tuning-checkpoint.safetensors --out $(RUNS)/fine-tuning
-	$(BIN)/wash-bench report $(RUNS)/fine-tuning --figures none --out $(RUNS)/fine-tuning/report
-	cd $(RUNS)/fine-tuning/report && cp table.md summary.csv environment.csv $(CURDIR)/results/fine-tuning
-	$(BIN)/python scripts/methods_table.py results/fine-tuning/summary.csv --out results/fine-tuning/methods.md
+	$(call methods_table,fine-tuning,$(RUNS)/fine-tuning)
 	$(BIN)/python scripts/update_readme.py
 
 # Tables share a run folder, and in it equal cells; one at a time.

@@ -41,14 +41,14 @@ PAGES = (
 
 def body(path: Path, page: Path) -> str:
     """What stands between the markers: a table's text, a picture, the methods' names, settings."""
-    if path == ROOT / "methods":
-        return methods()
-    if path == ROOT / "uses":
-        return uses()
-    if path == ROOT / "settings":
-        return settings_table.tables()
-    if path == ROOT / "faults":
-        return faults_table.tables()
+    of_code = {
+        "methods": methods,
+        "uses": uses,
+        "settings": settings_table.tables,
+        "faults": faults_table.tables,
+    }
+    if make := of_code.get(path.relative_to(ROOT).as_posix()):
+        return make()
     if path.suffix == ".png":
         return picture(path, page)
     lines = path.read_text(encoding="utf-8").splitlines()

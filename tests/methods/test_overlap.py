@@ -10,12 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.ranks import in_ranks
+from tests.support.runs import pull_the_plug, run_in_world
 from wash_bench.config import RunConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
-from wash_bench.distributed.ranks import DistributedWorld
-from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.methods.papa import Papa
 from wash_bench.plugins.registry import find_method, make_method
@@ -72,15 +71,6 @@ def short(tiny_module: RunConfig) -> RunConfig:
     return tiny_module.model_copy(update={"training": training, "set": options})
 
 
-def _run(config: RunConfig, out: Path, distributed: bool, observer=lambda progress: None) -> None:
-    world = DistributedWorld() if distributed else LocalWorld()
-    entries = [find_method("wash-opt+overlap")]
-    outcome = run_experiment(
-        config, entries, RunContext(out=out, threads=1, world=world, observer=observer)
-    )
-    assert not outcome.failed
-
-
 def _members(out: Path) -> dict[str, torch.Tensor]:
     found = {}
     for path in sorted(out.glob("trainings/*/state-*/member-*.safetensors")):
@@ -92,16 +82,11 @@ def _members(out: Path) -> dict[str, torch.Tensor]:
 def test_resumed_and_spread_over_processes_to_the_same_bits(
     short: RunConfig, tmp_path: Path
 ) -> None:
-    _run(short, tmp_path / "whole", False)
-
-    def stop(progress) -> None:
-        if progress.epoch > 1:
-            raise OSError("the plug was pulled")
-
+    run_in_world(short, tmp_path / "whole", ["wash-opt+overlap"], False)
     with pytest.raises(WashBenchError):  # how the machine refusing is told
-        _run(short, tmp_path / "killed", False, stop)
+        run_in_world(short, tmp_path / "killed", ["wash-opt+overlap"], False, pull_the_plug)
     assert list(tmp_path.glob("killed/trainings/*/state-1"))
-    in_ranks(2, _run, short, tmp_path / "killed", True)
+    in_ranks(2, run_in_world, short, tmp_path / "killed", ["wash-opt+overlap"], True)
     whole, killed = _members(tmp_path / "whole"), _members(tmp_path / "killed")
     assert whole.keys() == killed.keys()
     for name, tensor in whole.items():

@@ -12,13 +12,12 @@ from safetensors.torch import load_file
 
 from tests.support.populations import small_population
 from tests.support.ranks import in_ranks
+from tests.support.runs import pull_the_plug, run_in_world
 from tests.support.wrapping import PLAN, walk
 from wash_bench.config import RunConfig
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import MergeRule
-from wash_bench.distributed.ranks import DistributedWorld
-from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import CellFailure, UsageError, WashBenchError
 from wash_bench.methods.dart import Dart
 from wash_bench.plugins.registry import find_method, make_method
@@ -129,15 +128,6 @@ def short(tiny_module: RunConfig) -> RunConfig:
 NAMES = ("wash+ema+lookahead", "naive-ensemble", "ema")
 
 
-def _run(config: RunConfig, out: Path, distributed: bool, observer=lambda progress: None) -> None:
-    world = DistributedWorld() if distributed else LocalWorld()
-    entries = [find_method(name) for name in NAMES]
-    outcome = run_experiment(
-        config, entries, RunContext(out=out, threads=1, world=world, observer=observer)
-    )
-    assert not outcome.failed
-
-
 def _states(out: Path) -> dict[str, torch.Tensor]:
     found = {}
     for path in sorted(out.glob("trainings/*/state-*/*.safetensors")):
@@ -150,15 +140,10 @@ def _states(out: Path) -> dict[str, torch.Tensor]:
 def test_memory_is_resumed_and_spread_over_processes_to_the_same_bits(
     short: RunConfig, tmp_path: Path
 ) -> None:
-    _run(short, tmp_path / "whole", False)
-
-    def stop(progress) -> None:
-        if progress.epoch > 1:
-            raise OSError("the plug was pulled")
-
+    run_in_world(short, tmp_path / "whole", NAMES, False)
     with pytest.raises(WashBenchError):
-        _run(short, tmp_path / "killed", False, stop)
-    in_ranks(2, _run, short, tmp_path / "killed", True)
+        run_in_world(short, tmp_path / "killed", NAMES, False, pull_the_plug)
+    in_ranks(2, run_in_world, short, tmp_path / "killed", NAMES, True)
     whole, killed = _states(tmp_path / "whole"), _states(tmp_path / "killed")
     assert whole.keys() == killed.keys()
     assert any("method-2" in name and "slow" in name for name in whole)

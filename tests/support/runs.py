@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from wash_bench.config import RunConfig
+from wash_bench.distributed.ranks import DistributedWorld
+from wash_bench.distributed.world import LocalWorld
 from wash_bench.plugins.registry import MethodEntry, find_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
@@ -38,6 +40,21 @@ def stop_after_an_epoch(
 
     with pytest.raises(Stop):
         run_experiment(config, entries, RunContext(out=out, threads=1, observer=stop, **context))
+
+
+def run_in_world(
+    config: RunConfig, out: Path, names: Sequence[str], distributed: bool, observer=lambda _: None
+) -> None:
+    """A run in this process, or this rank's part of one that is spread over several."""
+    world = DistributedWorld() if distributed else LocalWorld()
+    context = RunContext(out=out, threads=1, world=world, observer=observer)
+    assert not run_experiment(config, entries_of(*names), context).failed
+
+
+def pull_the_plug(progress: Progress) -> None:
+    """An observer: the machine refuses after the first epoch."""
+    if progress.epoch > 1:
+        raise OSError("the plug was pulled")
 
 
 def records_of(out: Path) -> dict[tuple[str, int], dict]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.paper.published import Published
-from wash_bench.plugins.options import as_typed
 from wash_bench.report.numbers.machines import machine, mixed
 from wash_bench.report.tables.caption import intervals
 from wash_bench.report.tables.notes import BOLD, TIED
 from wash_bench.settings.coupling import in_words
-from wash_bench.settings.sweep import flattened
+from wash_bench.settings.sweep import all_told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +83,7 @@ def below(table: PaperTable, *, best: bool, tied: bool) -> list[str]:
         if told := config.coupling.get(line.row.method):
             notes.append(f"{line.row.label}: coupling {in_words(told)}.")
         elif options := config.set.get(line.row.method):
-            told = " ".join(f"{key}={as_typed(value)}" for key, value in flattened(options).items())
+            told = all_told(options)
             if line.row.label.endswith(told):
                 continue
             notes.append(f"{line.row.label}: {told}.")

@@ -80,6 +80,11 @@ def told(options: Mapping[str, Any], names: Iterable[str]) -> str:
     return ", ".join(f"{name}={as_typed(flat[name])}" for name in names if name in flat)
 
 
+def all_told(options: Mapping[str, Any]) -> str:
+    """All of a method's options, as ``every=10 alpha=0.9``."""
+    return " ".join(f"{name}={as_typed(value)}" for name, value in flattened(options).items())
+
+
 def labels_of(rounds: Sequence[Round]) -> list[dict[str, str]]:
     """For each round, what its methods are called, by name, beside their variants in others."""
     options: dict[str, list[Mapping[str, Any]]] = {}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from wash_bench.plugins.options import as_typed
 from wash_bench.report.numbers.causes import why
 from wash_bench.report.numbers.machines import mixed
-from wash_bench.settings.sweep import flattened
+from wash_bench.settings.sweep import all_told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,9 +128,7 @@ def _unequal_seeds(finished: pd.DataFrame) -> list[str]:
 def _settings(cells: pd.DataFrame) -> list[str]:
     parts = []
     for variant, rows in cells.groupby("variant", sort=False):
-        options = flattened(json.loads(rows["options"].iloc[0]))
-        if options:
-            told = " ".join(f"{key}={as_typed(value)}" for key, value in options.items())
+        if told := all_told(json.loads(rows["options"].iloc[0])):
             parts.append(f"{str(variant).split(' (')[0]}: {told}")
     return [f"Options: {'; '.join(parts)}."] if parts else []
 
