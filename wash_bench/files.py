@@ -8,7 +8,9 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+_HEADER = 100_000_000  # bytes that the header of a safetensors file may have at most
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -70,6 +72,17 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safetensors_header(file: BinaryIO) -> tuple[int, Any]:
+    """The header of a safetensors file that is open at its start, which is then behind it.
+
+    Returns:
+        Its length in bytes, and what it holds: tensors by name, and ``__metadata__``. What is no
+        such file ends in a ValueError.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    return length, json.loads(file.read(min(length, _HEADER)))
 
 
 def regular(path: Path) -> Path:

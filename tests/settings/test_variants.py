@@ -164,3 +164,29 @@ def test_a_table_declares_a_sweep_in_one_row():
     assert [each.set["p"] for each in row.variants()] == [0.01, 0.1]
     plain = Row(label="x", method="wash", set={"p": 0.1})
     assert plain.variants() == [plain]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["wash+ema.decay=0.5"],
+        ["wash+ema.ema.decay=0.5"],
+        ["ema.decay=0.5"],
+        {"wash+ema": {"ema": {"decay": 0.5}}},
+    ],
+)
+def test_a_wrappers_option_has_several_names(given):
+    config = resolve("digits", None, {"methods": "wash+ema", "set": given}).config
+    assert config.set["wash+ema"]["ema"] == {"decay": 0.5}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["wash+ema.decay=0.5", "wash+ema.ema.decay=0.9"],
+        {"wash+ema": {"ema": {"decay": 0.5}, "decay": 0.9}},
+    ],
+)
+def test_two_names_of_one_option_are_not_both_given(given):
+    with pytest.raises(UsageError, match=r"wash\+ema.decay and wash\+ema.ema.decay are one option"):
+        resolve("digits", None, {"methods": "wash+ema", "set": given})

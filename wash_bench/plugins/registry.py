@@ -138,6 +138,9 @@ def place_options(entry: MethodEntry, name: str, options: dict[str, Any]) -> dic
     Returns:
         The method's own, and a wrapper's in a table of its name; under ``papa+topk`` that is
         ``share`` or, as reports show it, ``topk.share``.
+
+    Raises:
+        UsageError: an option is given by both.
     """
     if name == entry.base:
         return options
@@ -147,17 +150,22 @@ def place_options(entry: MethodEntry, name: str, options: dict[str, Any]) -> dic
     placed: dict[str, Any] = {}
     own = entry.load().Options.model_fields
     for key, value in options.items():
-        wrapper, dot, inside = key.partition(".")
-        if dot and wrapper in wrappers:
-            placed.setdefault(wrapper, {})[inside] = value
-            continue
-        holder = next(
-            (w for w, found in wrappers.items() if key in found.load().Options.model_fields), None
-        )
-        if key in own or holder is None:
-            placed[key] = value
+        holder, dot, inside = key.partition(".")
+        if holder in wrappers and not dot and isinstance(value, Mapping):
+            given = dict(value)
+        elif holder in wrappers and dot:
+            given = {inside: value}
         else:
-            placed.setdefault(holder, {})[key] = value
+            holders = [w for w, at in wrappers.items() if key in at.load().Options.model_fields]
+            holder = (holders or [""])[0] if key not in own else ""
+            given = {key: value}
+        table = placed.setdefault(holder, {}) if holder else placed
+        for option in given:
+            if option in table:
+                raise UsageError(
+                    f"{name}.{option} and {name}.{holder}.{option} are one option: leave one out"
+                )
+        table |= given
     return placed
 
 

@@ -8,7 +8,6 @@ target has already it keeps.
 import contextlib
 import filecmp
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.files import safetensors_header
 from wash_bench.metrics import METRICS
 from wash_bench.record.folders import some_run_folders
 from wash_bench.record.presence import alone
@@ -29,7 +29,6 @@ from wash_bench.record.store import Store
 _TIMES = {key for key, metric in METRICS.items() if metric.unit == "s"}
 # Written once and then only replaced as a whole, so both folders may share them on the disk.
 _SHARED = {".safetensors"}
-_HEADER = 100_000_000  # bytes that the header of a safetensors file may have at most
 # What was measured on a training; several evaluations lie side by side.
 _MEASURED = (
     "evaluation-*.json",
@@ -241,9 +240,8 @@ def _same_tensors(*paths: Path) -> bool:
     found = []
     for path in paths:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
             try:
-                table = json.loads(file.read(min(length, _HEADER)))
+                _, table = safetensors_header(file)
             except ValueError:
                 return False
             table.pop("__metadata__", None)

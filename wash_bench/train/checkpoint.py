@@ -28,7 +28,7 @@ from wash_bench.core.method import Method
 from wash_bench.core.population import Population
 from wash_bench.distributed.world import World
 from wash_bench.errors import CellFailure
-from wash_bench.files import digest_of, write_atomically
+from wash_bench.files import digest_of, safetensors_header, write_atomically
 from wash_bench.models.checkpoint_file import CHECKSUM, content_sum
 from wash_bench.record.schema import read_record, write_record
 
@@ -164,8 +164,7 @@ def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> Non
     """Equal tensors make equal files: the library writes metadata in an order that it draws."""
     save_file(tensors, path, about)
     with path.open("rb+") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+        length, header = safetensors_header(file)
         header["__metadata__"] = dict(sorted(about.items()))
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         if len(text) <= length:
