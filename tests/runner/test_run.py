@@ -8,9 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from torchvision.io import write_png
 
+from tests.support.pixels import class_folders
 from tests.support.runs import SET, assert_same_bits, entries_of, populations_of, records_of
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.metrics import FURTHER, SUMMARY
@@ -107,17 +106,10 @@ def test_two_jobs_give_the_bits_of_one(six, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_folder_of_images_trains_with_two_jobs(tiny: RunConfig, tmp_path: Path) -> None:
     """Worker processes may have loader processes of their own."""
-    generator = torch.Generator().manual_seed(0)
-    for split, count in (("train", 20), ("val", 6)):
-        for name in ("cats", "dogs"):
-            folder = tmp_path / "data" / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = torch.randint(256, (3, 20, 20), generator=generator, dtype=torch.uint8)
-                write_png(pixels, str(folder / f"{i}.png"))
+    folder = class_folders(tmp_path / "data", 20, 20, 20, test_count=6)
     training = tiny.training.model_copy(
         update={
-            "dataset": f"folder:{tmp_path / 'data'}",
+            "dataset": f"folder:{folder}",
             "image_size": 32,
             "train_limit": 0,
             "batch_size": 8,
