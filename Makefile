@@ -121,8 +121,13 @@ results: $(VENV)/.installed
 results-digits: demo
 	$(BIN)/wash-bench report $(RUNS)/demo --out results/digits
 
+# Beside DART and Lookaround under the augmentation of all others, those under their papers'.
+DART := auto-augment,cutout,cutmix
+LOOKAROUND := plain,auto-augment,cutout
 results-fashion-mnist: $(VENV)/.installed
-	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --jobs $(JOBS) --out $(RUNS)/fashion-mnist
+	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --no-report --jobs $(JOBS) --out $(RUNS)/fashion-mnist
+	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --no-report --jobs $(JOBS) --out $(RUNS)/fashion-mnist \
+	  --methods dart --set dart.every=1 --set dart.branches=$(DART)
 	$(BIN)/wash-bench report $(RUNS)/fashion-mnist --out results/fashion-mnist
 
 # results/PART, of run folders: the table and what it is made of; and the compact one of the methods.
@@ -159,10 +164,10 @@ CONVERGED_HETEROGENEOUS := $(CONVERGED) --augment heterogeneous --epochs 300 \
 results-converged: $(VENV)/.installed
 	$(CONVERGED_3) --methods naive-ensemble,greedy-soup,wash,papa
 	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
-	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart --set dart.branches=auto-augment,cutout,cutmix
+	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart --set dart.branches=$(DART)
 	$(CONVERGED_5) --methods naive-ensemble,greedy-soup,wash,papa
 	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
-	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods dart --set dart.branches=auto-augment,cutout,cutmix
+	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods dart --set dart.branches=$(DART)
 	$(CONVERGED_HETEROGENEOUS) --seeds 0,1,2,3,4 --methods naive-ensemble,greedy-soup,wash,papa,dart,wash-opt,local-sgd
 	for part in converged converged-5 converged-heterogeneous; do \
 	  $(BIN)/wash-bench report results/records/$$part --out $(RUNS)/$$part && mkdir -p results/$$part && \
@@ -202,6 +207,8 @@ results-methods: $(VENV)/.installed
 	  $(addprefix wash+,$(call kind,trajectory) $(MERGES_OF_WASH)))
 	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods --methods \
 	  $(call listed,$(addprefix wash+,$(ROBUST))) $(ROBUST:%=--set %.corrupt=noise)
+	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods \
+	  --methods dart,lookaround --set dart.branches=$(DART) --set lookaround.branches=$(LOOKAROUND)
 	$(BIN)/wash-bench report $(RUNS)/methods --out results/methods
 	$(BIN)/python scripts/methods_table.py results/methods/summary.csv --out results/methods/methods.md
 	$(BIN)/python scripts/update_readme.py

@@ -154,6 +154,7 @@ FURTHER = (
     Metric("ranks", "processes"),
     Metric("train_images", "training images"),
     Metric("wire_bytes_per_step", "bytes on the wire a step", unit="bytes", better="lower"),
+    Metric("own_augmentation_share", "share of steps under own augmentation", digits=3),
 )
 OF_CORRUPTIONS = (  # what it holds where corrupted test images were asked for
     _acc("corrupted_average_acc", "averaged, corrupted images", "one"),

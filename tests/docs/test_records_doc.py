@@ -129,11 +129,12 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
             "merge_every": 1,
         }
     )
-    entries = [find_method("wash+ema"), find_method("easgd"), load_method_file(f"{method}:Fails")]
+    entries = [find_method(name) for name in ("wash+ema", "easgd", "lookaround")]
+    entries.append(load_method_file(f"{method}:Fails"))
     outcome = run_experiment(
         config, entries, RunContext(out=out, threads=1, worker=True, log=("csv",))
     )
-    assert (len(outcome.finished), len(outcome.failed)) == (2, 1)
+    assert (len(outcome.finished), len(outcome.failed)) == (3, 1)
     method.unlink()
 
     (average,) = out.glob("trainings/wash_ema-*/average.safetensors")

@@ -52,6 +52,17 @@ def test_a_method_that_computes_less_is_told(tmp_path: Path) -> None:
     assert "wash computes less" not in text
 
 
+def test_augmentation_that_the_others_do_not_have_is_told(tmp_path: Path) -> None:
+    own = {"own_augmentation_share": 0.5}
+    write_cell(tmp_path, "dart", 0, summary=own)
+    write_cell(tmp_path, "dart", 1, summary=own)
+    assert "equal terms" not in text_of(tmp_path)  # it is compared with nothing
+    write_cell(tmp_path, "wash", 0)
+    text = text_of(tmp_path)
+    assert "dart is not on equal terms: 50 % of its members' steps were under augment" in text
+    assert "wash is not" not in text
+
+
 def test_a_scaled_coupling_is_told_with_the_papers(tmp_path: Path) -> None:
     path = write_cell(tmp_path, "wash", 0)
     write_cell(tmp_path, "papa", 0)

@@ -86,6 +86,16 @@ def test_ledger_and_arithmetic_agree_in_the_records(six) -> None:
     assert summaries["wash-opt"]["sent_values_total"] == 2 * summaries["wash"]["sent_values_total"]
 
 
+@pytest.mark.slow
+def test_the_records_tell_which_members_saw_images_of_their_own(six) -> None:
+    shares = {
+        method: record["summary"].get("own_augmentation_share")
+        for (method, _), record in records_of(six[1]).items()
+    }
+    assert shares.pop("dart") == 3 / 4  # one member plain for an epoch, then three on branches
+    assert set(shares.values()) == {None}
+
+
 def test_the_records_hold_what_the_table_of_metrics_lists(six) -> None:
     _, out = six
     found = {name for record in records_of(out).values() for name in record["summary"]}

@@ -125,7 +125,7 @@ def test_a_presets_own_coupling_gives_way_and_its_other_options_stay() -> None:
     papa = config.set["papa"]  # exp(-115) in 400 steps: not by a pull every ten
     assert papa["every"] < 10
     assert kept(papa["alpha"], papa["every"], 400) == pytest.approx(-115, rel=0.05)
-    assert config.set["dart"] == {"warmup": 0.5, "every": 1, "cutout": 4}
+    assert config.set["dart"] == {"branches": "plain", "warmup": 0.5, "every": 1, "cutout": 4}
 
 
 def test_what_is_set_is_read_as_of_the_papers_training(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from wash_bench.core.clock import Schedule
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site
 from wash_bench.core.population import ModelState, Population
+from wash_bench.data.recipe import Recipe
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.corrupted import CorruptionPoint, corruption_points, corruption_summary
@@ -110,6 +111,16 @@ def member_steps(method: Method, n: int, schedule: Schedule) -> int:
     return per_epoch * sum(method.active(n, schedule.clock(first)) for first in epochs)
 
 
+def own_augmentation(method: Method, recipes: Sequence[Recipe], schedule: Schedule) -> float:
+    """Share of the members' steps in which they see images under another recipe than the run's."""
+    own = []
+    for first in range(0, schedule.steps, schedule.steps_per_epoch):
+        clock = schedule.clock(first)
+        for member, base in enumerate(recipes[: method.active(len(recipes), clock)]):
+            own.append(method.recipe(member, base, clock) != base)
+    return sum(own) / len(own)
+
+
 def _measure_shared(
     task: TrainingTask,
     trainer: Trainer,
@@ -144,7 +155,7 @@ def _measure_shared(
 def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     """The ledger and the clock, per member."""
     schedule, n = trainer.schedule, trainer.n
-    known = {
+    known: dict[str, Any] = {
         "parameters": trainer.population.layout.size,
         "train_images": trainer.setting.data.train_size,
     }
@@ -154,6 +165,8 @@ def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     ledger = Ledger(n)
     ledger.load(notes["ledger"])
     _hold_charges(trainer, ledger)
+    if share := own_augmentation(trainer.method, trainer.recipes, schedule):
+        known["own_augmentation_share"] = share
     return known | {
         "steps": steps,
         "sent_values_per_step": ledger.sent_values / steps,

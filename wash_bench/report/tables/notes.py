@@ -50,6 +50,7 @@ def below(
     lines += broken_averages(finished)
     lines += no_numbers(finished)
     lines += unequal_work(finished)
+    lines += unequal_images(finished)
     lines += _couplings(finished)
     lines += _shared_trainings(finished)
     lines += _unequal_seeds(finished)
@@ -95,6 +96,24 @@ def unequal_work(finished: pd.DataFrame) -> list[str]:
                 " optimizer steps of a population that trains in full."
             )
     return lines
+
+
+def unequal_images(finished: pd.DataFrame) -> list[str]:
+    """A line for each method whose members see other images than the others', as DART's do."""
+    if "own_augmentation_share" not in finished:
+        return []
+    shares = {
+        variant: rows["own_augmentation_share"].fillna(0).mean()
+        for variant, rows in finished.groupby("variant", sort=False)
+    }
+    if all(shares.values()):
+        return []
+    return [
+        f"{variant} is not on equal terms: {100 * share:.3g} % of its members' steps were under"
+        " augmentation of its own, which the others do not have."
+        for variant, share in shares.items()
+        if share
+    ]
 
 
 def _couplings(finished: pd.DataFrame) -> list[str]:
