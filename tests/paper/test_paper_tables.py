@@ -187,9 +187,22 @@ def test_a_table_without_cells_says_so(tiny_table: Path, tmp_path: Path) -> None
     assert write.frame(table)["ours"].isna().all()
 
 
+def test_a_row_of_several_methods_is_one_of_each(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    several = """label = "{method}, long"
+method = ["papa", "wash"]
+settings = { epochs = 9 }
+"""
+    path.write_text(TINY.replace('label = "papa"\nmethod = "papa"\n', several, 1))
+    papa, wash = read_table(path).table.rows("small")[:2]
+    assert (papa.label, papa.method, papa.settings) == ("papa, long", "papa", {"epochs": 9})
+    assert (wash.label, wash.method, wash.settings) == ("wash, long", "wash", {"epochs": 9})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (('method = "papa"', 'method = ["papa", "wash"]'), "needs rows with different labels"),
         (("average_acc", "averaged_acc"), "no metric 'averaged_acc'; did you mean 'average_acc'"),
         (('label = "papa"', 'label = "wash p=0.1"'), "needs rows with different labels"),
         (("about", "abuot"), "about: Field required"),

@@ -3,7 +3,8 @@
 A table has a title, the papers whose numbers stand beside ours, the metrics that are its columns,
 its rows, and for each scale the preset to start from with the settings laid over it, the numbers
 of members, the augmentations and the seeds. A row is the name of a method, or a table with a
-label, a method, options (``set``) and settings; a scale may have rows of its own.
+label, a method, options (``set``) and settings; a scale may have rows of its own. With a list of
+methods it is a row of each, and ``{method}`` in the label is its name.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from wash_bench.errors import UsageError, nearest
 from wash_bench.metrics import SUMMARY
@@ -54,6 +55,24 @@ class Row(_Strict):
         ]
 
 
+def _of_each_method(rows: Any) -> Any:
+    """Rows of one method each."""
+    if not isinstance(rows, list):
+        return rows
+    found = []
+    for row in rows:
+        if isinstance(row, dict) and isinstance(row.get("method"), list):
+            label = str(row.get("label", "{method}"))
+            for name in map(str, row["method"]):
+                found.append(row | {"method": name, "label": label.replace("{method}", name)})
+        else:
+            found.append(row)
+    return found
+
+
+Rows = Annotated[tuple[Row | str, ...], BeforeValidator(_of_each_method)]
+
+
 class ScaleOf(_Strict):
     """What a scale runs."""
 
@@ -62,7 +81,7 @@ class ScaleOf(_Strict):
     augment: tuple[Augment, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     settings: dict[str, Any] = {}
-    row: tuple[Row | str, ...] = ()
+    row: Rows = ()
 
 
 class Declared(_Strict):
@@ -72,7 +91,7 @@ class Declared(_Strict):
     about: str
     papers: tuple[str, ...] = ("WASH",)
     metrics: tuple[str, ...] = Field(min_length=1)
-    row: tuple[Row | str, ...] = ()
+    row: Rows = ()
     scale: dict[Scale, ScaleOf]
 
     def rows(self, scale: str) -> list[Row]:
