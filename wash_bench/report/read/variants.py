@@ -1,28 +1,20 @@
 """What the rows of a table and the curves of a figure are called."""
 
-import json
 from typing import Any
 
 import pandas as pd
 
-from wash_bench.plugins.options import as_typed
-from wash_bench.settings.sweep import flattened
+from wash_bench.settings.sweep import differing, told
 
 
 def name_variants(frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
     """One method with two settings in one experiment becomes two rows of the table."""
-    options = [flattened(cell["options"]) for cell in cells]
     for _, rows in frame.groupby(["experiment_id", "method"]):
-        own = [options[row] for row in rows.index]
-        differing = sorted(
-            key
-            for key in {key for option in own for key in option}
-            if len({json.dumps(option.get(key), sort_keys=True) for option in own}) > 1
-        )
-        for row, option in zip(rows.index, own, strict=True):
-            if differing:
-                told = ", ".join(f"{key}={as_typed(option.get(key))}" for key in differing)
-                frame.loc[row, "variant"] = f"{frame.loc[row, 'method']} ({told})"
+        own = [cells[row]["options"] for row in rows.index]
+        names = differing(own)
+        for row, options in zip(rows.index, own, strict=True):
+            if text := told(options, names):
+                frame.loc[row, "variant"] = f"{frame.loc[row, 'method']} ({text})"
 
 
 def curves(cells: pd.DataFrame) -> pd.DataFrame:
