@@ -150,11 +150,11 @@ FURTHER = (
     _brier("method_brier", "Brier score of the method's own"),
     _ece("method_ece", "ECE of the method's own"),
     _nll("method_nll", "loss of the method's own"),
+    Metric("own_augmentation_share", "share of steps under own augmentation", digits=3),
     _acc("predictor_NAME_acc", "the method's model NAME"),
     Metric("ranks", "processes"),
     Metric("train_images", "training images"),
     Metric("wire_bytes_per_step", "bytes on the wire a step", unit="bytes", better="lower"),
-    Metric("own_augmentation_share", "share of steps under own augmentation", digits=3),
 )
 OF_CORRUPTIONS = (  # what it holds where corrupted test images were asked for
     _acc("corrupted_average_acc", "averaged, corrupted images", "one"),
