@@ -209,8 +209,7 @@ results-methods: $(VENV)/.installed
 	  $(call listed,$(addprefix wash+,$(ROBUST))) $(ROBUST:%=--set %.corrupt=noise)
 	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods \
 	  --methods dart,lookaround --set dart.branches=$(DART) --set lookaround.branches=$(LOOKAROUND)
-	$(BIN)/wash-bench report $(RUNS)/methods --out results/methods
-	$(BIN)/python scripts/methods_table.py results/methods/summary.csv --out results/methods/methods.md
+	$(call methods_table,methods,$(RUNS)/methods)
 	$(BIN)/python scripts/update_readme.py
 
 results-overlap: $(VENV)/.installed
