@@ -151,14 +151,14 @@ def place_options(entry: MethodEntry, name: str, options: dict[str, Any]) -> dic
     own = entry.load().Options.model_fields
     for key, value in options.items():
         holder, dot, inside = key.partition(".")
-        if holder in wrappers and not dot and isinstance(value, Mapping):
-            given = dict(value)
-        elif holder in wrappers and dot:
-            given = {inside: value}
-        else:
-            holders = [w for w, at in wrappers.items() if key in at.load().Options.model_fields]
-            holder = (holders or [""])[0] if key not in own else ""
-            given = {key: value}
+        given: Mapping[str, Any] = {inside: value}
+        if holder not in wrappers:
+            takes = (w for w, at in wrappers.items() if key in at.load().Options.model_fields)
+            holder, given = "" if key in own else next(takes, ""), {key: value}
+        elif not dot and isinstance(value, Mapping):
+            given = value
+        elif not dot:
+            raise UsageError(f"{name}.{key}={value}: write {key}.OPTION=VALUE")
         table = placed.setdefault(holder, {}) if holder else placed
         for option in given:
             if option in table:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wash_bench.config import EvaluationConfig
 from wash_bench.core.bill import bill
-from wash_bench.core.clock import Schedule
+from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site
 from wash_bench.core.population import ModelState, Population
@@ -106,19 +106,22 @@ def reason_of(error: Exception, debug: bool) -> str:
 
 def member_steps(method: Method, n: int, schedule: Schedule) -> int:
     """Optimizer steps of all members together: some methods train fewer members at first."""
-    per_epoch = schedule.steps_per_epoch
-    epochs = range(0, schedule.steps, per_epoch)
-    return per_epoch * sum(method.active(n, schedule.clock(first)) for first in epochs)
+    return schedule.steps_per_epoch * sum(method.active(n, clock) for clock in _epochs(schedule))
 
 
 def own_augmentation(method: Method, recipes: Sequence[Recipe], schedule: Schedule) -> float:
     """Share of the members' steps in which they see images under another recipe than the run's."""
-    own = []
-    for first in range(0, schedule.steps, schedule.steps_per_epoch):
-        clock = schedule.clock(first)
-        for member, base in enumerate(recipes[: method.active(len(recipes), clock)]):
-            own.append(method.recipe(member, base, clock) != base)
+    own = [
+        method.recipe(member, base, clock) != base
+        for clock in _epochs(schedule)
+        for member, base in enumerate(recipes[: method.active(len(recipes), clock)])
+    ]
     return sum(own) / len(own)
+
+
+def _epochs(schedule: Schedule) -> list[Clock]:
+    """The first step of each epoch, in which all its others do alike."""
+    return [schedule.clock(s) for s in range(0, schedule.steps, schedule.steps_per_epoch)]
 
 
 def _measure_shared(
