@@ -142,6 +142,16 @@ def test_mixed_versions_in_one_table_are_said(tmp_path):
     assert not any("CPU Test" in note for note in table.notes)
 
 
+def test_a_training_that_went_on_elsewhere_names_each_place_once(tmp_path):
+    for seed in range(2):
+        write_cell(tmp_path, "wash", seed)
+    for seed, commit in enumerate(("066e8ee, then 0870acf", "066e8ee, then c29f279")):
+        (place,) = (tmp_path / "trainings").glob(f"wash-s{seed}-*")
+        (place / "environment.json").write_text(json.dumps({"commit": commit}))
+    (table,) = main_tables(frames.load([tmp_path]))
+    assert any("commit 066e8ee and 0870acf and c29f279" in note for note in table.notes)
+
+
 def test_only_failed_cells_still_make_a_report(tmp_path):
     write_cell(tmp_path / "run", "wash", 0, status="failed", reason="out of memory")
     write.write_report([tmp_path / "run"], tmp_path / "report", figures=())

@@ -16,6 +16,9 @@ from wash_bench.cores import cores
 jobs = 1
 """Trainings side by side in this run: whoever starts several processes sets it in each."""
 
+THEN = ", then "
+"""Between the values of a training that began in one environment and went on in another."""
+
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 
@@ -62,11 +65,11 @@ def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
     """
     merged = dict(now)
     for key, old in before.items():
-        last = str(old).rpartition(", then ")[2]
+        last = str(old).rpartition(THEN)[2]
         if key == "date" or last == str(now.get(key)):
             merged[key] = old
         elif key not in ("date", "memory_gib"):
-            merged[key] = f"{old}, then {now.get(key, '?')}"
+            merged[key] = f"{old}{THEN}{now.get(key, '?')}"
     return merged
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wash_bench.record.environment import THEN
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,7 +31,7 @@ def mixed(rows: pd.DataFrame) -> str:
     """A sentence that names, after its colon, how machines or versions differ, if they do."""
     parts = []
     for key, name in COMPARED.items():
-        if key in rows and len(values := sorted(rows[key].dropna().astype(str).unique())) > 1:
+        if len(values := _values(rows, key)) > 1:
             parts.append(f"{name} {' and '.join(values)}")
     if not parts:
         return ""
@@ -42,7 +44,7 @@ def machine(rows: pd.DataFrame, aside: str = "") -> str:
         return ""
 
     def of(key: str) -> str:
-        return " and ".join(sorted(rows[key].dropna().astype(str).unique())) if key in rows else ""
+        return " and ".join(_values(rows, key))
 
     text = of("cpu") + (f", {of('cpu_cores')} cores" if of("cpu_cores") else "")
     if of("threads"):
@@ -54,3 +56,9 @@ def machine(rows: pd.DataFrame, aside: str = "") -> str:
     versions = [f"{COMPARED[key]} {of(key)}" for key in ("torch", "timm", "wash_bench") if of(key)]
     text = "; ".join(part for part in (text.strip(", "), ", ".join(versions)) if part)
     return f"Machine: {text}." if text else ""
+
+
+def _values(rows: pd.DataFrame, key: str) -> list[str]:
+    """The values of a column, each once; of a training that went on elsewhere, all of its own."""
+    told = rows[key].dropna().astype(str) if key in rows else ()
+    return sorted({value for text in told for value in text.split(THEN)})
