@@ -154,6 +154,9 @@ results-tuning: $(VENV)/.installed
 	$(BIN)/wash-bench tune converged --grid results/tuning/grids/converged-methods.toml \
 	  --barrier-points 3 --threads 1 --jobs $(JOBS) --out results/records/tune-converged \
 	  --tables results/tuning/converged-methods
+	for preset in digits methods; do $(BIN)/wash-bench tune $$preset \
+	  --grid results/tuning/grids/$$preset.toml --seeds 100,101,102 --barrier-points 3 --threads 1 \
+	  --jobs $(JOBS) --out $(RUNS)/tune-$$preset --tables results/tuning/$$preset || exit 1; done
 
 # The comparison with members trained to the end; the records are kept, as the tuning's.
 CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS)
