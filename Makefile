@@ -11,7 +11,7 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
-.PHONY: help demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-fashion-mnist results-methods \
+.PHONY: help demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-methods \
   results-gate results-tuning results-converged results-converged-methods results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
@@ -29,7 +29,6 @@ help:
 	@echo "make gpu                    tests and measurements for a machine with a CUDA device"
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
-	@echo "make results-fashion-mnist  the six methods, 3 seeds, into results/fashion-mnist/ (resumable)"
 	@echo "make results-gate           is the preset converged trained to the end? into results/gate/"
 	@echo "make results-tuning         its tuning, hours, resumable, into results/tuning/converged/"
 	@echo "make results-converged      the comparison with members trained to the end, hours, resumable"
@@ -114,7 +113,7 @@ gpu: $(VENV)/.installed
 
 # One after another, also under make -j: each part uses the cores itself.
 results: $(VENV)/.installed
-	for part in gate tuning converged converged-methods ablations digits fashion-mnist methods overlap fine-tuning paper-tables; do \
+	for part in gate tuning converged converged-methods ablations digits methods overlap fine-tuning paper-tables; do \
 	  $(MAKE) results-$$part || exit 1; done
 	$(BIN)/python scripts/update_readme.py
 
@@ -124,11 +123,6 @@ results-digits: demo
 # Beside DART and Lookaround under the augmentation of all others, those under their papers'.
 DART := auto-augment,cutout,cutmix
 LOOKAROUND := plain,auto-augment,cutout
-results-fashion-mnist: $(VENV)/.installed
-	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --no-report --jobs $(JOBS) --out $(RUNS)/fashion-mnist
-	$(BIN)/wash-bench run fashion-mnist --seeds 0,1,2 --no-report --jobs $(JOBS) --out $(RUNS)/fashion-mnist \
-	  --methods dart --set dart.every=1 --set dart.branches=$(DART)
-	$(BIN)/wash-bench report $(RUNS)/fashion-mnist --out results/fashion-mnist
 
 # results/PART, of run folders: the table and what it is made of; and the compact one of the methods.
 define kept_table

@@ -1,4 +1,4 @@
-"""docs/findings.md: every sentence under a question points at a table that holds its numbers."""
+"""docs/findings.md: every sentence under a heading points at a table that holds its numbers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ NUMBER = re.compile(r"(?<![\w.])[−-]?\d[\d,]*\.\d+(?![\w.])|(?<![\w.])\d{1,3}(
 
 
 def answers() -> list[tuple[str, list[Path]]]:
-    """The sentences of the sections that end in a question mark, and the tables they name."""
+    """The sentences of all sections, and the tables they name."""
     found = []
-    for section in re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
-        title, _, text = section.partition("\n")
-        if title.startswith("A longer training"):  # which stands around its table
-            continue
+    for section in re.split(r"^###? ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        _, _, text = section.partition("\n")
         text = re.sub(r"<!-- begin: (\S+) -->.*?<!-- end: \1 -->", "", text, flags=re.DOTALL)
         for paragraph in filter(str.strip, text.split("\n\n")):
             flat = " ".join(re.sub(r"^- ", "", paragraph.strip()).split())
