@@ -172,7 +172,7 @@ results-converged: $(VENV)/.installed
 	  done
 
 # Further rules beside those, on one table; members that start apart have one of their own.
-FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip,palsgd,easgd,gossip,papa-all,wash+swad,wash+gpa,papa+int8,papa+int4,papa+topk
+FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip,palsgd,easgd,gossip,papa-all,post-local-sgd,sparta,wash+swad,wash+gpa,papa+int8,papa+int4,papa+topk
 results-converged-methods: $(VENV)/.installed
 	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods $(FURTHER) \
 	  --set topk.share=0.01,0.1
