@@ -151,6 +151,9 @@ results-tuning: $(VENV)/.installed
 	for preset in digits methods; do $(BIN)/wash-bench tune $$preset \
 	  --grid results/tuning/grids/$$preset.toml --seeds 100,101,102 --barrier-points 3 --threads 1 \
 	  --jobs $(JOBS) --out $(RUNS)/tune-$$preset --tables results/tuning/$$preset || exit 1; done
+	$(BIN)/wash-bench tune fashion-mnist --grid results/tuning/grids/fashion-mnist.toml --seeds 100,101 \
+	  --barrier-points 3 --threads 1 --jobs $(JOBS) --out results/records/tune-fashion-mnist \
+	  --tables results/tuning/fashion-mnist
 
 # The comparison with members trained to the end; the records are kept, as the tuning's.
 CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS)
@@ -172,7 +175,7 @@ results-converged: $(VENV)/.installed
 	  done
 
 # Further rules beside those, on one table; members that start apart have one of their own.
-FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip,palsgd,easgd,gossip,papa-all,post-local-sgd,sparta,wash+swad,wash+gpa,papa+int8,papa+int4,papa+topk
+FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip,palsgd,easgd,gossip,papa-all,post-local-sgd,sparta,lookaround,wash+swad,wash+gpa,papa+int8,papa+int4,papa+topk
 results-converged-methods: $(VENV)/.installed
 	$(CONVERGED) --out results/records/converged-methods --seeds 0,1,2 --methods $(FURTHER) \
 	  --set topk.share=0.01,0.1
