@@ -30,7 +30,7 @@ help:
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
 	@echo "make results-digits         the demo, into results/digits/"
 	@echo "make results-gate           is the preset converged trained to the end? into results/gate/"
-	@echo "make results-tuning         its tuning, hours, resumable, into results/tuning/converged/"
+	@echo "make results-tuning         the tuning of the presets, hours, resumable, into results/tuning/"
 	@echo "make results-converged      the comparison with members trained to the end, hours, resumable"
 	@echo "make results-converged-methods  further rules beside those, hours, resumable"
 	@echo "make results-ablations      the ablations with such members, many hours, resumable"
@@ -141,19 +141,16 @@ results-gate: $(VENV)/.installed
 	  --seeds 100,101 --epochs $$epochs --no-report --jobs $(JOBS) --out $(RUNS)/gate || exit 1; done
 	$(call kept_table,gate,$(RUNS)/gate)
 
-# The records are kept: what is finished there is not trained again.
+# PRESET, by the grid of a name, in a run folder: the table of that name. Records that are kept are
+# of long tunings: what is finished there is not trained again.
+tune = $(BIN)/wash-bench tune $(1) --grid results/tuning/grids/$(2).toml --barrier-points 3 \
+	  --threads 1 --jobs $(JOBS) --out $(3) --tables results/tuning/$(2)
 results-tuning: $(VENV)/.installed
-	$(BIN)/wash-bench tune converged --grid results/tuning/grids/converged.toml --barrier-points 3 \
-	  --threads 1 --jobs $(JOBS) --out results/records/tune-converged --tables results/tuning/converged
-	$(BIN)/wash-bench tune converged --grid results/tuning/grids/converged-methods.toml \
-	  --barrier-points 3 --threads 1 --jobs $(JOBS) --out results/records/tune-converged \
-	  --tables results/tuning/converged-methods
-	for preset in digits methods; do $(BIN)/wash-bench tune $$preset \
-	  --grid results/tuning/grids/$$preset.toml --seeds 100,101,102 --barrier-points 3 --threads 1 \
-	  --jobs $(JOBS) --out $(RUNS)/tune-$$preset --tables results/tuning/$$preset || exit 1; done
-	$(BIN)/wash-bench tune fashion-mnist --grid results/tuning/grids/fashion-mnist.toml --seeds 100,101 \
-	  --barrier-points 3 --threads 1 --jobs $(JOBS) --out results/records/tune-fashion-mnist \
-	  --tables results/tuning/fashion-mnist
+	$(call tune,converged,converged,results/records/tune-converged)
+	$(call tune,converged,converged-methods,results/records/tune-converged)
+	$(call tune,digits,digits,$(RUNS)/tune-digits) --seeds 100,101,102
+	$(call tune,methods,methods,$(RUNS)/tune-methods) --seeds 100,101,102
+	$(call tune,fashion-mnist,fashion-mnist,results/records/tune-fashion-mnist) --seeds 100,101
 
 # The comparison with members trained to the end; the records are kept, as the tuning's.
 CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS)
