@@ -172,13 +172,15 @@ results-converged: $(VENV)/.installed
 	  done
 
 # Further rules beside those, on one table: local SGD with a period (every = 1 is the control there),
-# Lookaround under its paper's augmentation too; members that start apart have a table of their own.
-FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip,palsgd,easgd,gossip,papa-all,papa-2,post-local-sgd,sparta,sparta-diloco,lookaround,swap,hwa,sparse-soup,wash+swad,wash+gpa,papa+int8,papa+int4,papa+topk
-CONVERGED_FURTHER := $(CONVERGED) --out results/records/converged-methods --seeds 0,1,2
+# Lookaround under its paper's augmentation too, HWA, which sends what WASH does, on five seeds.
+# Members that start apart have a table of their own.
+FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip,palsgd,easgd,gossip,papa-all,papa-2,post-local-sgd,sparta,sparta-diloco,lookaround,swap,sparse-soup,wash+swad,wash+gpa,papa+int8,papa+int4,papa+topk
+CONVERGED_FURTHER := $(CONVERGED) --out results/records/converged-methods
 results-converged-methods: $(VENV)/.installed
-	$(CONVERGED_FURTHER) --methods $(FURTHER) --set topk.share=0.01,0.1
-	$(CONVERGED_FURTHER) --methods local-sgd --set local-sgd.every=8
-	$(CONVERGED_FURTHER) --methods lookaround --set lookaround.branches=$(LOOKAROUND)
+	$(CONVERGED_FURTHER) --seeds 0,1,2 --methods $(FURTHER) --set topk.share=0.01,0.1
+	$(CONVERGED_FURTHER) --seeds 0,1,2 --methods local-sgd --set local-sgd.every=8
+	$(CONVERGED_FURTHER) --seeds 0,1,2,3,4 --methods hwa
+	$(CONVERGED_FURTHER) --seeds 0,1,2 --methods lookaround --set lookaround.branches=$(LOOKAROUND)
 	$(CONVERGED) --out results/records/converged-independent --seeds 0,1,2 --init independent \
 	  --methods naive-ensemble,w-asym
 	$(call methods_table,converged-methods,results/records/converged results/records/converged-methods)
