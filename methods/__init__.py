@@ -1,1 +1,1 @@
-"""One module a method. Nothing is imported here; methods are found by their entry points."""
+"""One module per method, NAME.py. Nothing is imported here: the registry finds them."""

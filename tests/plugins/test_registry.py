@@ -1,9 +1,11 @@
-"""The method registry: entry points, kinds, and the error lines."""
+"""The method registry: files, entry points, kinds, and the error lines."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,10 +66,25 @@ def test_unknown_method_gets_the_nearest():
     assert "'papa'" in line_of(find_method, "pappa")
 
 
-def test_nothing_installed(monkeypatch):
-    monkeypatch.setattr(registry, "entry_points", lambda group: ())
-    assert method_names() == []
-    assert "pip install" in line_of(find_method, "wash")
+def test_a_file_dropped_into_the_folder_is_a_method(monkeypatch, tmp_path):
+    """Without reinstallation; a file that holds another name, or two of them, is refused."""
+    shutil.copytree(registry.FOLDER, tmp_path / "methods")
+    monkeypatch.setattr(registry, "FOLDER", tmp_path / "methods")
+    monkeypatch.setattr(
+        importlib.import_module("wash_bench.methods"), "__path__", [str(tmp_path / "methods")]
+    )
+    source = RULE.split("class First")[0].replace(
+        'name, rule, paper, sends = "still", "theta_n <- theta_n", "none", "nothing"',
+        'name = "stands-still"\n    rule = "theta_n <- theta_n"\n    paper = sends = "none"',
+    )
+    (tmp_path / "methods" / "stands_still.py").write_text(source)
+    assert "stands-still" in method_names("training")
+    assert find_method("stands-still").target == "wash_bench.methods.stands_still:Still"
+    assert find_method("stands-still").source_hash is None
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    assert "`stands-still`" in importlib.import_module("update_readme").methods()
+    (tmp_path / "methods" / "other.py").write_text(source)
+    assert 'must have one class with the line name = "other"' in line_of(find_method, "other")
 
 
 class Dist:
@@ -150,25 +167,20 @@ class First(MergeRule):
 """
 
 
-def test_a_file_and_an_entry_point_add_a_method_everywhere(monkeypatch, tmp_path, capsys):
-    """The command, the Makefile (which asks the command), the table of all methods, the README."""
-    ours = importlib.metadata.distribution("wash-bench")
-    points = list(importlib.metadata.entry_points(group=registry.GROUP))
+def test_an_entry_point_adds_a_method_everywhere(monkeypatch, tmp_path, capsys):
+    """For the command, the Makefile (which asks the command) and the table of all methods."""
+    points = []
     for name, cls in (("still", "Still"), ("first", "First")):
         point = importlib.metadata.EntryPoint(name, f"added_rules:{cls}", registry.GROUP)
-        points.append(point._for(ours))
+        points.append(point._for(Dist()))
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     (tmp_path / "added_rules.py").write_text(RULE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    from update_readme import methods
-
     for name, kind in (("still", "training"), ("first", "merge"), ("papa+first", "merge")):
         assert find_method(name).kind == kind
         if "+" not in name:
             assert run_command(["methods", "--kind", kind, "--names"]) == 0
             assert name in capsys.readouterr().out.split()
-            assert f"`{name}`" in methods()
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class MethodEntry:
         if cls.name != self.base:
             raise UsageError(
                 f"method {self.base!r}: {self.target} calls itself {cls.name!r}; "
-                "its entry point must have the same name"
+                "the file or entry point must have the same name"
             )
         return cls
 

@@ -1,14 +1,15 @@
 """Which methods there are, and how to get at one by name or by file.
 
-Methods are entry points of the group ``wash_bench.methods``: ours, and those of any other
-installed distribution. A single file stands on equal terms: ``path/to/file.py:Class``.
-Nothing of a method is imported until :meth:`MethodEntry.load`.
+Our methods are the modules of ``methods/``, found by file name. Those of other distributions are
+entry points of the group ``wash_bench.methods``. A single file, ``path/to/file.py:Class``, stands
+on equal terms. Nothing of a method is imported until :meth:`MethodEntry.load`.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -33,17 +34,25 @@ if TYPE_CHECKING:
     from wash_bench.core.method import Method, MethodKind
 
 GROUP = "wash_bench.methods"
+FOLDER = Path(__file__).parents[1] / "methods"
+_CLASS_OF_NAME = re.compile(r'^class (\w+)\((?:(?!^class ).)*?^    name = "([^"]+)"', re.M | re.S)
 
 
 @cache
 def entry_points(group: str) -> tuple[EntryPoint, ...]:
-    """What the installed distributions offer, read once a process."""
-    return tuple(importlib.metadata.entry_points(group=group))
+    """Return what other installed distributions offer, read once per process."""
+    points = importlib.metadata.entry_points(group=group)
+    return tuple(point for point in points if not _is_ours(point))
+
+
+def own_names() -> list[str]:
+    """Return the names of our own methods: ``NAME.py``, hyphens written as underscores."""
+    return sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[!_]*.py"))
 
 
 def method_names(kind: MethodKind | None = None) -> list[str]:
-    """The names of all installed methods, or of those of one kind, sorted."""
-    names = sorted({point.name for point in entry_points(group=GROUP)})
+    """Return the names of all installed methods, or of those of one kind, sorted."""
+    names = sorted({*own_names(), *(point.name for point in entry_points(group=GROUP))})
     return [name for name in names if find_method(name).kind == kind] if kind else names
 
 
@@ -67,25 +76,32 @@ def find_method(name: str, own: Mapping[str, MethodEntry] | None = None) -> Meth
         return replace(find_method(inside, own), name=name, wrappers=wrappers)
     if name in own:
         return own[name]
-    points = {
+    points: dict[str, EntryPoint | None] = {
         f"{point.module}:{point.attr}": point
         for point in entry_points(group=GROUP)
         if point.name == name
     }
+    if name in own_names():
+        points[_own_target(name)] = None
     if not points:
-        known = method_names()
-        if not known:
-            raise UsageError(
-                f"unknown method {name!r}: none is installed; install wash-bench (pip install .)"
-            )
-        raise UsageError(f"unknown method {name!r}: {nearest(name, [*known, *own])}")
+        raise UsageError(f"unknown method {name!r}: {nearest(name, [*method_names(), *own])}")
     if len(points) > 1:
         raise UsageError(
             f"method {name!r} is offered twice, by {' and '.join(sorted(points))}; "
             "uninstall one of the two distributions"
         )
     ((target, point),) = points.items()
-    return MethodEntry(name, target, None if _is_ours(point) else _hash_of_module(point))
+    return MethodEntry(name, target, _hash_of_module(point) if point else None)
+
+
+def _own_target(name: str) -> str:
+    """Return ``module:Class`` of one of our methods, read off its source without importing it."""
+    path = FOLDER / f"{name.replace('-', '_')}.py"
+    found = _CLASS_OF_NAME.findall(path.read_text(encoding="utf-8"))
+    classes = [cls for cls, called in found if called == name]
+    if len(classes) != 1:
+        raise UsageError(f'{path} must have one class with the line name = "{name}"')
+    return f"{GROUP}.{path.stem}:{classes[0]}"
 
 
 def load_method_file(spec: str) -> MethodEntry:
