@@ -19,7 +19,7 @@ from wash_bench.data.catalog import DatasetSpec, all_specs, spec_of
 from wash_bench.data.load import load_data
 from wash_bench.data.memory import resize_images
 from wash_bench.data.recipe import Recipe
-from wash_bench.data.splits import EVALUATION, spread, train_and_validation
+from wash_bench.data.splits import EVALUATION, SubsetRule, spread
 from wash_bench.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -95,16 +95,25 @@ def test_one_entry_adds_a_data_set(monkeypatch):
     counts=st.lists(st.integers(1, 60), min_size=2, max_size=6),
     share=st.floats(0.02, 0.5),
     limit=st.integers(0, 40),
+    val_limit=st.integers(0, 20),
+    subset_seed=st.sampled_from(["fixed", "7", "seed"]),
+    seed=st.integers(0, 5),
 )
-def test_validation_is_disjoint_fixed_and_stratified(counts, share, limit):
+def test_validation_is_disjoint_and_stratified(counts, share, limit, val_limit, subset_seed, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
-    train, val = train_and_validation(labels, share, limit)
+    rule = SubsetRule(share, limit, val_limit, subset_seed)
+    drawn = rule.draw(labels, seed)
+    train, val = drawn["train"], drawn["val"]
     n = len(labels)
-    assert not set(train) & set(val)
-    assert len(val) == min(max(1, round(n * share)), n - 1)
+    assert sorted(np.concatenate(list(drawn.values()))) == list(range(n))
+    assert len(val) == min(max(1, val_limit or round(n * share)), n - 1)
     rest = n - len(val)
     assert len(train) == (min(limit, rest) if limit else rest)
-    np.testing.assert_array_equal(val, train_and_validation(labels, share)[1])
+    # The validation images do not depend on the limit, nor on the seed unless that draws them.
+    whole = SubsetRule(share, 0, val_limit, subset_seed)
+    np.testing.assert_array_equal(val, whole.draw(labels, seed)["val"])
+    if subset_seed != "seed":
+        np.testing.assert_array_equal(train, rule.draw(labels, seed + 1)["train"])
     for k, count in enumerate(counts):
         assert abs((labels[val] == k).sum() - len(val) * count / n) < 1.01
 

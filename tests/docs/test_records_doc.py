@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -52,7 +53,7 @@ def _described() -> dict[str, list[str]]:
                 for key in _expanded(quoted)]  # fmt: skip
         found[section.split("`")[1]] = keys
     (evaluation,) = (keys for name, keys in found.items() if "/evaluation-" in name)
-    (cell,) = (keys for name, keys in found.items() if name.startswith("cells/"))
+    (cell,) = (keys for name, keys in found.items() if name == "cells/<cell>.json")
     cell.remove("summary.<evaluation>")
     cell += [
         f"summary.{key}"
@@ -103,6 +104,9 @@ def _written(path: Path) -> Iterator[Path_]:
         case ".csv":
             with path.open(newline="") as file:
                 yield from ((column,) for column in next(csv.reader(file)))
+        case ".npz":
+            with np.load(path) as arrays:
+                yield from ((name,) for name in arrays.files)
         case ".safetensors":
             yield from ((name,) for name in load_file(path))
 
@@ -121,6 +125,7 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
             "evaluation": tiny_module.evaluation.model_copy(
                 update={
                     "simplex_points": 2,
+                    "test_pool": "rest",
                     "corruptions": ("contrast",),
                     "corruption_severities": (5,),
                     "corruption_images": 20,

@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wash_bench.config import EvaluationConfig, RunConfig
 from wash_bench.errors import CellFailure
+from wash_bench.evaluate import evaluator as module
+from wash_bench.evaluate.calibration import at_temperature, calibrated_nll, fit_temperature
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.measure import measure_method, measure_population
 from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.scores import nll
 from wash_bench.methods.greedy_soup import GreedySoup
 from wash_bench.methods.wash import Wash
 from wash_bench.metrics import (
@@ -42,28 +49,94 @@ def test_every_network_is_measured_once(
     setting = Setting.of(training.model_copy(update={"init": "independent"}))
     evaluator = Evaluator(setting.population(0), setting.data, "off", 0, setting.recipes(0))
     passes: Counter[str] = Counter()
-    compute, reestimated = Evaluator.compute, Evaluator.reestimated
+    compute, reestimate = Evaluator.compute, module.reestimate_
 
     def counted(self, state, split, limit=0):
         passes[f"{split} {limit}"] += 1
         return compute(self, state, split, limit)
 
-    def counted_reestimation(self, state, images):
-        passes[f"re-estimation {images}"] += 1
-        return reestimated(self, state, images)
+    def counted_reestimation(network, batches, amp):
+        batches = list(batches)
+        passes[f"re-estimation {sum(map(len, batches))}"] += 1
+        reestimate(network, batches, amp)
 
     monkeypatch.setattr(Evaluator, "compute", counted)
-    monkeypatch.setattr(Evaluator, "reestimated", counted_reestimation)
+    monkeypatch.setattr(module, "reestimate_", counted_reestimation)
     judge = PopulationJudge(evaluator, None, CONFIG.bn_images)
-    summary, _ = measure_population(evaluator, judge, CONFIG)
-    own = measure_method(evaluator, judge, Wash(), CONFIG)
-    greedy = measure_method(evaluator, judge, GreedySoup(), CONFIG)
+    summary, _, _ = measure_population(evaluator, judge, CONFIG)
+    own, _ = measure_method(evaluator, judge, Wash(), CONFIG)
+    greedy, _ = measure_method(evaluator, judge, GreedySoup(), CONFIG)
     assert own["method_predictor"] == "average" and greedy["method_predictor"] == "greedy"
     again = 5 if evaluator.has_batchnorm else 0
     assert passes["test 0"] == 5 + again and passes["re-estimation 64"] == again
     for result, name in ((own, "average"), (greedy, "greedy")):
         assert result["method_acc"] == summary[f"{name}_acc"]
         assert result["method_bn_acc"] == summary[f"{name}_bn_acc"]
+
+
+def test_the_best_member_ensembles_of_each_size_and_further_test_images(tiny: RunConfig) -> None:
+    """Against naive restatements on the log-probabilities themselves."""
+    changes = {"init": "independent", "train_limit": 100, "subset_seed": "seed"}
+    setting = Setting.of(tiny.training.model_copy(update=changes)).for_seed(5)
+    evaluator = Evaluator(setting.population(0), setting.data, "off", 0, setting.recipes(0))
+    judge = PopulationJudge(evaluator, None, CONFIG.bn_images)
+    config = CONFIG.model_copy(update={"test_pool": "rest"})
+    summary, _, outcomes = measure_population(evaluator, judge, config)
+    own, delivered = measure_method(evaluator, judge, GreedySoup(), config)
+
+    def of(split):
+        each = [evaluator.compute(member, split).exp() for member in judge.members]
+        return each, evaluator.labels(split)
+
+    validated, labels = of("val")
+    right = [(p.argmax(1) == labels).double().mean().item() for p in validated]
+    best = summary["best_member"]
+    assert right[best] == max(right)
+    tested, labels = of("test")
+    assert summary["best_acc"] == pytest.approx(
+        100 * (tested[best].argmax(1) == labels).double().mean().item()
+    )
+    pairs = [(tested[i] + tested[(i + 1) % 3]) / 2 for i in range(3)]
+    losses = [-p.gather(1, labels[:, None]).log().mean().item() for p in pairs]
+    sizes = [float(value) for value in summary["ensemble_size_nll"].split()]
+    assert sizes[1] == pytest.approx(sum(losses) / 3, rel=1e-5)
+    assert sizes[0] == pytest.approx(summary["member_nll_mean"], rel=1e-5)
+    assert sizes[2] == pytest.approx(summary["ensemble_nll"], rel=1e-5)
+
+    further, labels = of("rest")
+    total = sum(len(setting.data.indices[split]) for split in ("train", "val", "rest"))
+    assert summary["rest_images"] == len(labels) == total - 100 - setting.data.val_size > 0
+    mean = (sum(further) / 3).argmax(1)
+    assert summary["rest_ensemble_acc"] == pytest.approx(
+        100 * (mean == labels).double().mean().item()
+    )
+    (soup,) = judge.greedy().states
+    again = evaluator.compute(soup, "rest").argmax(1)
+    assert own["rest_method_acc"] == pytest.approx(100 * (again == labels).double().mean().item())
+
+    images, (tested, labels) = int(outcomes["images"]), of("test")
+    correct = np.unpackbits(outcomes["best_correct"], count=images).astype(bool)
+    np.testing.assert_array_equal(correct, (tested[best].argmax(1) == labels).numpy())
+    stored = outcomes["ensemble_log_prob"].astype(float)
+    expected = (sum(tested) / 3).gather(1, labels[:, None])[:, 0].log().numpy()
+    np.testing.assert_allclose(stored, expected, rtol=1e-3, atol=1e-3)
+    assert delivered["method_correct"].nbytes + delivered["method_log_prob"].nbytes < 3 * images
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), sharpness=st.floats(0.1, 8.0), images=st.integers(20, 200))
+def test_the_temperature_is_the_best_of_a_fine_grid(seed, sharpness, images):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(images, 4, generator=generator, dtype=torch.float64)
+    chances = torch.softmax(logits, 1)
+    labels = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    log_probs = torch.log_softmax(sharpness * logits, 1)
+    fitted = nll(at_temperature(log_probs, fit_temperature(log_probs, labels)), labels)
+    grid = [nll(at_temperature(log_probs, t), labels) for t in np.geomspace(0.05, 20, 400)]
+    assert fitted <= min(grid) + 1e-6
+    both = (log_probs, labels)
+    assert calibrated_nll(both, both) == pytest.approx(fitted)
+    assert math.isnan(calibrated_nll((log_probs * math.nan, labels), both))
 
 
 def _poisoned(tiny: RunConfig, member: int) -> PopulationJudge:

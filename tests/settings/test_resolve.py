@@ -10,7 +10,7 @@ from wash_bench.errors import UsageError
 from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.origin import chosen
 from wash_bench.settings.presets import preset_names
-from wash_bench.settings.resolve import resolve
+from wash_bench.settings.resolve import FRESH, resolve
 from wash_bench.settings.table import SETTINGS
 
 
@@ -93,7 +93,7 @@ def test_a_file_alone_starts_from_the_built_in_defaults(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("epochs = 4\n")
     config = resolve(None, file, {}).config
-    assert config.training == TrainingConfig(epochs=4)
+    assert config.training == TrainingConfig(epochs=4, **FRESH)
     assert config.set == {}
 
 
@@ -263,7 +263,7 @@ def test_the_digits_preset_holds_for_digits_alone(given, tmp_path, monkeypatch):
         (tmp_path / "X" / part / "a").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     resolved = resolve(None, None, given)
-    assert resolved.config == RunConfig(preset="none", training=TrainingConfig(**given))
+    assert resolved.config == RunConfig(preset="none", training=TrainingConfig(**FRESH, **given))
     assert "built-in defaults and the methods' own; then --dataset." in resolved.origin
     assert resolve(None, None, {"dataset": "digits"}).config == resolve("digits", None, {}).config
 
@@ -276,7 +276,7 @@ def test_where_the_settings_come_from_is_one_line(tmp_path):
     told = resolve("digits", None, {"dataset": "fashion-mini"}).origin
     assert "preset digits (made for digits, not for fashion-mini); then --dataset." in told
     told = resolve(None, None, {"dataset": "fashion-mnist"}).origin
-    assert " Presets made for fashion-mnist: converged, fashion-mnist, " in told
+    assert " Presets made for fashion-mnist: converged, fashion-1k, fashion-mnist, " in told
 
 
 def test_a_stem_or_a_size_that_was_chosen_is_told():

@@ -27,6 +27,9 @@ class EvaluationConfig(Settings):
     """Images that re-estimate BatchNorm, except along segments (0: the training data)."""
     barrier_bn_images: int = setting(1280, MEASURE, unit="images", ge=2)
     """Images that re-estimate BatchNorm at each barrier point."""
+    test_pool: Literal["official", "rest"] = setting("official", MEASURE, identity="later")
+    """Measure the official test images, or beside them (rest) all training images that are neither
+    trained nor validated on."""
     ece_bins: int = setting(15, MEASURE, unit="bins", ge=1)
     """Bins of the expected calibration error."""
     simplex_points: int = setting(0, MEASURE, unit="points", identity="later", ge=0, le=201)

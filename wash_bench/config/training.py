@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +64,11 @@ class TrainingConfig(Settings):
     resized picture, as timm's (0: 224/256, to the nearest pixel)."""
     val_share: float = setting(0.02, MEASURE, "SHARE", gt=0, lt=1)
     """Share of the training images that is held out for selections."""
+    val_limit: int = setting(0, MEASURE, unit="images", identity="later", ge=0)
+    """Hold out so many images for selections, whatever --val-share says (0: that share)."""
+    subset_seed: str = setting("fixed", NETWORK, "seed|fixed|N", shown="seed", identity="later")
+    """Draw the validation images and the subset of --train-limit anew for each seed (seed), once
+    for all seeds as the papers' presets do (fixed), or once by a number."""
     model: str = setting("test_resnet", NETWORK, "NAME")
     """Architecture: any that timm knows (see wash-bench models)."""
     model_args: dict[str, Any] = setting({}, NETWORK, "KEY=VALUE", option="model_arg", repeat=True)
@@ -145,6 +151,14 @@ class TrainingConfig(Settings):
         if list(milestones) != sorted(milestones) or not all(0 < m < 1 for m in milestones):
             raise ValueError("milestones must ascend between 0 and 1")
         return milestones
+
+    @field_validator("subset_seed", mode="before")
+    @classmethod
+    def _known_subset(cls, given: Any) -> str:
+        text = str(given).strip()
+        if text not in ("seed", "fixed") and not re.fullmatch(r"\d{1,9}", text):
+            raise ValueError("must be seed, fixed or a whole number")
+        return text
 
     @field_validator("init")
     @classmethod

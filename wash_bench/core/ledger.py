@@ -181,6 +181,14 @@ class Ledger:
         return sum(tally.sent_bytes for tally in self.tallies.values()) / self.n
 
     @property
+    def rounds(self) -> int:
+        """Exchanges that members wait for; those of one kind with several contents are one."""
+        most: dict[str, int] = {}
+        for (kind, _), tally in self.tallies.items():
+            most[kind] = max(most.get(kind, 0), tally.events)
+        return sum(most.values())
+
+    @property
     def wire_bytes(self) -> float:
         """Bytes on the wire sent per member (mean over members)."""
         return sum(tally.wire_bytes for tally in self.tallies.values()) / self.n

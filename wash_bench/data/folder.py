@@ -20,7 +20,7 @@ from wash_bench.data.mix import mix
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.scan import Folders, broken_image, open_file
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
-from wash_bench.data.splits import train_and_validation
+from wash_bench.data.splits import SubsetRule
 from wash_bench.errors import WashBenchError
 from wash_bench.seeds import derive, torch_stream
 
@@ -109,7 +109,7 @@ class FolderSource(DataSource):
     """A ``DataSource`` over train/ and val/ class folders; val/ is the test data.
 
     ``members`` read training batches in turn, each from as many processes as ``workers`` says, or
-    from its share of the cores.
+    from its share of the cores; ``subset`` is a ``SubsetRule``'s fields.
     """
 
     def __init__(
@@ -118,19 +118,16 @@ class FolderSource(DataSource):
         folders: Folders,
         device: torch.device,
         *,
-        val_share: float,
-        train_limit: int = 0,
         image_size: int = 0,
         interpolation: str = "bilinear",
         crop_pct: float = 0.0,
         members: int = 1,
         workers: int | None = None,
+        **subset: Any,
     ) -> None:
         paths, labels = folders.train
         test_paths, test_labels = folders.test
-        train, val = train_and_validation(labels, val_share, train_limit)
         all_labels = np.concatenate([labels, test_labels])
-        indices = {"train": train, "val": val, "test": np.arange(len(paths), len(all_labels))}
         super().__init__(
             classes=len(folders.classes),
             channels=spec.channels,
@@ -139,7 +136,9 @@ class FolderSource(DataSource):
             grid=spec.grid,
             mean=spec.mean,
             std=spec.std,
-            split_labels={split: all_labels[chosen] for split, chosen in indices.items()},
+            labels=all_labels,
+            pool=len(labels),
+            subset=SubsetRule(**subset),
             interpolation=interpolation,
             class_names=folders.classes,
         )
@@ -149,7 +148,6 @@ class FolderSource(DataSource):
         )
         self.shorter_side = self._files.shorter_side
         self._labels = torch.from_numpy(all_labels)
-        self._indices = indices
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
         few = len(all_labels) < WORKERS_FROM
         # Members' batches are decoded side by side, and so share the cores.
@@ -171,7 +169,7 @@ class FolderSource(DataSource):
     ) -> Iterator[Batch]:
         leader = member if order_member is None else order_member
         bounds = batch_bounds(self.train_size, batch_size)
-        order = self._indices["train"][self.order(seed, leader, epoch).numpy()]
+        order = self.indices["train"][self.order(seed, leader, epoch).numpy()]
         parts = [order[start:end] for start, end in bounds]
 
         def crop_seed(_: int, image: int) -> int:
@@ -185,7 +183,7 @@ class FolderSource(DataSource):
     def eval_batches(
         self, split: Split, limit: int = 0, batch_size: int = 500
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        chosen = self._indices[split][self.eval_positions(split, limit)]
+        chosen = self.indices[split][self.eval_positions(split, limit)]
         parts = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
         for part, images in zip(parts, self._decode(parts), strict=True):
             yield normalize(images, self._mean, self._std), self._labels_of(part)
@@ -194,7 +192,7 @@ class FolderSource(DataSource):
         self, seed: int, recipes: Sequence[Recipe], images: int, batch_size: int
     ) -> Iterator[Tensor]:
         plan = self.reestimation_plan(seed, images, batch_size)
-        parts = [self._indices["train"][positions.numpy()] for positions in plan]
+        parts = [self.indices["train"][positions.numpy()] for positions in plan]
 
         def crop_seed(batch: int, image: int) -> int:
             return derive(seed, "reestimate", batch, image)

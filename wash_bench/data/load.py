@@ -20,7 +20,9 @@ def load_data(
 ) -> DataSource:
     """Load the configured data set; an error says how to get what is missing or damaged."""
     spec, chosen = _normalized(spec_of(config.dataset), config), config.chosen_classes
-    sizes = config.model_dump(include={"val_share", "train_limit", "image_size"})
+    sizes = config.model_dump(
+        include={"val_share", "val_limit", "train_limit", "subset_seed", "image_size"}
+    )
     if spec.reader:
         check_classes(chosen, spec.classes, spec.name)
         folder = Path(config.data_dir).expanduser() if config.data_dir else None

@@ -1,8 +1,8 @@
 """Data sets that fit in memory: one uint8 tensor on the device, augmented there."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
@@ -15,7 +15,7 @@ from wash_bench.data.mix import mix
 from wash_bench.data.moving import to_device
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
-from wash_bench.data.splits import train_and_validation
+from wash_bench.data.splits import SubsetRule
 from wash_bench.seeds import torch_stream
 
 _RESIZE_CHUNK = 1000  # images; bounds the float copy that a resize makes
@@ -25,7 +25,7 @@ VALUES_AT_ONCE = {"cuda": 2**24}
 
 
 class MemorySource(DataSource):
-    """A ``DataSource`` whose images lie on the device."""
+    """A ``DataSource`` whose images lie on the device; ``subset`` is a ``SubsetRule``'s fields."""
 
     def __init__(
         self,
@@ -33,13 +33,10 @@ class MemorySource(DataSource):
         arrays: Arrays,
         device: torch.device,
         *,
-        val_share: float,
-        train_limit: int = 0,
         image_size: int = 0,
+        **subset: Any,
     ) -> None:
         assert spec.classes
-        train, val = train_and_validation(arrays.labels[: arrays.train], val_share, train_limit)
-        indices = {"train": train, "val": val, "test": np.arange(arrays.train, len(arrays.labels))}
         size = image_size or spec.size
         super().__init__(
             classes=spec.classes,
@@ -49,13 +46,14 @@ class MemorySource(DataSource):
             grid=spec.grid,
             mean=spec.mean,
             std=spec.std,
-            split_labels={split: arrays.labels[chosen] for split, chosen in indices.items()},
+            labels=arrays.labels,
+            pool=arrays.train,
+            subset=SubsetRule(**subset),
         )
         self.device = device
         self.values_at_once = VALUES_AT_ONCE.get(device.type, 0)
         self._images = resize_images(torch.from_numpy(arrays.images), size).to(device)
         self._labels = torch.from_numpy(arrays.labels).to(device)
-        self._indices = {split: torch.from_numpy(chosen) for split, chosen in indices.items()}
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
 
     def epoch_batches(
@@ -86,8 +84,8 @@ class MemorySource(DataSource):
     def eval_batches(
         self, split: Split, limit: int = 0, batch_size: int = 500
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        positions = torch.from_numpy(self.eval_positions(split, limit))
-        chosen = self._indices[split][positions].to(self.device)
+        positions = self.indices[split][self.eval_positions(split, limit)]
+        chosen = torch.from_numpy(positions).to(self.device)
         for part in chosen.split(batch_size):
             yield normalize(self._images[part], self._mean, self._std), self._labels[part]
 
@@ -101,7 +99,7 @@ class MemorySource(DataSource):
             yield batch.images
 
     def _train_images(self, positions: Tensor) -> Tensor:
-        return to_device(self._indices["train"][positions], self.device)
+        return to_device(torch.from_numpy(self.indices["train"])[positions], self.device)
 
     def _batches(
         self,

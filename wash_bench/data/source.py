@@ -3,20 +3,22 @@
 Shapes: B images a batch, C channels, H = W = image side in pixels, K classes.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 
 from wash_bench.data.recipe import Recipe
-from wash_bench.data.splits import EVALUATION, spread
+from wash_bench.data.splits import EVALUATION, SPLIT_SEED, SubsetRule, spread
 from wash_bench.errors import UsageError
 from wash_bench.seeds import torch_stream
 
-Split = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test", "rest"]
+"""``rest``: what is neither trained, validated nor tested on, further test images."""
 
 
 class Batch(NamedTuple):
@@ -33,7 +35,7 @@ class Batch(NamedTuple):
 
 @dataclass(kw_only=True)
 class DataSource(ABC):
-    """One data set with its fixed splits, on one device.
+    """One data set with its splits, on one device.
 
     Attributes:
         classes: K.
@@ -43,7 +45,9 @@ class DataSource(ABC):
         grid: values of heterogeneous recipes.
         mean: per channel, of pixels in [0, 1].
         std: per channel, of pixels in [0, 1].
-        split_labels: class of each image of each split, in the fixed order of the split.
+        labels: (n + t,) class of each image, the n training and validation images first.
+        pool: n.
+        subset: which of the n are trained and validated on.
         shorter_side: pixels to which a test picture's shorter side is resized before the central
             crop of ``size``; 0 where there is no crop.
         interpolation: how pictures are resized.
@@ -57,10 +61,32 @@ class DataSource(ABC):
     grid: dict[str, tuple[float, ...]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    split_labels: dict[str, np.ndarray]
+    labels: np.ndarray
+    pool: int
+    subset: SubsetRule
     shorter_side: int = 0
     interpolation: str = "bilinear"
     class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._draw(SPLIT_SEED)
+
+    def _draw(self, seed: int) -> None:
+        self.indices: dict[str, np.ndarray] = self.subset.draw(self.labels[: self.pool], seed)
+        self.indices["test"] = np.arange(self.pool, len(self.labels))
+
+    def for_seed(self, seed: int) -> Self:
+        """Return the source with a run's own training and validation images."""
+        if not self.subset.by_run:
+            return self
+        own = copy.copy(self)  # the images are shared
+        own._draw(seed)
+        return own
+
+    @property
+    def split_labels(self) -> dict[str, np.ndarray]:
+        """The class of each image of each split, in the fixed order of the split."""
+        return {split: self.labels[chosen] for split, chosen in self.indices.items()}
 
     @property
     def described(self) -> str:

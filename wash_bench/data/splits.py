@@ -1,8 +1,11 @@
-"""Fixed parts of a data set: validation split, class-balanced subsets, subsets for evaluation.
+"""Parts of a data set: validation split, class-balanced subsets, subsets for evaluation.
 
-All are drawn with one constant seed, never with the run's, so that every run of every method
-selects and reports on the same images.
+The images that are trained and validated on are drawn by a constant seed, as in the papers, or by
+the run's seed, so that several seeds show how much depends on the draw. Every method at one seed
+has the same images.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +18,9 @@ SPLIT_SEED = 666
 VALIDATION, TRAIN_LIMIT, EVALUATION, DIGITS_TEST = range(4)
 
 
-def spread(labels: np.ndarray, count: int, use: int, *, balanced: bool = False) -> np.ndarray:
+def spread(
+    labels: np.ndarray, count: int, use: int, *, balanced: bool = False, seed: int = SPLIT_SEED
+) -> np.ndarray:
     """Indices of ``count`` images spread over the classes, ascending.
 
     Args:
@@ -24,6 +29,7 @@ def spread(labels: np.ndarray, count: int, use: int, *, balanced: bool = False) 
         use: one of the constants above.
         balanced: equal counts for all classes as far as they have images; otherwise counts in
             proportion to the classes' sizes, to within one image.
+        seed: of the draw.
 
     Returns:
         The indices, int64.
@@ -32,7 +38,7 @@ def spread(labels: np.ndarray, count: int, use: int, *, balanced: bool = False) 
     n = len(labels)
     if count >= n:
         return np.arange(n)
-    order = numpy_stream(SPLIT_SEED, "split", use).permutation(n)
+    order = numpy_stream(seed, "split", use).permutation(n)
     key = np.empty(n)
     for label in np.unique(labels):
         members = order[labels[order] == label]
@@ -43,24 +49,51 @@ def spread(labels: np.ndarray, count: int, use: int, *, balanced: bool = False) 
     return np.sort(chosen)
 
 
-def train_and_validation(
-    labels: np.ndarray, val_share: float, train_limit: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split the images that are not test data.
+@dataclass(frozen=True)
+class SubsetRule:
+    """Which images are trained and validated on.
 
-    Args:
-        labels: (n,) class of each image.
+    Attributes:
         val_share: share of all images for validation, stratified (PAPA's is a plain random draw),
             at least one image and at most all but one.
-        train_limit: thins out what is left, class-balanced, so that the validation split does not
-            depend on it; 0 keeps all.
-
-    Returns:
-        Indices of the training and of the validation images.
+        train_limit: class-balanced training images of those that are left, so that the validation
+            split does not depend on it; 0 keeps all.
+        val_limit: validation images in place of the share; 0 for the share.
+        subset_seed: ``seed`` to draw by each run's seed, ``fixed`` or a number to draw once.
     """
-    n = len(labels)
-    validation = spread(labels, min(max(1, round(n * val_share)), n - 1), VALIDATION)
-    rest = np.setdiff1d(np.arange(n), validation, assume_unique=True)
-    if train_limit:
-        rest = rest[spread(np.asarray(labels)[rest], train_limit, TRAIN_LIMIT, balanced=True)]
-    return rest, validation
+
+    val_share: float
+    train_limit: int = 0
+    val_limit: int = 0
+    subset_seed: str = "fixed"
+
+    @property
+    def by_run(self) -> bool:
+        """Whether each seed of a run has images of its own."""
+        return self.subset_seed == "seed"
+
+    def validation_images(self, total: int) -> int:
+        """Return how many of ``total`` images are held out."""
+        return min(max(1, self.val_limit or round(total * self.val_share)), total - 1)
+
+    def draw(self, labels: np.ndarray, seed: int = SPLIT_SEED) -> dict[str, np.ndarray]:
+        """Split the images that are not test data.
+
+        Args:
+            labels: (n,) class of each image.
+            seed: the run's seed, where the images are drawn by it.
+
+        Returns:
+            Ascending indices of the images of ``train``, ``val`` and ``rest``, which are neither.
+        """
+        if not self.by_run:
+            seed = SPLIT_SEED if self.subset_seed == "fixed" else int(self.subset_seed)
+        n = len(labels)
+        val = spread(labels, self.validation_images(n), VALIDATION, seed=seed)
+        train = np.setdiff1d(np.arange(n), val, assume_unique=True)
+        if self.train_limit:
+            among = np.asarray(labels)[train]
+            train = train[spread(among, self.train_limit, TRAIN_LIMIT, balanced=True, seed=seed)]
+        used = np.concatenate([train, val])
+        rest = np.setdiff1d(np.arange(n), used, assume_unique=True)
+        return {"train": train, "val": val, "rest": rest}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wash_bench.config import TrainingConfig
 from wash_bench.data.catalog import spec_of
-from wash_bench.data.counts import split_sizes
+from wash_bench.data.counts import subset_of
 from wash_bench.data.memory import scale_recipe
 from wash_bench.data.mix import mix
 from wash_bench.data.recipe import Recipe
@@ -22,7 +22,6 @@ class StandIn(DataSource):
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         spec = spec_of(config.dataset)
         assert spec.train_images and spec.test_images and spec.classes
-        train, val = split_sizes(config, spec.train_images)
         size = config.image_size or spec.size
         super().__init__(
             classes=len(config.chosen_classes) or spec.classes,
@@ -32,11 +31,9 @@ class StandIn(DataSource):
             grid=spec.grid,
             mean=spec.mean,
             std=spec.std,
-            split_labels={
-                "train": np.zeros(train, int),
-                "val": np.zeros(val, int),
-                "test": np.zeros(spec.test_images, int),
-            },
+            labels=np.zeros(spec.train_images + spec.test_images, int),
+            pool=spec.train_images,
+            subset=subset_of(config),
         )
         self.device = device
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from wash_bench.errors import UsageError
+from wash_bench.models import residual  # noqa: F401 (registers our networks with timm)
 from wash_bench.models.names import check_architecture, unknown_tag
 from wash_bench.models.stems import STEMS, resolve_stem
 

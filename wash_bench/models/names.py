@@ -1,4 +1,4 @@
-"""The names of timm's architectures, without importing timm (which takes seconds).
+"""The names of architectures, timm's and ours, without importing timm (which takes seconds).
 
 timm registers an architecture by decorating the function of that name, so its sources tell all
 the names. A test holds this list equal to ``timm.list_models()``.
@@ -10,6 +10,15 @@ from functools import cache
 from pathlib import Path
 
 from wash_bench.errors import UsageError, WashBenchError, nearest
+
+OWN_NETWORKS: dict[str, tuple[int, tuple[int, ...], bool]] = {
+    "resnet8": (1, (16, 32, 64), False),
+    "resnet20": (3, (16, 32, 64), False),
+    "resnet32": (5, (16, 32, 64), False),
+    "resnet56": (9, (16, 32, 64), False),
+    "resnet10-narrow": (1, (16, 32, 64, 128), True),
+}
+"""Ours (``models/residual.py``): blocks per stage, channels per stage, shortcuts by projection."""
 
 _REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:[@#][^\n]*\n|[ \t]*\n)*def (\w+)", re.M)
 _RENAMED_MAP = re.compile(r"^register_model_deprecations\([^{]*\{(.*?)\}\s*\)", re.M | re.S)
@@ -28,7 +37,9 @@ def _sources() -> tuple[str, ...]:
 
 @cache
 def _names() -> frozenset[str]:
-    return frozenset(name for text in _sources() for name in _REGISTERED.findall(text))
+    return frozenset(name for text in _sources() for name in _REGISTERED.findall(text)) | {
+        *OWN_NETWORKS
+    }
 
 
 @cache
@@ -43,7 +54,7 @@ def _renamed() -> dict[str, str]:
 
 
 def architecture_names() -> list[str]:
-    """All architectures that timm registers, numbers within names sorted as numbers."""
+    """Return all architectures, ours included, numbers within names sorted as numbers."""
     return sorted(_names(), key=_natural)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
+from wash_bench.models.names import OWN_NETWORKS
 
 if TYPE_CHECKING:
     from timm.models.resnet import ResNet
@@ -32,6 +33,8 @@ def resolve_stem(stem: str, name: str, size: int) -> str:
     if stem != "auto":
         return stem
     architecture = name.partition(".")[0]
+    if architecture in OWN_NETWORKS:  # built for small images
+        return "keep"
     plain = _PLAIN_RESNET.match(architecture) or _VGG.match(architecture)
     return "cifar" if plain and size <= SMALL_IMAGE else "keep"
 

@@ -97,7 +97,7 @@ class TrainingFolder:
 
     def write_evaluation(self, evaluation_id: str, data: dict[str, Any]) -> None:
         """Write what was measured on the population, and digests of the points beside it."""
-        points = (self.barrier, self.simplex, self.corruption)
+        points = (self.barrier, self.simplex, self.corruption, self.outcomes)
         beside = [of(evaluation_id) for of in points]
         digests = {path.name: digest_of(path) for path in beside if path.is_file()}
         path = self.path / f"evaluation-{evaluation_id}.json"
@@ -114,6 +114,14 @@ class TrainingFolder:
     def simplex(self, evaluation_id: str) -> Path:
         """The points of the triangle between three members."""
         return self.path / f"simplex-{evaluation_id}.csv"
+
+    def outcomes(self, evaluation_id: str) -> Path:
+        """The outcomes per test image of the best member, the ensemble and the average."""
+        return self.path / f"outcomes-{evaluation_id}.npz"
+
+    def cell_outcomes(self, cell_id: str) -> Path:
+        """The outcomes per test image of what a cell's method delivers."""
+        return self.path.parents[1] / "cells" / f"{cell_id}.outcomes.npz"
 
     def corruption(self, evaluation_id: str) -> Path:
         """What was measured on corrupted test images."""

@@ -6,11 +6,13 @@ What is measured says ``evaluate.measure``; this module says when, and where it 
 import csv
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wash_bench.config import EvaluationConfig
 from wash_bench.core.bill import bill
@@ -55,6 +57,7 @@ def evaluate(
     if shared is None:
         shared = _measure_shared(task, trainer, evaluator, judge, context)
         _write_points(folder.barrier(evaluation_id), shared.pop("points"))
+        _write_outcomes(folder.outcomes(evaluation_id), shared.pop("outcomes"))
         if simplex := shared.pop("simplex"):
             _write_points(folder.simplex(evaluation_id), simplex)
         if corrupted := shared.pop("corrupted"):
@@ -71,7 +74,8 @@ def evaluate(
         try:
             if memory:
                 method.load_state_dict(memory)
-            own = measure_method(evaluator, judge, method, settings, keep, shared)
+            own, outcomes = measure_method(evaluator, judge, method, settings, keep, shared)
+            _write_outcomes(folder.cell_outcomes(cell.cell_id), outcomes)
             measured[cell.cell_id] = shared | own
         except CellFailure as failure:
             failures[cell.cell_id] = str(failure)
@@ -138,7 +142,7 @@ def _measure_shared(
         context.observer(replace(progress, step=done, steps=total))
 
     settings = task.config.evaluation
-    summary, points = measure_population(evaluator, judge, settings, pulse)
+    summary, points, outcomes = measure_population(evaluator, judge, settings, pulse)
     if trainer.setting.config.members:  # nothing says what they started from
         summary["weight_cosine"] = weight_cosine(evaluator.population)
     simplex = []
@@ -152,7 +156,8 @@ def _measure_shared(
             merged["average_bn"] = evaluator.reestimated(average, settings.bn_images)
         corrupted = corruption_points(evaluator, judge.members, merged, settings, pulse)
         summary |= corruption_summary(corrupted)
-    return summary | {"points": points, "simplex": simplex, "corrupted": corrupted}
+    beside = {"points": points, "outcomes": outcomes}
+    return summary | beside | {"simplex": simplex, "corrupted": corrupted}
 
 
 def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +182,7 @@ def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
         "sent_bytes_total": ledger.sent_bytes,
         "wire_bytes_per_step": ledger.wire_bytes / steps,
         "wire_bytes_total": ledger.wire_bytes,
+        "exchange_rounds": ledger.rounds,
         "exchanges": ledger.as_dict(),
         "member_steps_share": member_steps(trainer.method, n, schedule) / (steps * n),
         "train_seconds": notes["train_seconds"],
@@ -200,6 +206,14 @@ def _hold_charges(trainer: Trainer, ledger: Ledger) -> None:
             f" {ledger.sent_values:,.0f}, which the records have; plan and comm go wrong, and"
             " wash-bench check tells more"
         )
+
+
+def _write_outcomes(path: Path, outcomes: Mapping[str, np.ndarray]) -> None:
+    def write(at: Path) -> None:
+        with at.open("wb") as file:  # given a path, NumPy would add a suffix to its name
+            np.savez_compressed(file, **outcomes)
+
+    write_atomically(path, write)
 
 
 def _write_points(path: Path, points: Sequence[Measured]) -> None:

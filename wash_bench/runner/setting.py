@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -63,6 +64,12 @@ class Setting:
         assert config.init != PRETRAINED, "the settings' reader puts the file in its place"
         device = resolve_device(local_device(config.device))
         return cls(config, device, load_data(config, device, download=download))
+
+    def for_seed(self, seed: int) -> Setting:
+        """Return the setting with a seed's own training and validation images."""
+        own = copy.copy(self)
+        own.data = self.data.for_seed(seed)
+        return own
 
     @property
     def schedule(self) -> Schedule:

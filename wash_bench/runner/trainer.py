@@ -30,7 +30,7 @@ class Trainer:
     def __init__(
         self, task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
     ) -> None:
-        self.setting = setting
+        self.setting = setting = setting.for_seed(task.seed)
         self.method = task.methods()[0]
         self.seed = task.seed
         self.folder = folder

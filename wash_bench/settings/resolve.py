@@ -26,6 +26,9 @@ from wash_bench.settings.presets import DEFAULT_PRESET, NO_PRESET, find_preset, 
 from wash_bench.settings.sweep import Round, rounds, variants
 from wash_bench.settings.table import LOCAL, SETTINGS
 
+FRESH = {"subset_seed": "seed"}
+"""Defaults of a run without a preset that records of earlier runs do not have."""
+
 
 class Resolved(LocalConfig):
     """A run, ready to be planned or started.
@@ -72,6 +75,7 @@ def resolve(
         The run; an unknown name or key, or a value out of range, is refused in one line.
     """
     layers: list[Layer] = []
+    fresh: Mapping[str, Any] = {} if defaults else FRESH
     tuned = None
     name = NO_PRESET
     found = find_preset(preset or DEFAULT_PRESET)
@@ -79,12 +83,13 @@ def resolve(
     if preset or (of_data and not (preset_file or defaults)):
         name = found.name
         layers.append(tuned := Layer(found.path.name, found.values))
+        fresh = {}
     if preset_file is not None:
         own = read_preset(preset_file)
         layers.append(Layer(str(preset_file), own.values))
         name = own.name
     layers.append(Layer("", given(options)))
-    return _Resolver(layers, tuned).run(name)
+    return _Resolver(layers, tuned, fresh).run(name)
 
 
 def local_config(options: Mapping[str, Any]) -> LocalConfig:
@@ -98,18 +103,22 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Resolver:
-    """Lays the layers over each other; ``tuned`` is that of a preset of the package."""
+    """Lays the layers over each other; ``tuned`` is that of a preset of the package.
 
-    def __init__(self, layers: list[Layer], tuned: Layer | None = None) -> None:
+    ``fresh`` has the defaults that are not the fields' own.
+    """
+
+    def __init__(self, layers: list[Layer], tuned: Layer | None, fresh: Mapping[str, Any]) -> None:
         self.layers = layers
         self.tuned = tuned
+        self.fresh = fresh
         self.source: dict[str, tuple[Layer, Any]] = {}  # key -> the layer that decides, its value
 
     def run(self, preset: str) -> Resolved:
         for layer in self.layers:
             self._check_keys(layer)
             self.source |= {key: (layer, value) for key, value in layer.values.items()}
-        values = {key: value for key, (_, value) in self.source.items()}
+        values = {**self.fresh} | {key: value for key, (_, value) in self.source.items()}
         for key, (layer, _) in self.source.items():
             if kind := SETTINGS[key].items:
                 values[key] = parse_list(layer, key, kind)
