@@ -121,7 +121,7 @@ class TrainingFolder:
 
     def cell_outcomes(self, cell_id: str) -> Path:
         """The outcomes per test image of what a cell's method delivers."""
-        return self.path.parents[1] / "cells" / f"{cell_id}.outcomes.npz"
+        return self.path / f"outcomes-{cell_id}.npz"
 
     def corruption(self, evaluation_id: str) -> Path:
         """What was measured on corrupted test images."""
