@@ -70,7 +70,8 @@ def measure_population(
     put("greedy", evaluator.log_probs(greedy.states[0], "test"))
     summary["greedy_size"] = len(greedy.members)
     summary["greedy_members"] = " ".join(map(str, greedy.members))
-    summary["disagreement"] = disagreement(plain)
+    if len(members) > 1:
+        summary["disagreement"] = disagreement(plain)
     # For whoever tunes a setting: test data must not choose it.
     validated = [judge.validation_accuracy(member) for member in members]
     summary["member_val_acc_mean"] = sum(validated) / len(validated)
@@ -85,6 +86,8 @@ def measure_population(
     put("average_bn", again(average.states[0]))
     put("greedy_bn", again(greedy.states[0]))
 
+    if len(members) == 1:
+        return summary, []
     points = barrier_points(evaluator, members, config, pulse)
     summary |= barrier_summary(points)
     consensus = evaluator.population.consensus()

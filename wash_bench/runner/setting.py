@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -63,6 +63,10 @@ class Setting:
         assert config.init != PRETRAINED, "the settings' reader puts the file in its place"
         device = resolve_device(local_device(config.device))
         return cls(config, device, load_data(config, device, download=download))
+
+    def but(self, config: TrainingConfig) -> Setting:
+        """Return the same device and data under other settings of the training."""
+        return self if config == self.config else replace(self, config=config)
 
     @property
     def schedule(self) -> Schedule:
