@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from wash_bench.config.field import (
     MACHINE,
@@ -28,6 +28,7 @@ from wash_bench.config.values import (
     parse_grid,
     path_in,
 )
+from wash_bench.errors import UsageError
 
 
 class TrainingConfig(Settings):
@@ -214,6 +215,21 @@ class TrainingConfig(Settings):
             if epochs and epochs >= self.epochs:
                 raise ValueError(f"{flag} {epochs:g} is not below --epochs {self.epochs}")
         return self
+
+    def but(self, **changes: Any) -> TrainingConfig:
+        """Return these settings with some changed; a population of one is allowed here.
+
+        Raises:
+            UsageError: the settings do not fit together.
+        """
+        users = {name: value for name, value in changes.items() if name != "population"}
+        try:
+            changed = TrainingConfig.model_validate(self.model_dump() | users)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            told = ", ".join(f"{name}={value}" for name, value in users.items())
+            raise UsageError(f"with {told}: {message}") from None
+        return changed.model_copy(update=changes)
 
     @property
     def checkpoint(self) -> Path | None:

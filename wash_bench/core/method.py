@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from torch import Tensor
 
+    from wash_bench.config import TrainingConfig
     from wash_bench.core.exchange import Exchange
     from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.population import Population
@@ -41,7 +42,9 @@ and measures averages of each member; what makes networks of a trained populatio
 a training rule and changes how its exchanges travel."""
 
 Rows = Literal["weights", "buffers"]
-TRAINING_HOOKS = frozenset({"active", "after_step", "evaluated", "order", "recipe", "start"})
+TRAINING_HOOKS = frozenset(
+    {"active", "after_step", "evaluated", "order", "recipe", "start", "training_config"}
+)
 """The methods that decide how members train, and which members are measured."""
 
 
@@ -170,6 +173,15 @@ class Method(ABC):
     def training_key(self) -> dict[str, Any]:
         """What identifies the training: methods with equal keys share one training."""
         return {"rule": self.name, "options": self.settings()}
+
+    def training_config(self, config: TrainingConfig) -> TrainingConfig:
+        """Return the settings under which this method trains; by default those of the run.
+
+        The training's identity is of what this returns, the experiment's of the run's settings, so
+        that the method stands in the table of the others. A control that trains other members
+        than the population, or for longer, changes the settings here.
+        """
+        return config
 
     def recipe(self, member: int, base: Recipe, clock: Clock) -> Recipe:
         """The augmentation of ``member`` for the step that ``clock`` names; ``base`` by default."""

@@ -20,6 +20,7 @@ from wash_bench.core.method import TRAINING_HOOKS, Method, MethodOptions, Rows, 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wash_bench.config import TrainingConfig
     from wash_bench.core.exchange import Exchange
     from wash_bench.core.judge import Judge
     from wash_bench.core.population import ModelState, Population
@@ -67,6 +68,9 @@ class Wrapper(Method):
     def training_key(self) -> dict[str, Any]:
         own = self.options.model_dump(mode="json")
         return {"rule": self.name, "options": own, "around": self.inner.training_key()}
+
+    def training_config(self, config: TrainingConfig) -> TrainingConfig:
+        return self.inner.training_config(config)
 
     def recipe(self, member: int, base: Recipe, clock: Clock) -> Recipe:
         return self.inner.recipe(member, base, clock)

@@ -110,7 +110,8 @@ def measure_population(
     summary["best_member"] = best
     summary["greedy_size"] = len(judge.greedy().members)
     summary["greedy_members"] = " ".join(map(str, judge.greedy().members))
-    summary["disagreement"] = disagreement([member("test") for member in plain])
+    if len(members) > 1:
+        summary["disagreement"] = disagreement([member("test") for member in plain])
     # For whoever tunes a setting: test data must not choose it.
     validated = [judge.validation_accuracy(member) for member in members]
     summary["member_val_acc_mean"] = sum(validated) / len(validated)
@@ -133,6 +134,8 @@ def measure_population(
     if config.test_pool == "rest":
         summary |= _rest(evaluator, models, plain)
 
+    if len(members) == 1:
+        return summary, [], outcomes
     points = barrier_points(evaluator, members, config, pulse)
     summary |= barrier_summary(points)
     consensus = evaluator.population.consensus()

@@ -81,7 +81,8 @@ def load_network(
     from wash_bench.runner.trainer import Trainer
     from wash_bench.train import checkpoint
 
-    _check_which(cell, which)
+    task = task_of(cell, methods)
+    _check_which(cell, which, task.training.population)
     context.set_up_torch()
     data, config = cell.data, cell.config
     folder = Store(cell.root).training(data["training_id"])
@@ -92,7 +93,7 @@ def load_network(
             "holds no weights; name the run folder of the machine that trained it"
         )
     setting = Setting.of(config.training, context.download)
-    trainer = Trainer(task_of(cell, methods), setting, folder, context)
+    trainer = Trainer(task, setting, folder, context)
     trainer.load_finished(state)
     population = trainer.whole()
     assert population is not None  # this process holds it
@@ -110,7 +111,7 @@ def load_network(
     if not recorded and made is not None:  # of a single member
         labels = evaluator.labels("test")
         recorded = all_scores(evaluator.log_probs(made, "test"), labels, config.evaluation.ece_bins)
-    return StoredNetwork(cell, which, about, tensors, recorded, setting)
+    return StoredNetwork(cell, which, about, tensors, recorded, trainer.setting)
 
 
 def found_of(network: StoredNetwork, named: str) -> tuple[Found, InitCheckpoint]:
@@ -124,8 +125,8 @@ def found_of(network: StoredNetwork, named: str) -> tuple[Found, InitCheckpoint]
     return found, InitCheckpoint(path, "", network.tensors, named)
 
 
-def _check_which(cell: CellRecord, which: str) -> None:
-    summary, n = cell.data["summary"], cell.config.training.population
+def _check_which(cell: CellRecord, which: str, n: int) -> None:
+    summary = cell.data["summary"]
     if found := _MEMBER.fullmatch(which):
         if int(found[1]) >= n:
             raise UsageError(f"--which {which}: the cell has members 0 to {n - 1}")

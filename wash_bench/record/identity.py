@@ -57,20 +57,23 @@ def cell_of(
     Returns:
         The cell, with the identities of its training, evaluation and experiment.
     """
-    shared = config.training.identity() | config.identity()
+    name = config.training.dataset
+    about: dict[str, Any] = {"device": device_type, "schema": IDENTITY}
     if start:  # wherever the file lies
-        shared["init"] = CHECKPOINT_PREFIX + start
+        about["init"] = CHECKPOINT_PREFIX + start
     if members:
-        shared["members"] = list(members)
-    shared |= {"device": device_type, "schema": IDENTITY}
-    name = shared["dataset"]
+        about["members"] = list(members)
     if name.startswith(FOLDER_PREFIX):  # one folder has many spellings, from here or elsewhere
         path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().resolve()
-        shared["dataset"], name = f"{FOLDER_PREFIX}{path}", f"{FOLDER_PREFIX}{path.name}"
-        shared["content"] = content
+        about["dataset"], name = f"{FOLDER_PREFIX}{path}", f"{FOLDER_PREFIX}{path.name}"
+        about["content"] = content
+    shared = config.training.identity() | config.identity() | about
+    changed = method.training_config(config.training).identity() | config.identity() | about
     evaluation = config.evaluation.identity()
     rule = _training_rule(method) | {"source": training_source}
-    training = shared | {"seed": seed, "training_rule": rule}
+    training = changed | {"seed": seed, "training_rule": rule}
+    if changed != shared:  # each experiment has a training of its own
+        training["run"] = shared
     options = method.settings()
     cell = training | {"evaluation": evaluation, "method": method.name, "options": options}
     cell["source"] = source_hash

@@ -7,7 +7,7 @@ import csv
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,15 @@ def evaluate(
     shared = folder.evaluation(evaluation_id)
     if shared is None:
         shared = _measure_shared(task, trainer, evaluator, judge, context)
-        _write_points(folder.barrier(evaluation_id), shared.pop("points"))
+        _write_points(folder.barrier(evaluation_id), shared.pop("points"), Point)
         _write_outcomes(folder.outcomes(evaluation_id), shared.pop("outcomes"))
         if simplex := shared.pop("simplex"):
-            _write_points(folder.simplex(evaluation_id), simplex)
+            _write_points(folder.simplex(evaluation_id), simplex, SimplexPoint)
         if corrupted := shared.pop("corrupted"):
-            _write_points(folder.corruption(evaluation_id), corrupted)
+            _write_points(folder.corruption(evaluation_id), corrupted, CorruptionPoint)
         average = population.named_tensors(judge.average().states[0])
         checkpoint.save_network(folder.path / "average.safetensors", average)
-        shared |= _costs(trainer, notes)
+        shared |= _costs(task, trainer, notes)
         shared["eval_seconds"] = time.monotonic() - began
         folder.write_evaluation(evaluation_id, shared)
     memory = trainer.method.state_dict()
@@ -146,7 +146,7 @@ def _measure_shared(
     if trainer.setting.config.members:  # nothing says what they started from
         summary["weight_cosine"] = weight_cosine(evaluator.population)
     simplex = []
-    if settings.simplex_points:
+    if settings.simplex_points and len(judge.members) >= 3:
         simplex = simplex_points(evaluator, judge.members, settings, pulse)
     corrupted = []
     if settings.corruptions:
@@ -160,13 +160,15 @@ def _measure_shared(
     return summary | beside | {"simplex": simplex, "corrupted": corrupted}
 
 
-def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
+def _costs(task: TrainingTask, trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     """The ledger and the clock, per member."""
     schedule, n = trainer.schedule, trainer.n
     known: dict[str, Any] = {
         "parameters": trainer.population.layout.size,
         "train_images": trainer.setting.data.train_size,
     }
+    if changes := changed_settings(task):
+        known["changed_settings"] = changes
     if trainer.setting.config.members:  # what their trainings cost is not known here
         return known | {"steps": 0, "exchanges": {}}
     steps = schedule.steps
@@ -190,6 +192,12 @@ def _costs(trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def changed_settings(task: TrainingTask) -> dict[str, Any]:
+    """Return the settings of a training that its method changed, by name."""
+    run, own = (config.model_dump(mode="json") for config in (task.config.training, task.training))
+    return {name: value for name, value in own.items() if value != run[name]}
+
+
 def _hold_charges(trainer: Trainer, ledger: Ledger) -> None:
     """Tell of a method of somebody else's whose ``charges`` are not what it sent."""
     method, setting = trainer.method, trainer.setting
@@ -208,7 +216,7 @@ def _hold_charges(trainer: Trainer, ledger: Ledger) -> None:
         )
 
 
-def _write_outcomes(path: Path, outcomes: Mapping[str, np.ndarray]) -> None:
+def _write_outcomes(path: Path, outcomes: Mapping[str, Any]) -> None:
     def write(at: Path) -> None:
         with at.open("wb") as file:  # given a path, NumPy would add a suffix to its name
             np.savez_compressed(file, **outcomes)
@@ -216,13 +224,12 @@ def _write_outcomes(path: Path, outcomes: Mapping[str, np.ndarray]) -> None:
     write_atomically(path, write)
 
 
-def _write_points(path: Path, points: Sequence[Measured]) -> None:
-    write_atomically(path, partial(_write_rows, points))
+def _write_points(path: Path, points: Sequence[Measured], kind: type[Measured]) -> None:
+    write_atomically(path, partial(_write_rows, points, kind))
 
 
-def _write_rows(points: Sequence[Measured], path: Path) -> None:
-    rows = [point.as_dict() for point in points]
+def _write_rows(points: Sequence[Measured], kind: type[Measured], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(kind)])
+        writer.writeheader()  # stands alone where a training has a single network
+        writer.writerows(point.as_dict() for point in points)

@@ -145,7 +145,7 @@ def asked_of(groups: Iterable[Sequence[TrainingTask]]) -> list[Asked]:
             cell.method,
             cell.seed,
             task.labels.get(cell.method, cell.method),
-            task.config.training.epochs,
+            task.training.epochs,
         )
         for tasks in groups
         for task in tasks

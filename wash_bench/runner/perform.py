@@ -150,7 +150,7 @@ def _about(task: TrainingTask, trainer: Trainer) -> dict[str, Any]:
     method, population = trainer.method, trainer.population
     site = Site(population.layout, trainer.n, len(population.optimizer_state))
     return {
-        "config": cell_config(task.config, task.cells[0], method.settings()),
+        "config": cell_config(task.trained_config, task.cells[0], method.settings()),
         "rule": method.training_key(),
         "facts": method.facts(site),
         "recipes": [recipe.as_dict() for recipe in trainer.recipes],

@@ -10,6 +10,8 @@ import torch
 
 from wash_bench.config import RunConfig
 from wash_bench.core.bill import bill
+from wash_bench.core.clock import Schedule
+from wash_bench.core.layout import Layout
 from wash_bench.core.method import Site
 from wash_bench.core.precision import autocast
 from wash_bench.data.source import Batch
@@ -19,6 +21,7 @@ from wash_bench.evaluate.simplex import simplex_networks
 from wash_bench.plugins.registry import MethodEntry
 from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import tasks_of
+from wash_bench.runner.pool import check_task
 from wash_bench.runner.setting import Setting, resolve_device
 from wash_bench.train.engines import EAGER_STEPS, make_engine
 from wash_bench.train.optim import optimizer_slots
@@ -80,42 +83,43 @@ def plan_experiment(
     """Count and time; nothing is trained or recorded, and what a run would refuse is refused."""
     trained = {} if trained is None else trained  # by training, the method that an earlier plan has
     setting, stand_in = _setting(config, download)
-    layout = setting.check(config.evaluation)
-    n = config.training.population
-    slots = optimizer_slots(config.training)
-    site = Site(layout, n, len(slots))
-    schedule = setting.schedule
+    setting.check(config.evaluation)
     slow = stand_in and setting.device.type == "cpu"
-    times = times or (_time_few_images(setting) if slow else _time_steps(setting))
-    evaluation_seconds = _evaluation_images(config, setting) * times.image
-    # N rows of weights and of each optimizer slot, and the gradient rows, float32.
-    gradients = n if setting.own_gradients else 1
-    memory = 4 * (layout.size * (n * (1 + len(slots)) + gradients) + n * layout.buffer_size)
-
+    times = times or _times(setting, slow)
+    timed = {_of_step(setting): times}
+    costs: dict[str, _Cost] = {}
     plan = Plan(times=times)
     for task in tasks_of(config, entries):
-        trained_by = trained.get(task.training_id)
+        key = task.training.model_dump_json()
+        if key not in costs:
+            layout, own = check_task(task, setting), setting.but(task.training)
+            if _of_step(own) not in timed:
+                timed[_of_step(own)] = _times(own, slow)
+            costs[key] = _cost(config, own, layout, timed[_of_step(own)])
+        cost, trained_by = costs[key], trained.get(task.training_id)
         for cell, method in zip(task.cells, task.methods(), strict=True):
-            ledger = bill(method, site, schedule)
+            ledger = bill(method, cost.site, cost.schedule)
             seconds = 0.0
             if trained_by is None:
-                steps = member_steps(method, n, schedule)
-                seconds = steps * times.step + evaluation_seconds
+                steps = member_steps(method, cost.site.n, cost.schedule)
+                seconds = steps * cost.times.step + cost.evaluation_seconds
             plan.cells.append(
                 CellPlan(
                     cell.method,
                     cell.seed,
-                    schedule.steps,
-                    layout.size,
+                    cost.schedule.steps,
+                    cost.site.layout.size,
                     ledger and ledger.sent_values,
                     ledger and ledger.sent_bytes,
                     ledger and ledger.wire_bytes,
-                    memory,
+                    cost.memory,
                     seconds,
                     trained_by,
                 )
             )
             trained_by = trained.setdefault(task.training_id, cell.method)
+    schedule = setting.schedule
+    evaluation_seconds = _evaluation_images(config, setting) * times.image
     plan.notes = [
         f"{schedule.steps_per_epoch} steps an epoch x {config.training.epochs} epochs, "
         f"{setting.data.train_size} training images, batches of {config.training.batch_size}",
@@ -135,6 +139,37 @@ def plan_experiment(
             + (f"; float32, {FEW_IMAGES} images at most, scaled to the batch" if slow else "")
         )
     return plan
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a training costs under its own settings."""
+
+    site: Site
+    schedule: Schedule
+    times: Times
+    memory: float
+    evaluation_seconds: float
+
+
+def _cost(config: RunConfig, setting: Setting, layout: Layout, times: Times) -> _Cost:
+    n, slots = setting.config.population, optimizer_slots(setting.config)
+    # N rows of weights and of each optimizer slot, and the gradient rows, float32.
+    gradients = n if setting.own_gradients else 1
+    memory = 4 * (layout.size * (n * (1 + len(slots)) + gradients) + n * layout.buffer_size)
+    evaluation_seconds = _evaluation_images(config, setting) * times.image
+    site = Site(layout, n, len(slots))
+    return _Cost(site, setting.schedule, times, memory, evaluation_seconds)
+
+
+def _of_step(setting: Setting) -> str:
+    """The settings on which the time of a step depends."""
+    others = {"population", "epochs", "lr", "weight_decay"}
+    return setting.config.model_dump_json(exclude=others)
+
+
+def _times(setting: Setting, slow: bool) -> Times:
+    return _time_few_images(setting) if slow else _time_steps(setting)
 
 
 def _setting(config: RunConfig, download: bool) -> tuple[Setting, bool]:
@@ -196,7 +231,7 @@ def _endless(setting: Setting) -> Iterator[Batch]:
 
 def _evaluation_images(config: RunConfig, setting: Setting) -> int:
     """Forward passes of single images that the final evaluation takes."""
-    evaluation, data, n = config.evaluation, setting.data, config.training.population
+    evaluation, data, n = config.evaluation, setting.data, setting.config.population
     networks = n + 2  # members, average, greedy soup
     again = evaluation.bn_images or data.train_size
     whole = {"train": data.train_size, "val": data.val_size, "test": data.test_size}
@@ -205,6 +240,8 @@ def _evaluation_images(config: RunConfig, setting: Setting) -> int:
     segments = math.comb(n, 2) + n
     points = n + 1 + segments * (evaluation.barrier_points - 2)
     points += simplex_networks(evaluation.simplex_points, evaluation.simplex_margin)
+    if n == 1:  # no segments
+        points = 0
     kinds = len(evaluation.corruption_names) * len(evaluation.corruption_severities)
     corrupted = kinds * min(evaluation.corruption_images or data.test_size, data.test_size)
     return networks * (corrupted + 2 * data.test_size + data.val_size + again) + points * (

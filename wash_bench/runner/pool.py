@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.distributed.world import LocalWorld
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.jobs import bytes_of, fitting
@@ -23,6 +23,7 @@ from wash_bench.runner.progress import unobserved
 from wash_bench.runner.task import Results, TrainingTask
 
 if TYPE_CHECKING:
+    from wash_bench.core.layout import Layout
     from wash_bench.runner.setting import Setting
 
 
@@ -37,7 +38,7 @@ def in_process(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[R
 
     context.set_up_torch()
     if context.world.rank == 0:  # the one that may download
-        setting = checked(tasks[0], context)
+        setting = checked(tasks, context)
         context.world.wait()
     else:
         context.world.wait()
@@ -54,7 +55,7 @@ def in_pool(tasks: Sequence[TrainingTask], context: RunContext, most: int) -> It
     todo, reports = processes.Queue(), processes.Queue()
     apart = context.but(observer=unobserved, world=LocalWorld())  # can be pickled
     # Refuses what cannot work, in a process of its own: this one need not import what trains.
-    look = processes.Process(target=_look, args=(apart, tasks[0], reports))
+    look = processes.Process(target=_look, args=(apart, tasks, reports))
     answer = None
     try:
         _start([look])
@@ -141,18 +142,43 @@ def _processes() -> Any:
     return context
 
 
-def checked(task: TrainingTask, context: RunContext) -> Setting:
-    """The setting of a task, once it is clear that it can work."""
+def checked(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
+    """Return the setting of tasks of one data set, once it is clear that all can work."""
     from wash_bench.runner.setting import Setting
 
-    setting = Setting.of(task.config.training, context.download)
-    setting.check(task.config.evaluation)
+    setting = Setting.of(tasks[0].config.training, context.download)
+    for task in with_different_settings(tasks):
+        n, ranks = task.training.population, context.world.ranks
+        if n < ranks:
+            raise UsageError(
+                f"method {task.cells[0].method!r} trains {n} network{'s' if n > 1 else ''}, which "
+                f"{ranks} processes cannot share: run it without --procs"
+            )
+        check_task(task, setting)
     return setting
+
+
+def with_different_settings(tasks: Sequence[TrainingTask]) -> list[TrainingTask]:
+    """Return the first task of each settings of a training."""
+    first: dict[str, TrainingTask] = {}
+    for task in tasks:
+        first.setdefault(task.training.model_dump_json(), task)
+    return list(first.values())
+
+
+def check_task(task: TrainingTask, setting: Setting) -> Layout:
+    """Return the layout of a member; a UsageError, before any training, if a task cannot work."""
+    try:
+        return setting.but(task.training).check(task.config.evaluation)
+    except UsageError as error:
+        if task.training == task.config.training:
+            raise
+        raise UsageError(f"method {task.cells[0].method!r}: {error}") from None
 
 
 def _tell_waiting(tasks: Sequence[TrainingTask], context: RunContext) -> None:
     for task in tasks:
-        context.observer(task.progress("waiting", epochs=task.config.training.epochs))
+        context.observer(task.progress("waiting", epochs=task.training.epochs))
 
 
 def _next_report(reports: Queue[Any], pool: Sequence[BaseProcess]) -> tuple[str, Any]:
@@ -164,15 +190,16 @@ def _next_report(reports: Queue[Any], pool: Sequence[BaseProcess]) -> tuple[str,
                 raise WashBenchError(_DIED) from None
 
 
-def _look(context: RunContext, task: TrainingTask, reports: Queue[Any]) -> None:
-    """Report that a task can work, with the memory in bytes that it takes, or why it cannot."""
+def _look(context: RunContext, tasks: Sequence[TrainingTask], reports: Queue[Any]) -> None:
+    """Report that tasks can work, with the most memory in bytes that one takes, or why not."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with _failures_reported(reports):
         from wash_bench.runner.setting import Setting
 
-        training = task.config.training
-        layout = Setting.of(training, context.download).check(task.config.evaluation)
-        reports.put(("fits", bytes_of(training, layout)))
+        setting = Setting.of(tasks[0].config.training, context.download)
+        found = with_different_settings(tasks)
+        needed = [bytes_of(task.training, check_task(task, setting)) for task in found]
+        reports.put(("fits", max(needed)))
 
 
 def _process(context: RunContext, todo: Queue[Any], reports: Queue[Any]) -> None:

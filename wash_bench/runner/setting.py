@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -70,6 +70,10 @@ class Setting:
         own = copy.copy(self)
         own.data = self.data.for_seed(seed)
         return own
+
+    def but(self, config: TrainingConfig) -> Setting:
+        """Return the same device and data under other settings of the training."""
+        return self if config == self.config else replace(self, config=config)
 
     @property
     def schedule(self) -> Schedule:

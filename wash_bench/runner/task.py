@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from wash_bench.config import RunConfig
+from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.method import Method
 from wash_bench.plugins.registry import MethodEntry, make_method
 from wash_bench.record.identity import Cell
@@ -32,6 +33,16 @@ class TrainingTask:
     def seed(self) -> int:
         """The run's seed."""
         return self.cells[0].seed
+
+    @cached_property
+    def training(self) -> TrainingConfig:
+        """The settings of the training: those of the run, as the method changes them."""
+        return self.methods()[0].training_config(self.config.training)
+
+    @property
+    def trained_config(self) -> RunConfig:
+        """The run's settings with those of the training in them."""
+        return self.config.model_copy(update={"training": self.training})
 
     def methods(self) -> list[Method]:
         """The cells' methods with their options, made anew."""

@@ -30,7 +30,7 @@ class Trainer:
     def __init__(
         self, task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
     ) -> None:
-        self.setting = setting = setting.for_seed(task.seed)
+        self.setting = setting = setting.but(task.training).for_seed(task.seed)
         self.method = task.methods()[0]
         self.seed = task.seed
         self.folder = folder
@@ -46,7 +46,7 @@ class Trainer:
             folder.path.name,
             task.cells[0].experiment_id,
             folder.path,
-            cell_config(task.config, task.cells[0], self.method.settings()),
+            cell_config(task.trained_config, task.cells[0], self.method.settings()),
         )
         self.schedule = setting.schedule
         self.population: Population = setting.population(self.seed, self.world.members(self.n))
@@ -236,6 +236,8 @@ class Trainer:
         add("wire_bytes", ledger.wire_bytes)
         if self.method.active(self.n, clock) < self.n:
             return  # members that have not begun are no part of a consensus
+        if self.n == 1:
+            return
         mean = self.world.mean_row(self.population.weights, self.n)
         distances = self.world.collect(self.population.distances(mean))
         for name, value in consensus(distances, mean.norm().item()).items():

@@ -144,7 +144,7 @@ def _first_epochs(
     recorded = _logged(folder.events, epochs)
     if not recorded:
         return Repeated(missing=f"{folder.events} is not there")
-    epochs = min(epochs, setting.config.epochs)
+    epochs = min(epochs, task.training.epochs)
     Trainer(task, setting, scratch, context).run(None, until=epochs)
     return _compared(recorded, _logged(scratch.events, epochs))
 

@@ -44,7 +44,7 @@ def _work_off(
     left = {task.training_id: task for task in tasks}
     waiting = [task for task in tasks if open_part(task, store, retry_before)]
     for task in waiting:
-        observer(task.progress("waiting", epochs=task.config.training.epochs))
+        observer(task.progress("waiting", epochs=task.training.epochs))
     if not waiting:
         return
     from wash_bench.runner.perform import perform
@@ -56,7 +56,7 @@ def _work_off(
         task, claim = found
         del left[task.training_id]
         try:
-            setting = setting or checked(task, context)
+            setting = setting or checked(tasks, context)
             yield perform(
                 task,
                 setting,

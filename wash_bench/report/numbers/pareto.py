@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.report.numbers.stats import Estimate, estimate
 
@@ -75,12 +76,11 @@ def inference(cells: pd.DataFrame) -> list[Offer]:
     """Each variant's models by the forward passes that one image takes."""
     offers = []
     for variant, rows in cells.groupby("variant", sort=False):
-        n = float(rows["population"].iloc[0])
-        models = [
-            ("members", 1.0, rows["member_acc_mean"]),
-            ("one network", 1.0, _single(rows, "method_acc", "average_acc")),
-            ("ensemble", n, rows["ensemble_acc"]),
-        ]
+        n = float(changed_settings(rows).get("population", rows["population"].iloc[0]))
+        models = [("one network", 1.0, _single(rows, "method_acc", "average_acc"))]
+        if n > 1:
+            models.insert(0, ("members", 1.0, rows["member_acc_mean"]))
+            models.append(("ensemble", n, rows["ensemble_acc"]))
         networks = rows["method_networks"].iloc[0]
         if 1 < networks < n:
             models.append(("ensemble", float(networks), rows["method_acc"]))
@@ -89,6 +89,14 @@ def inference(cells: pd.DataFrame) -> list[Offer]:
             if accuracy.n:
                 offers.append(Offer(str(variant), rows["method"].iloc[0], model, cost, accuracy))
     return offers
+
+
+def changed_settings(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the settings that a method changed for its training, by name."""
+    if "changed_settings" not in rows:
+        return {}
+    told = rows["changed_settings"].dropna()
+    return json.loads(told.iloc[0]) if len(told) else {}
 
 
 def _single(rows: pd.DataFrame, own: str, average: str) -> pd.Series:

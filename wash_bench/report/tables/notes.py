@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from wash_bench.plugins.options import as_typed
 from wash_bench.report.numbers.causes import why
 from wash_bench.report.numbers.machines import mixed
+from wash_bench.report.numbers.pareto import changed_settings
 from wash_bench.settings.sweep import all_told
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def below(
         )
     lines += broken_averages(finished)
     lines += no_numbers(finished)
+    lines += own_settings(finished)
     lines += unequal_work(finished)
     lines += unequal_images(finished)
     lines += _couplings(finished)
@@ -82,6 +85,18 @@ def no_numbers(finished: pd.DataFrame) -> list[str]:
                 f"{variant}: the outputs of the average are not numbers at"
                 f" {_seeds(sorted(set(broken['seed'])))}, so that it has no accuracy there."
             )
+    return lines
+
+
+def own_settings(finished: pd.DataFrame) -> list[str]:
+    """Return a line for each method that changes the settings of its training, as ``single``."""
+    lines = []
+    for variant, rows in finished.groupby("variant", sort=False):
+        if changes := changed_settings(rows):
+            n = changes.pop("population", rows["population"].iloc[0])
+            told = ", ".join(f"{name} {as_typed(value)}" for name, value in changes.items())
+            networks = "one network" if n == 1 else f"{n} networks"
+            lines.append(f"{variant} trains {networks}" + (f" with {told}." if told else "."))
     return lines
 
 
