@@ -125,6 +125,9 @@ class TrainingConfig(Settings):
     clip_grad: float = setting(0.0, TRAINING, "NORM", identity="later", ge=0)
     """Scale the gradient of a member down to this L2 norm over all its parameters where it is
     greater (0: do not)."""
+    sam_rho: float = setting(0.0, TRAINING, "RADIUS", identity="later", ge=0)
+    """Sharpness-aware minimization: take the gradient at this L2 distance up the slope from the
+    weights, which doubles the cost of a step (0: do not)."""
     device: str = setting("auto", MACHINE, "NAME")
     """auto, cpu, cuda, cuda:1 or mps."""
     amp: Literal["off", "bf16", "fp16"] = setting("off", MACHINE)
@@ -197,6 +200,8 @@ class TrainingConfig(Settings):
                 f"--batch-size {self.batch_size} cannot be divided into --accumulate "
                 f"{self.accumulate} equal parts of two images or more"
             )
+        if self.sam_rho and self.engine == "graph":
+            raise ValueError("--engine graph takes no --sam-rho: leave one of them out")
         for flag, epochs in (("--linear-probe", self.linear_probe), ("--warmup", self.warmup)):
             if epochs and epochs >= self.epochs:
                 raise ValueError(f"{flag} {epochs:g} is not below --epochs {self.epochs}")
