@@ -6,7 +6,7 @@ What is measured says ``evaluate.measure``; this module says when, and where it 
 import csv
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
 from wash_bench.files import write_atomically
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.machine import of_machine
+from wash_bench.runner.student import train_student
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
@@ -37,6 +38,7 @@ from wash_bench.train.optim import optimizer_slots
 
 SIGMAS = 6  # of an expectation, which a drawn number of values is away from by chance
 Measured = Point | SimplexPoint | CorruptionPoint
+Pulse = Callable[[int, int], None]  # is told what is done, and of how much
 
 
 def evaluate(
@@ -49,11 +51,17 @@ def evaluate(
     """Measure population, if need be, and cells' own models: summaries and failures by id."""
     began = time.monotonic()
     folder, settings = trainer.folder, task.config.evaluation
-    evaluator, judge = judged(trainer, population, settings)
+    progress = replace(trainer.progress, status="evaluating", seconds_left=None)
+
+    def pulse(done: int, total: int) -> None:
+        context.observer(replace(progress, step=done, steps=total))
+
+    evaluator, judge = judged(trainer, population, settings, pulse)
     evaluation_id = task.cells[0].evaluation_id
     shared = folder.evaluation(evaluation_id)
     if shared is None:
-        shared = _measure_shared(task, trainer, evaluator, judge, context)
+        context.observer(progress)
+        shared = _measure_shared(task, trainer, evaluator, judge, pulse)
         _write_points(folder.barrier(evaluation_id), shared.pop("points"), Point)
         if simplex := shared.pop("simplex"):
             _write_points(folder.simplex(evaluation_id), simplex, SimplexPoint)
@@ -88,12 +96,16 @@ def _keep(population: Population, path: Path, name: str, state: ModelState) -> N
 
 
 def judged(
-    trainer: Trainer, population: Population, settings: EvaluationConfig
+    trainer: Trainer,
+    population: Population,
+    settings: EvaluationConfig,
+    pulse: Pulse = lambda done, total: None,
 ) -> tuple[Evaluator, PopulationJudge]:
     """What runs the states of a trained population, and what a merge rule may ask about it."""
     evaluator = trainer.evaluator(population)
     initial = trainer.initial if trainer.setting.config.common_start else None
-    return evaluator, PopulationJudge(evaluator, initial, settings.bn_images)
+    train = partial(train_student, trainer.setting, trainer.seed, pulse)
+    return evaluator, PopulationJudge(evaluator, initial, settings.bn_images, train)
 
 
 def reason_of(error: Exception, debug: bool) -> str:
@@ -129,14 +141,8 @@ def _measure_shared(
     trainer: Trainer,
     evaluator: Evaluator,
     judge: PopulationJudge,
-    context: RunContext,
+    pulse: Pulse,
 ) -> dict[str, Any]:
-    progress = replace(trainer.progress, status="evaluating", seconds_left=None)
-    context.observer(progress)
-
-    def pulse(done: int, total: int) -> None:
-        context.observer(replace(progress, step=done, steps=total))
-
     settings = task.config.evaluation
     summary, points = measure_population(evaluator, judge, settings, pulse)
     if trainer.setting.config.members:  # nothing says what they started from
