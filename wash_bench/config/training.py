@@ -20,6 +20,7 @@ from wash_bench.config.field import (
 from wash_bench.config.optimizers import OPTIMIZERS
 from wash_bench.config.schedules import SCHEDULES
 from wash_bench.config.values import (
+    BRANCHES,
     PRETRAINED,
     VARIED,
     parse_channels,
@@ -27,7 +28,7 @@ from wash_bench.config.values import (
     parse_grid,
     path_in,
 )
-from wash_bench.errors import UsageError
+from wash_bench.errors import UsageError, nearest
 
 
 class TrainingConfig(Settings):
@@ -82,6 +83,9 @@ class TrainingConfig(Settings):
     augment: Literal["homogeneous", "heterogeneous"] = setting("homogeneous", NETWORK)
     """Crop and flip for all members, or besides it the papers' draw of mixup, CutMix,
     erasing and smoothing, another for each member."""
+    branches: tuple[str, ...] = setting((), NETWORK, "LIST", identity="later")
+    """Augmentation of member 0, 1, ... beside --augment, repeated as needed: plain, auto-augment,
+    cutout (8 pixels), cutmix or mixup (alpha 1). A method's own branches (dart, lookaround) win."""
     vary: dict[str, tuple[float, ...]] = setting(
         *({}, WHAT, "NAME=V1,V2,..."),
         help=f"A hyperparameter that differs between members, with its values: {', '.join(VARIED)};"
@@ -156,6 +160,14 @@ class TrainingConfig(Settings):
         if init not in ("independent", "shared", PRETRAINED) and not path_in(init):
             raise ValueError("must be independent, shared, pretrained or checkpoint:PATH")
         return init
+
+    @field_validator("branches")
+    @classmethod
+    def _known_branches(cls, branches: tuple[str, ...]) -> tuple[str, ...]:
+        for name in branches:
+            if name not in BRANCHES:
+                raise ValueError(f"no branch {name!r}: {nearest(name, BRANCHES)}")
+        return branches
 
     @field_validator("vary", mode="before")
     @classmethod

@@ -14,7 +14,9 @@ from typing import Any
 
 from wash_bench.config import EvaluationConfig
 from wash_bench.core.bill import bill
+from wash_bench.core.branches import recipe_of
 from wash_bench.core.clock import Clock, Schedule
+from wash_bench.core.independent import Independent
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site
 from wash_bench.core.population import ModelState, Population
@@ -121,10 +123,14 @@ def member_steps(method: Method, n: int, schedule: Schedule) -> int:
     return schedule.steps_per_epoch * sum(method.active(n, clock) for clock in _epochs(schedule))
 
 
-def own_augmentation(method: Method, recipes: Sequence[Recipe], schedule: Schedule) -> float:
-    """Share of the members' steps in which they see images under another recipe than the run's."""
+def own_augmentation(
+    method: Method, recipes: Sequence[Recipe], schedule: Schedule, branches: Sequence[str] = ()
+) -> float:
+    """Share of the members' steps under another recipe than the run's with the run's branch."""
+    plain = Independent()
     own = [
-        method.recipe(member, base, clock) != base
+        recipe_of(method, member, base, branches, clock)
+        != recipe_of(plain, member, base, branches, clock)
         for clock in _epochs(schedule)
         for member, base in enumerate(recipes[: method.active(len(recipes), clock)])
     ]
@@ -176,7 +182,8 @@ def _costs(task: TrainingTask, trainer: Trainer, notes: dict[str, Any]) -> dict[
     ledger = Ledger(n)
     ledger.load(notes["ledger"])
     _hold_charges(trainer, ledger)
-    if share := own_augmentation(trainer.method, trainer.recipes, schedule):
+    branches = trainer.setting.config.branches
+    if share := own_augmentation(trainer.method, trainer.recipes, schedule, branches):
         known["own_augmentation_share"] = share
     return known | {
         "steps": steps,
