@@ -171,6 +171,10 @@ OF_CORRUPTIONS = (  # what it holds where corrupted test images were asked for
 OF_MERGES = (  # what the record of a merge of trained networks holds besides
     Metric("weight_cosine", "cosine between members' weights", digits=3),
 )
+OF_STUDENTS = (  # of a merge rule that trains a further network
+    Metric("student_steps", "steps of the student"),
+    _seconds("student_seconds", "student s"),
+)
 OF_CONTROLS = (  # of a method that changes the settings of its training
     Metric("changed_settings", "settings of its own", unit="text"),
 )
@@ -182,7 +186,7 @@ DERIVED = (  # what a report works out of the others
 )
 # fmt: on
 
-_ALL = (*SUMMARY, *FURTHER, *OF_CORRUPTIONS, *OF_MERGES, *OF_CONTROLS, *DERIVED)
+_ALL = (*SUMMARY, *FURTHER, *OF_CORRUPTIONS, *OF_MERGES, *OF_STUDENTS, *OF_CONTROLS, *DERIVED)
 METRICS = {metric.key: metric for metric in _ALL}
 
 # The columns of a report's main table, and the rows of a comparison of two reports, in order.

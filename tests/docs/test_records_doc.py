@@ -134,12 +134,14 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
             "merge_every": 1,
         }
     )
-    entries = [find_method(name) for name in ("wash+ema", "easgd", "lookaround", "single")]
+    entries = [
+        find_method(name) for name in ("wash+ema", "easgd", "lookaround", "single", "distill")
+    ]
     entries.append(load_method_file(f"{method}:Fails"))
     outcome = run_experiment(
         config, entries, RunContext(out=out, threads=1, worker=True, log=("csv",))
     )
-    assert (len(outcome.finished), len(outcome.failed)) == (4, 1)
+    assert (len(outcome.finished), len(outcome.failed)) == (5, 1)
     method.unlink()
 
     (average,) = out.glob("trainings/wash_ema-*/average.safetensors")

@@ -78,6 +78,7 @@ def test_identities_leave_out_what_came_later_and_what_does_not_matter():
     before = {"classes": "all", "vary": "", "linear_probe": 0, "warmup": 0.0}
     step = {"freeze_bn": False, "layer_decay": 1.0, "clip_grad": 0.0, "accumulate": 1}
     step |= {"drop_path": 0.0, "subset_seed": "fixed", "val_limit": 0}
+    step |= {"sam_rho": 0.0, "branches": ()}
     assert before | machine | pictures | step == LATER_SETTINGS
     assert TrainingConfig.model_fields.keys() - training.keys() == later | {"data_dir", "members"}
     assert TrainingConfig(data_dir="there", warmup=2.5).identity() == training | {"warmup": 2.5}

@@ -21,6 +21,7 @@ from wash_bench.config.field import (
 from wash_bench.config.optimizers import OPTIMIZERS
 from wash_bench.config.schedules import SCHEDULES
 from wash_bench.config.values import (
+    BRANCHES,
     PRETRAINED,
     VARIED,
     parse_channels,
@@ -28,7 +29,7 @@ from wash_bench.config.values import (
     parse_grid,
     path_in,
 )
-from wash_bench.errors import UsageError
+from wash_bench.errors import UsageError, nearest
 
 
 class TrainingConfig(Settings):
@@ -88,6 +89,9 @@ class TrainingConfig(Settings):
     augment: Literal["homogeneous", "heterogeneous"] = setting("homogeneous", NETWORK)
     """Crop and flip for all members, or besides it the papers' draw of mixup, CutMix,
     erasing and smoothing, another for each member."""
+    branches: tuple[str, ...] = setting((), NETWORK, "LIST", identity="later")
+    """Augmentation of member 0, 1, ... beside --augment, repeated as needed: plain, auto-augment,
+    cutout (8 pixels), cutmix or mixup (alpha 1). A method's own branches (dart, lookaround) win."""
     vary: dict[str, tuple[float, ...]] = setting(
         *({}, WHAT, "NAME=V1,V2,..."),
         help=f"A hyperparameter that differs between members, with its values: {', '.join(VARIED)};"
@@ -131,6 +135,9 @@ class TrainingConfig(Settings):
     clip_grad: float = setting(0.0, TRAINING, "NORM", identity="later", ge=0)
     """Scale the gradient of a member down to this L2 norm over all its parameters where it is
     greater (0: do not)."""
+    sam_rho: float = setting(0.0, TRAINING, "RADIUS", identity="later", ge=0)
+    """Sharpness-aware minimization: take the gradient at this L2 distance up the slope from the
+    weights, which doubles the cost of a step (0: do not)."""
     device: str = setting("auto", MACHINE, "NAME")
     """auto, cpu, cuda, cuda:1 or mps."""
     amp: Literal["off", "bf16", "fp16"] = setting("off", MACHINE)
@@ -167,6 +174,14 @@ class TrainingConfig(Settings):
         if init not in ("independent", "shared", PRETRAINED) and not path_in(init):
             raise ValueError("must be independent, shared, pretrained or checkpoint:PATH")
         return init
+
+    @field_validator("branches")
+    @classmethod
+    def _known_branches(cls, branches: tuple[str, ...]) -> tuple[str, ...]:
+        for name in branches:
+            if name not in BRANCHES:
+                raise ValueError(f"no branch {name!r}: {nearest(name, BRANCHES)}")
+        return branches
 
     @field_validator("vary", mode="before")
     @classmethod
@@ -211,6 +226,8 @@ class TrainingConfig(Settings):
                 f"--batch-size {self.batch_size} cannot be divided into --accumulate "
                 f"{self.accumulate} equal parts of two images or more"
             )
+        if self.sam_rho and self.engine == "graph":
+            raise ValueError("--engine graph takes no --sam-rho: leave one of them out")
         for flag, epochs in (("--linear-probe", self.linear_probe), ("--warmup", self.warmup)):
             if epochs and epochs >= self.epochs:
                 raise ValueError(f"{flag} {epochs:g} is not below --epochs {self.epochs}")

@@ -8,6 +8,8 @@ from typing import Any
 CHECKPOINT_PREFIX = "checkpoint:"
 PRETRAINED = "pretrained"
 """Timm's own weights; a run's settings have the checkpoint that this stands for."""
+BRANCHES = ("plain", "auto-augment", "cutout", "cutmix", "mixup")
+"""Augmentations that a member may have to itself."""
 # What may differ between members, with the least and the greatest value (lr: above 0).
 VARIED = {
     "lr": (0.0, math.inf),

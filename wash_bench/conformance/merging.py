@@ -1,5 +1,6 @@
 """The models that come out: complete, repeatable, made without test data."""
 
+import itertools
 from collections.abc import Iterator
 from functools import cache
 
@@ -20,7 +21,7 @@ from wash_bench.conformance.bench import (
 )
 from wash_bench.conformance.finding import Failed
 from wash_bench.conformance.subject import Subject
-from wash_bench.core.judge import Predictor
+from wash_bench.core.judge import Predictor, StudentLoss, StudentStart
 from wash_bench.core.population import ModelState, Population
 from wash_bench.data.arrays import Arrays
 from wash_bench.data.catalog import DatasetSpec
@@ -29,7 +30,7 @@ from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Split
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.population_judge import PopulationJudge, Student
 
 N, SIDE, IMAGES, TEST = 5, 8, 96, 12
 
@@ -73,7 +74,18 @@ def merge(run: Trained, noise: int = 0) -> dict[str, Predictor]:
 
     with global_generators():
         disturb(noise)
-        return run.method.predictors(population, PopulationJudge(evaluator, start))
+        judge = PopulationJudge(evaluator, start, train=_train_student)
+        return run.method.predictors(population, judge)
+
+
+def _train_student(loss: StudentLoss, start: StudentStart, epochs: float) -> Student:
+    """Two steps of gradient descent, which stand for the run's training of a further network."""
+    population = population_of([0 if start == "first" else N])
+    for images, _ in itertools.islice(_source().eval_batches("train", batch_size=16), 2):
+        population.gradients.zero_()
+        loss(population.modules[0].train(), images).backward()
+        population.weights.sub_(population.gradients, alpha=0.01)
+    return Student(population.state(0), 2, 0.0)
 
 
 def merging(subject: Subject) -> str:

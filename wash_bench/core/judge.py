@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from wash_bench.core.layout import Layout
     from wash_bench.core.population import ModelState
+
+
+StudentStart = Literal["first", "fresh"]
+"""Initial weights: those of the first member, or others that are drawn."""
+
+
+class StudentLoss(Protocol):
+    """The mean loss () of a network in training mode over images (B, C, H, W), with its graph."""
+
+    def __call__(self, network: nn.Module, images: Tensor, /) -> Tensor: ...
 
 
 @dataclass
@@ -85,6 +95,19 @@ class Judge(Protocol):
 
     def initial(self) -> ModelState | None:
         """The weights that all members started from; None if they started apart."""
+        ...
+
+    def trained(self, loss: StudentLoss, start: StudentStart, epochs: float = 1.0) -> ModelState:
+        """Train one further network with the run's optimizer and schedule.
+
+        Args:
+            loss: what is minimized on augmented training images.
+            start: whose initial weights the network has.
+            epochs: length as a share of the run's epochs, rounded to epochs, at least one.
+
+        Returns:
+            The network. Its steps and seconds are recorded.
+        """
         ...
 
     def ensemble(self) -> Predictor:

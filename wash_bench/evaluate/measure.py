@@ -209,19 +209,21 @@ def measure_method(
         ``method_predictor`` names its main model, the first, ``method_networks`` how many networks
         that is, ``method_acc`` its accuracy, ``method_bn_acc`` that of a single network with
         BatchNorm statistics re-estimated, ``method_val_acc`` its validation accuracy,
-        ``merge_seconds`` the time to make all its models; ``predictor_NAME_acc`` is the accuracy
-        of every one of them. Where corrupted images are asked for,
-        ``corrupted_method_{acc,nll}`` are the main model's means over all of them. Then the main
-        model's outcomes per image.
+        ``merge_seconds`` the time to make all its models, ``student_steps`` and
+        ``student_seconds`` what of it went into training a further network;
+        ``predictor_NAME_acc`` is the accuracy of every one of them. Where corrupted images are
+        asked for, ``corrupted_method_{acc,nll}`` are the main model's means over all of them. Then
+        the main model's outcomes per image.
 
     Raises:
         CellFailure: there is no model, or one whose outputs are not numbers.
     """
     began = time.monotonic()
+    judge.spent.clear()
     predictors = method.predictors(evaluator.population, judge)
     if not predictors:
         raise CellFailure(f"{method.name} delivers no model: its predictors() is empty")
-    result: dict[str, Any] = {"merge_seconds": time.monotonic() - began}
+    result: dict[str, Any] = {"merge_seconds": time.monotonic() - began, **judge.spent}
     outcomes = Outcomes(evaluator)
     for position, (name, predictor) in enumerate(predictors.items()):
         parts = [partial(evaluator.log_probs, state) for state in predictor.states]

@@ -2,15 +2,26 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor, nn
 
-from wash_bench.core.judge import Predictor
+from wash_bench.core.judge import Predictor, StudentLoss, StudentStart
 from wash_bench.core.population import ModelState, bind
+from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.greedy import greedy_choice
 from wash_bench.evaluate.scores import accuracy, nll
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network that was trained for a merge rule, and what it cost."""
+
+    state: ModelState
+    steps: int
+    seconds: float
 
 
 class PopulationJudge:
@@ -20,6 +31,11 @@ class PopulationJudge:
         evaluator: runs states of the population.
         initial: makes the common start of the members; None if they started apart.
         bn_images: images of BatchNorm re-estimation; 0 for the training set.
+        train: trains a further network under the run's settings, for ``trained``.
+
+    Attributes:
+        spent: steps and seconds of the networks trained since it was emptied, by name of the
+            record's columns.
     """
 
     def __init__(
@@ -27,10 +43,13 @@ class PopulationJudge:
         evaluator: Evaluator,
         initial: Callable[[], ModelState] | None = None,
         bn_images: int = 0,
+        train: Callable[[StudentLoss, StudentStart, float], Student] | None = None,
     ) -> None:
         self._evaluator = evaluator
         self._initial = initial
         self._bn_images = bn_images
+        self._train = train
+        self.spent: dict[str, float] = {}
         self.members = evaluator.population.states()
         self.layout = evaluator.population.layout
         self.seed = evaluator.seed
@@ -71,6 +90,14 @@ class PopulationJudge:
             for index, member in enumerate(self.members)
         ]
         return min(order)[2]
+
+    def trained(self, loss: StudentLoss, start: StudentStart, epochs: float = 1.0) -> ModelState:
+        if self._train is None:
+            raise CellFailure("there are no settings to train a network with")
+        student = self._train(loss, start, epochs)
+        for name, value in (("steps", student.steps), ("seconds", student.seconds)):
+            self.spent[f"student_{name}"] = self.spent.get(f"student_{name}", 0) + value
+        return student.state
 
     def ensemble(self) -> Predictor:
         return Predictor(self.members, tuple(range(len(self.members))))

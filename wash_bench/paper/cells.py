@@ -66,6 +66,8 @@ def _resolved(
         "seeds": list(seeds or of_scale.seeds),
     }
     given = options.pop("set", {})
+    if row.settings.get("coupling-budget", row.settings.get("coupling_budget")) == "paper":
+        given = {}  # what the scale tuned is no setting of the papers' training
     # Options for all methods of the scale may name ones that this row does not have.
     own = {
         method: dict(values)

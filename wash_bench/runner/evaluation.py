@@ -6,7 +6,7 @@ What is measured says ``evaluate.measure``; this module says when, and where it 
 import csv
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,9 @@ import numpy as np
 
 from wash_bench.config import EvaluationConfig
 from wash_bench.core.bill import bill
+from wash_bench.core.branches import recipe_of
 from wash_bench.core.clock import Clock, Schedule
+from wash_bench.core.independent import Independent
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site
 from wash_bench.core.population import ModelState, Population
@@ -32,6 +34,7 @@ from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
 from wash_bench.files import write_atomically
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.machine import of_machine
+from wash_bench.runner.student import train_student
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
@@ -39,6 +42,7 @@ from wash_bench.train.optim import optimizer_slots
 
 SIGMAS = 6  # of an expectation, which a drawn number of values is away from by chance
 Measured = Point | SimplexPoint | CorruptionPoint
+Pulse = Callable[[int, int], None]  # is told what is done, and of how much
 
 
 def evaluate(
@@ -51,11 +55,17 @@ def evaluate(
     """Measure population, if need be, and cells' own models: summaries and failures by id."""
     began = time.monotonic()
     folder, settings = trainer.folder, task.config.evaluation
-    evaluator, judge = judged(trainer, population, settings)
+    progress = replace(trainer.progress, status="evaluating", seconds_left=None)
+
+    def pulse(done: int, total: int) -> None:
+        context.observer(replace(progress, step=done, steps=total))
+
+    evaluator, judge = judged(trainer, population, settings, pulse)
     evaluation_id = task.cells[0].evaluation_id
     shared = folder.evaluation(evaluation_id)
     if shared is None:
-        shared = _measure_shared(task, trainer, evaluator, judge, context)
+        context.observer(progress)
+        shared = _measure_shared(task, trainer, evaluator, judge, pulse)
         _write_points(folder.barrier(evaluation_id), shared.pop("points"), Point)
         _write_outcomes(folder.outcomes(evaluation_id), shared.pop("outcomes"))
         if simplex := shared.pop("simplex"):
@@ -92,12 +102,16 @@ def _keep(population: Population, path: Path, name: str, state: ModelState) -> N
 
 
 def judged(
-    trainer: Trainer, population: Population, settings: EvaluationConfig
+    trainer: Trainer,
+    population: Population,
+    settings: EvaluationConfig,
+    pulse: Pulse = lambda done, total: None,
 ) -> tuple[Evaluator, PopulationJudge]:
     """What runs the states of a trained population, and what a merge rule may ask about it."""
     evaluator = trainer.evaluator(population)
     initial = trainer.initial if trainer.setting.config.common_start else None
-    return evaluator, PopulationJudge(evaluator, initial, settings.bn_images)
+    train = partial(train_student, trainer.setting, trainer.seed, pulse)
+    return evaluator, PopulationJudge(evaluator, initial, settings.bn_images, train)
 
 
 def reason_of(error: Exception, debug: bool) -> str:
@@ -113,10 +127,14 @@ def member_steps(method: Method, n: int, schedule: Schedule) -> int:
     return schedule.steps_per_epoch * sum(method.active(n, clock) for clock in _epochs(schedule))
 
 
-def own_augmentation(method: Method, recipes: Sequence[Recipe], schedule: Schedule) -> float:
-    """Share of the members' steps in which they see images under another recipe than the run's."""
+def own_augmentation(
+    method: Method, recipes: Sequence[Recipe], schedule: Schedule, branches: Sequence[str] = ()
+) -> float:
+    """Share of the members' steps under another recipe than the run's with the run's branch."""
+    plain = Independent()
     own = [
-        method.recipe(member, base, clock) != base
+        recipe_of(method, member, base, branches, clock)
+        != recipe_of(plain, member, base, branches, clock)
         for clock in _epochs(schedule)
         for member, base in enumerate(recipes[: method.active(len(recipes), clock)])
     ]
@@ -133,14 +151,8 @@ def _measure_shared(
     trainer: Trainer,
     evaluator: Evaluator,
     judge: PopulationJudge,
-    context: RunContext,
+    pulse: Pulse,
 ) -> dict[str, Any]:
-    progress = replace(trainer.progress, status="evaluating", seconds_left=None)
-    context.observer(progress)
-
-    def pulse(done: int, total: int) -> None:
-        context.observer(replace(progress, step=done, steps=total))
-
     settings = task.config.evaluation
     summary, points, outcomes = measure_population(evaluator, judge, settings, pulse)
     if trainer.setting.config.members:  # nothing says what they started from
@@ -175,7 +187,8 @@ def _costs(task: TrainingTask, trainer: Trainer, notes: dict[str, Any]) -> dict[
     ledger = Ledger(n)
     ledger.load(notes["ledger"])
     _hold_charges(trainer, ledger)
-    if share := own_augmentation(trainer.method, trainer.recipes, schedule):
+    branches = trainer.setting.config.branches
+    if share := own_augmentation(trainer.method, trainer.recipes, schedule, branches):
         known["own_augmentation_share"] = share
     return known | {
         "steps": steps,

@@ -104,6 +104,19 @@ class Setting:
         """The initialized network of a member; with a common start everybody is member 0."""
         return self._started(seed, member)[0]
 
+    def fresh(self, seed_value: int) -> nn.Module:
+        """Return a network with weights drawn from a seed, whatever the members start from."""
+        config, data = self.config, self.data
+        return build_model(
+            config.model,
+            classes=data.classes,
+            channels=data.channels,
+            size=data.size,
+            stem=config.stem,
+            model_args=config.network_args,
+            seed_value=seed_value,
+        )
+
     def about_start(self) -> str:
         """What checkpoint members start from, and whether their head is new; "" without one."""
         if self.checkpoint is None:
@@ -127,19 +140,9 @@ class Setting:
         )
 
     def _started(self, seed: int, member: int) -> tuple[nn.Module, str]:
-        config, data = self.config, self.data
-        owner = 0 if config.common_start else member
-        network = build_model(
-            config.model,
-            classes=data.classes,
-            channels=data.channels,
-            size=data.size,
-            stem=config.stem,
-            model_args=config.network_args,
-            seed_value=derive(seed, "init", owner),
-        )
-        checkpoint = self.checkpoint
-        return network, checkpoint.load_into(network, config.model) if checkpoint else ""
+        owner = 0 if self.config.common_start else member
+        network, checkpoint = self.fresh(derive(seed, "init", owner)), self.checkpoint
+        return network, checkpoint.load_into(network, self.config.model) if checkpoint else ""
 
     def check(self, evaluation: EvaluationConfig | None = None) -> Layout:
         """Refuse before training what cannot work, as a UsageError; the layout of a member."""

@@ -49,6 +49,7 @@ class Engine:
         self.population = population
         self.seed = seed
         self._frozen = config.freeze_bn
+        self._sam_rho = config.sam_rho
         self._part = config.batch_size // config.accumulate
         self._keep_frozen()  # before the probe looks at what is trained
         self.optimizer = RowOptimizer(population, config, seed)
@@ -85,8 +86,30 @@ class Engine:
         """One optimizer step of the member in ``row``; its loss."""
         self.seed_forward(row, clock)
         loss = self.differentiate(row, batch)
+        if self._sam_rho:
+            self._differentiate_uphill(row, batch, clock)
         self.update(row, self.rule.rate(row, clock.lr))
         return loss
+
+    @torch.no_grad()
+    def _differentiate_uphill(self, row: int, batch: Batch, clock: Clock) -> None:
+        """Replace the gradient g at the weights w by the one at w + rho g / ||g||_2.
+
+        Sharpness-aware minimization (Foret et al. 2021, arXiv 2010.01412, Algorithm 1 with p = 2).
+        Weights and BatchNorm statistics are those of before afterwards: only the pass at w counts
+        in the running statistics. The network draws the same dropout in both passes.
+        """
+        population = self.population
+        weights, gradient = population.weights[row], population.gradient_row(row)
+        before = population.state(row).clone()
+        # A loss scale cancels; a gradient of zero has no direction.
+        weights.add_(gradient * (self._sam_rho / gradient.norm().clamp_min(1e-12)))
+        self.seed_forward(row, clock)
+        with torch.enable_grad():
+            self.differentiate(row, batch)
+        weights.copy_(before.weights)
+        population.buffers[row].copy_(before.buffers)
+        population.counters[row].copy_(before.counters)
 
     @property
     def rule(self) -> RowOptimizer | LinearProbe:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wash_bench.config import TrainingConfig
+from wash_bench.core.branches import recipe_of
 from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import Exchange
 from wash_bench.core.method import Method
@@ -111,7 +112,8 @@ class Loop:
 
     def _batches(self, member: int, clock: Clock) -> Iterator[Batch]:
         member = LEADER if self.engine.probe.probing else member
-        recipe = self.method.recipe(member, self.recipes[member], clock)
+        branches = self.config.branches
+        recipe = recipe_of(self.method, member, self.recipes[member], branches, clock)
         return self.data.epoch_batches(
             self.seed,
             member,

@@ -86,7 +86,7 @@ def _later(name: str, training: dict[str, Any]) -> Any:
     if isinstance(value, dict):
         return " ".join(f"{key}={','.join(f'{v:g}' for v in grid)}" for key, grid in value.items())
     if isinstance(value, list):
-        return ",".join(f"{item:g}" for item in value)
+        return ",".join(item if isinstance(item, str) else f"{item:g}" for item in value)
     return value
 
 

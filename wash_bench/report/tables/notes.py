@@ -53,6 +53,7 @@ def below(
     lines += no_numbers(finished)
     lines += own_settings(finished)
     lines += unequal_work(finished)
+    lines += students(finished)
     lines += unequal_images(finished)
     lines += _couplings(finished)
     lines += _shared_trainings(finished)
@@ -111,6 +112,18 @@ def unequal_work(finished: pd.DataFrame) -> list[str]:
                 " optimizer steps of a population that trains in full."
             )
     return lines
+
+
+def students(finished: pd.DataFrame) -> list[str]:
+    """Return a line for each method that trains a further network after the population."""
+    if "student_steps" not in finished:
+        return []
+    return [
+        f"{variant} trains one more network after the population:"
+        f" {rows['student_steps'].mean():,.0f} steps, {rows['student_seconds'].mean():.0f} s, on"
+        f" top of the {rows['steps'].mean():,.0f} of each member."
+        for variant, rows in finished.dropna(subset="student_steps").groupby("variant", sort=False)
+    ]
 
 
 def unequal_images(finished: pd.DataFrame) -> list[str]:
