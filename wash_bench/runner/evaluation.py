@@ -65,7 +65,8 @@ def evaluate(
         context.observer(progress)
         shared = _measure_shared(task, trainer, evaluator, judge, pulse)
         _write_points(folder.barrier(evaluation_id), shared.pop("points"), Point)
-        if simplex := shared.pop("simplex"):
+        simplex = shared.pop("simplex")
+        if settings.simplex_points:
             _write_points(folder.simplex(evaluation_id), simplex, SimplexPoint)
         if corrupted := shared.pop("corrupted"):
             _write_points(folder.corruption(evaluation_id), corrupted, CorruptionPoint)
