@@ -52,6 +52,17 @@ def test_a_method_that_computes_less_is_told(tmp_path: Path) -> None:
     assert "wash computes less" not in text
 
 
+def test_a_network_with_settings_of_its_own_is_told_and_is_not_the_runs_length(
+    tmp_path: Path,
+) -> None:
+    write_cell(tmp_path, "wash", 0, summary={"steps": 20, "parameters": 1000})
+    own = {"steps": 60, "parameters": 3000, "changed_settings": {"population": 1, "epochs": 60}}
+    write_cell(tmp_path, "single", 0, summary=own)
+    text = text_of(tmp_path)
+    assert "single trains one network with epochs 60." in text
+    assert "= 20 steps" in text and "(1,000 parameters)" in text
+
+
 def test_augmentation_that_the_others_do_not_have_is_told(tmp_path: Path) -> None:
     own = {"own_augmentation_share": 0.5}
     write_cell(tmp_path, "dart", 0, summary=own)

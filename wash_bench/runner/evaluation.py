@@ -68,7 +68,8 @@ def evaluate(
         shared = _measure_shared(task, trainer, evaluator, judge, pulse)
         _write_points(folder.barrier(evaluation_id), shared.pop("points"), Point)
         _write_outcomes(folder.outcomes(evaluation_id), shared.pop("outcomes"))
-        if simplex := shared.pop("simplex"):
+        simplex = shared.pop("simplex")
+        if settings.simplex_points:
             _write_points(folder.simplex(evaluation_id), simplex, SimplexPoint)
         if corrupted := shared.pop("corrupted"):
             _write_points(folder.corruption(evaluation_id), corrupted, CorruptionPoint)

@@ -51,14 +51,15 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     if first["image_size"]:
         data += f" at {first['image_size']} px"
     model = f"model {first['model']}"
-    if not math.isnan(parameters := finished["parameters"].max()):
+    usual = under_the_runs_settings(finished)
+    if not math.isnan(parameters := usual["parameters"].max()):
         model += f" ({parameters:,.0f} parameters)"
     config = records.configs.get(experiment_id, {})
     elsewhere = config.get("training", {}).get("members")
     if elsewhere:
         sentences = [_of_members(elsewhere, data, model)]
     else:
-        sentences = [_of_training(first, finished, data, model)]
+        sentences = [_of_training(first, usual, data, model)]
     if pictures := _pictures(config.get("training", {})):
         sentences.append(pictures)
     if vary := first.get("vary"):
@@ -113,6 +114,13 @@ def _at_most(images: int | None, split: str | None, first: pd.Series) -> str:
 
 
 _RE_ESTIMATED = " BN re-est.: BatchNorm statistics re-estimated on augmented training images."
+
+
+def under_the_runs_settings(finished: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of methods that left the settings of their training as the run has them."""
+    if "changed_settings" not in finished:
+        return finished
+    return finished[finished["changed_settings"].isna()]
 
 
 def _of_training(first: pd.Series, finished: pd.DataFrame, data: str, model: str) -> str:
