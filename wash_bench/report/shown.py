@@ -17,11 +17,13 @@ class Shown:
         baseline: the method, or variant of one, that the tables compare every row with; or empty.
         target: accuracy in per cent, of which is told when it was reached; or None.
         columns: keys of ``metrics.METRICS`` that the main table has; empty for the usual ones.
+        margin: points of accuracy within which two networks count as equivalent; or None.
     """
 
     baseline: str = ""
     target: float | None = None
     columns: Sequence[str] = ()
+    margin: float | None = None
 
 
 def parse_columns(text: str) -> tuple[str, ...]:
@@ -42,3 +44,9 @@ def columns_of(shown: Shown) -> Sequence[str]:
         return MAIN_TABLE
     extra = ["less_baseline"] if shown.baseline and "less_baseline" not in shown.columns else []
     return [*shown.columns, *extra]
+
+
+def check_margin(margin: float | None) -> None:
+    """Refuse, with a UsageError, what is no margin in points of accuracy."""
+    if margin is not None and not 0 < margin < 100:
+        raise UsageError(f"--margin {margin:g}: points of accuracy, above 0 and below 100, as 0.3")
