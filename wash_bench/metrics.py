@@ -157,7 +157,7 @@ SUMMARY = (  # the columns of every summary.csv, in its order
            legend="relative distance to consensus"),
     Metric("parameters", "parameters"),
     Metric("steps", "steps"),
-    Metric("member_steps_share", "share of the members' steps", digits=3),
+    Metric("member_steps_share", "share of the members' steps"),
     _seconds("train_seconds", "train s", short="train s"),
     _seconds("eval_seconds", "evaluation s"),
 )
@@ -210,6 +210,8 @@ OF_MERGES = (  # what the record of a merge of trained networks holds besides
 DERIVED = (  # what a report works out of the others
     Metric("average_less_ensemble", "averaged − ensemble", None, "points", 2, "higher"),
     Metric("less_baseline", "delivered − baseline", None, "points", 2, "higher", short="− base"),
+    Metric("less_ensemble", "delivered − own ensemble", None, "points", 2, "higher"),
+    Metric("sent_vectors", "vectors sent", better="lower"),
     Metric("deep_ensemble_equivalent", "DEE", None, "networks", 1, "higher", short="DEE"),
     Metric("sent_vs_papa", "sent vs PAPA", unit="×", better="lower"),
 )
@@ -236,6 +238,12 @@ MAIN_TABLE = (
     *("exchange_rounds", "sent_bytes_total", "sent_bytes_live_total", "wire_bytes_total"),
     *("sent_vs_papa", "dead_parameters", "consensus_relative_live"),
     *("merge_seconds", "train_seconds"),
+)
+# The columns of the compact table of all methods; vectors are of the network's size.
+METHODS_TABLE = (
+    *LEADING,
+    *("deep_ensemble_equivalent", "method_bn_acc", "less_ensemble", "less_baseline"),
+    *("sent_vectors", "exchange_rounds", "member_steps_share", "merge_seconds", "barrier_loss_max"),
 )
 # The columns of the wide table: every score of every network.
 WIDE_TABLE = (

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.records import PARAMETERS, STEPS, write_cell
+from tests.support.records import FACTS, PARAMETERS, STEPS, write_cell
+from wash_bench.cli.main import run_command
 from wash_bench.report import write
 from wash_bench.report.read import frames
 from wash_bench.report.tables.grid import amount
@@ -189,3 +190,30 @@ def test_options_stand_in_the_table_as_they_are_typed(tmp_path):
     write_cell(tmp_path, "wash", 0, options={"p": 0.1, "buffers": False, "include": ["a", "b"]})
     (table,) = main_tables(frames.load([tmp_path]))
     assert any("buffers=false include=a,b p=0.1" in note for note in table.notes)
+
+
+def test_the_methods_layout_is_by_kind_and_best_first(recorded, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["report", str(recorded), "--figures", "none", "--out", str(out)]
+    assert run_command([*command, "--layout", "methods"]) == 0
+    text = (out / "methods.md").read_text(encoding="utf-8")
+    rules, _, merges = text.partition("**Merge rules**")
+    names = [split_row(line)[0] for line in rules.splitlines() if line.startswith("| ")]
+    assert names[:2] == ["method", "---"]
+    best = sorted(FACTS, key=lambda name: -FACTS[name][1 if name == "naive-ensemble" else 2])
+    assert names[2:] == [name for name in best if name != "greedy-soup"]
+    assert "| greedy-soup |" in merges and "delivered − naive-ensemble" in merges
+    headings = split_row(next(line for line in text.splitlines() if line.startswith("| method")))
+    wash = split_row(next(line for line in text.splitlines() if line.startswith("| wash |")))
+    entries = dict(zip(headings, wash, strict=True))
+    assert entries["vectors sent"] == amount(0.0147 * STEPS) == "22.0"
+    assert run_command(command) == 0 and not (out / "methods.md").exists()
+    for name, accuracy in (("uniform-soup", 12.0), ("ties", 11.0), ("dare", 80.0)):
+        for seed in range(3):
+            write_cell(tmp_path / "more", name, seed, summary={"average_acc": accuracy})
+    assert run_command(["report", str(tmp_path / "more"), "--layout", "methods", *command[2:]]) == 0
+    text = (out / "methods.md").read_text(encoding="utf-8")
+    assert "Collapsed here, with 11.00 to 12.00 %: uniform-soup, ties." in text
+    assert "| dare |" in text and "| ties |" not in text
+    assert run_command([*command, "--layout", "method"]) == 2
+    assert "did you mean 'methods'" in capsys.readouterr().err

@@ -59,6 +59,13 @@ def report(
             show_default="none",
         ),
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="[main|methods]",
+            help="With methods, write methods.md too: all methods, compact, by their kind.",
+        ),
+    ] = "main",
     columns: Annotated[
         str,
         typer.Option(
@@ -104,6 +111,7 @@ def report(
         paper=check_paper(style),
         columns=keys,
         margin=margin,
+        layout=layout,
     )
     typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")
 

@@ -18,7 +18,7 @@ from wash_bench.report import kept
 from wash_bench.report.figures.catalogue import ALL
 from wash_bench.report.figures.draw import Helpers, begin_figures
 from wash_bench.report.inputs import of_code, of_file, of_records
-from wash_bench.report.shown import Shown, check_margin
+from wash_bench.report.shown import LAYOUTS, Shown, check_layout, check_margin
 from wash_bench.report.style import made_for
 from wash_bench.report.tables.target import check_target, reached, target_tables
 from wash_bench.report.tables.terminal import print_tables
@@ -37,6 +37,7 @@ TABLES = {
 }
 TARGET, COMPARISONS = "target", "comparisons"  # tables that are there if they were asked for
 RARE = ("simplex", "corruption")  # tables that few runs have
+METHODS = "methods.md"
 # Figures of an older report that had other experiments.
 _FIGURE = re.compile(rf"({'|'.join(ALL)})(-.+-[0-9a-f]{{8}}|-[0-9a-f]{{8}})?\.(png|svg|pdf)")
 
@@ -53,6 +54,7 @@ def write_report(
     paper: str = "plain",
     columns: Sequence[str] = (),
     margin: float | None = None,
+    layout: str = LAYOUTS[0],
     helpers: int | None = None,
 ) -> list[Path]:
     """Report on run folders into the folder ``out``; ``console`` prints the table too.
@@ -75,19 +77,20 @@ def write_report(
     Returns:
         The files of the report: report.html, summary.csv, events.csv, barrier.csv,
         environment.csv, table.md, table.tex, commands.sh and the figures; with a baseline
-        comparisons.csv.
+        comparisons.csv, in the layout ``methods`` methods.md.
     """
     if parquet:
         need_pyarrow()
     check_target(target)
     check_margin(margin)
+    check_layout(layout)
     out = Path(out)
     asked = [name for name in ALL if name in figures]
     source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet} {baseline}"
-    source += f" {target} {paper} {','.join(columns)} {margin}"
+    source += f" {target} {paper} {','.join(columns)} {margin} {layout}"
     made = kept.read(out)
     if not made.holds(out, source):
-        shown = Shown(baseline, target, columns, margin)
+        shown = Shown(baseline, target, columns, margin, layout)
         with made_for(paper), Helpers(helpers if asked else 0) as drawing:
             made = _made(roots, out, made, source, parquet, asked, shown, drawing)
     if console is not None:
@@ -139,6 +142,7 @@ def _made(
                 ".parquet",
             )
             old_table |= path.suffix == ".parquet" and path.stem in TABLES
+            old_table |= path.name == METHODS and METHODS in before.files
             if path.name not in made.files and (old_table or _FIGURE.fullmatch(path.name)):
                 path.unlink()
         kept.write(out, made)
@@ -185,6 +189,7 @@ def _fill(
     from wash_bench.report.page import write_page
     from wash_bench.report.tables.latex import latex
     from wash_bench.report.tables.main_table import comparisons
+    from wash_bench.report.tables.methods import methods_text
 
     figures = begin_figures(records, folder, names, drawn, drawing)
     paths = []
@@ -205,6 +210,8 @@ def _fill(
         "table.tex": latex(records),
         "commands.sh": script(records),
     }
+    if records.shown.layout == "methods":
+        texts[METHODS] = methods_text(records)
     for name, text in texts.items():
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")

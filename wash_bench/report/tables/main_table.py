@@ -18,7 +18,15 @@ from wash_bench.report.numbers.ensembles import equivalents
 from wash_bench.report.numbers.stats import Estimate, by_seed, estimate, paired
 from wash_bench.report.shown import columns_of
 from wash_bench.report.tables import caption, notes
-from wash_bench.report.tables.grid import MISSING, Cell, Table, number, with_interval, written
+from wash_bench.report.tables.grid import (
+    MISSING,
+    Cell,
+    Table,
+    amount,
+    number,
+    with_interval,
+    written,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,14 +46,14 @@ SIGNIFICANT = "*"
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
     """A table for each experiment, with so many decimals of the accuracies."""
     return [
-        _table(records, experiment_id, cells, digits, columns_of(records.shown))
+        build(records, experiment_id, cells, columns_of(records.shown), digits)
         for experiment_id, cells in records.experiments()
     ]
 
 
 def wide_table(records: Records, experiment_id: str, cells: pd.DataFrame) -> Table:
     """Every score of every network that an experiment recorded."""
-    return _table(records, experiment_id, cells, 2, WIDE_TABLE)
+    return build(records, experiment_id, cells, WIDE_TABLE)
 
 
 class _Rows:
@@ -82,6 +90,12 @@ class _Rows:
         if key == "less_baseline":
             own, base = (self.by_seed(row, "method_acc") for row in (variant, self.baseline))
             return MISSING if variant == self.baseline else self._difference(own, base)
+        if key == "less_ensemble":
+            own, ensemble = (self.by_seed(variant, k) for k in ("method_acc", "ensemble_acc"))
+            return self._difference(own, ensemble)
+        if key == "sent_vectors":
+            size = self.estimate(variant, "parameters").mean
+            return amount(self.estimate(variant, "sent_values_total").mean / size)
         if key == "deep_ensemble_equivalent":
             return self.equivalents.get(variant, MISSING)
         metric = METRICS[key]
@@ -104,12 +118,30 @@ class _Rows:
         return text
 
 
-def _table(
-    records: Records, experiment_id: str, cells: pd.DataFrame, digits: int, wanted: Sequence[str]
+def build(
+    records: Records,
+    experiment_id: str,
+    cells: pd.DataFrame,
+    wanted: Sequence[str],
+    digits: int = 2,
+    baseline: str = "",
 ) -> Table:
+    """Build the table of one experiment.
+
+    Args:
+        records: the report's.
+        experiment_id: which experiment.
+        cells: its rows of the summary.
+        wanted: keys of ``metrics.METRICS``; those without a recorded value are left out.
+        digits: decimals of accuracies.
+        baseline: in place of the report's.
+
+    Returns:
+        The table with its caption and notes; without rows where no cell finished.
+    """
     cells = without_copies(cells)
     finished = cells[cells["status"] == "finished"]
-    baseline = baseline_of(finished, records.shown.baseline)
+    baseline = baseline_of(finished, baseline or records.shown.baseline)
     compared = compare_rows(records, experiment_id, finished, baseline)
     rows = _Rows(finished, digits, compared)
     absent = set() if own_networks(finished) else {*_OF_OWN_NETWORKS}
@@ -156,6 +188,15 @@ def _heading(key: str, baseline: str) -> str:
     if key == "less_baseline":
         return f"delivered − {baseline}"
     return METRICS[key].heading + _ASIDE.get(key, "")
+
+
+def collapsed_rows(
+    records: Records, experiment_id: str, cells: pd.DataFrame, baseline: str
+) -> list[str]:
+    """The rows whose delivered network collapsed."""
+    finished = without_copies(cells)[cells["status"] == "finished"]
+    name = baseline_of(finished, baseline)
+    return compare_rows(records, experiment_id, finished, name).collapsed
 
 
 def comparisons(records: Records) -> pd.DataFrame:
