@@ -127,14 +127,11 @@ LOOKAROUND := plain,auto-augment,cutout
 
 # results/PART, of run folders: the table and what it is made of; and the compact one of the methods.
 define kept_table
-	$(BIN)/wash-bench report $(2) --figures none --out $(RUNS)/$(1)/report
+	$(BIN)/wash-bench report $(2) --figures none $(3) --out $(RUNS)/$(1)/report
 	mkdir -p results/$(1) && cd $(RUNS)/$(1)/report && \
-	  cp table.md summary.csv environment.csv $(CURDIR)/results/$(1)
+	  cp $(if $(3),methods.md) table.md summary.csv environment.csv $(CURDIR)/results/$(1)
 endef
-define methods_table
-	$(call kept_table,$(1),$(2))
-	$(BIN)/python scripts/methods_table.py results/$(1)/summary.csv --out results/$(1)/methods.md
-endef
+methods_table = $(call kept_table,$(1),$(2),--layout methods)
 
 # Whether members are trained to the end: their loss, their ensemble, and three times the epochs.
 results-gate: $(VENV)/.installed

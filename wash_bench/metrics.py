@@ -53,9 +53,9 @@ class Metric:
         return (0.0, 100.0) if self.unit == "%" else (-math.inf, math.inf)
 
     @property
-    def ranked(self) -> bool:
-        """Whether tables mark the best value: accuracies of one network, which compare."""
-        return (self.unit, self.better, self.networks) == ("%", "higher", "one")
+    def scores(self) -> bool:
+        """Whether it says how well networks predict, not what they cost."""
+        return self.unit in ("%", "points") or self.key in _SCORES_WITHOUT_PER_CENT
 
 
 _acc = partial(Metric, unit="%", digits=2, better="higher")
@@ -67,45 +67,76 @@ _drop = partial(Metric, unit="points", digits=2, better="lower")
 _seconds = partial(Metric, unit="s", digits=1, better="lower")
 _bytes = partial(Metric, unit="MB", better="lower", per=1e6)
 
+# The networks that are scored: their names in keys, and in tables. What a method delivers is one
+# network or several.
+_NETWORKS = {
+    "method": ("delivered", None),
+    "method_bn": ("delivered, BN re-est.", "one"),
+    "member": ("members", "one"),
+    "member_bn": ("members, BN re-est.", "one"),
+    "best": ("best member", "one"),
+    "ensemble": ("ensemble", "N"),
+    "ensemble_bn": ("ensemble, BN re-est.", "N"),
+    "ensemble_logit": ("ensemble of logits", "N"),
+    "average": ("averaged", "one"),
+    "average_bn": ("averaged, BN re-est.", "one"),
+    "greedy": ("greedy soup", "one"),
+    "greedy_bn": ("greedy soup, BN re-est.", "one"),
+}
+_SCORES = {
+    "acc": ("{}", _acc),
+    "nll": ("{}, NLL", _nll),
+    "nll_ts": ("{}, calibrated NLL", _nll),
+    "ece": ("{}, ECE", _ece),
+    "brier": ("{}, Brier score", _brier),
+}
+# The networks that are scored on a further pool of test images, by accuracy and NLL.
+_OF_REST = ("member", "best", "ensemble", "average", "average_bn", "method")
+
+
+def _score(
+    network: str, score: str, *, rest: bool = False, short: str = "", legend: str = ""
+) -> Metric:
+    """The row of one network's score, on the official or on further (``rest``) test images."""
+    name, networks = _NETWORKS[network]
+    heading, kind = _SCORES[score]
+    mean = "_mean" if network.startswith("member") else ""
+    return kind(
+        f"{'rest_' * rest}{network}_{score}{mean}",
+        heading.format(name) + ", further test images" * rest,
+        networks,
+        short=short,
+        legend=legend,
+    )
+
+
 # fmt: off
 SUMMARY = (  # the columns of every summary.csv, in its order
-    _acc("member_acc_mean", "members", "one", short="members", legend="members' mean"),
+    _score("member", "acc", short="members", legend="members' mean"),
     _acc("member_acc_min", "members, least", "one"),
     _acc("member_acc_max", "members, greatest", "one"),
-    _nll("member_nll_mean", "members' loss", "one"),
-    _ece("member_ece_mean", "members' ECE", "one"),
-    _brier("member_brier_mean", "members' Brier score", "one"),
-    _acc("ensemble_acc", "ensemble", "N", short="ensemble"),
-    _nll("ensemble_nll", "ensemble loss", "N"),
-    _ece("ensemble_ece", "ensemble ECE", "N"),
-    _brier("ensemble_brier", "ensemble Brier score", "N"),
-    _acc("ensemble_logit_acc", "ensemble of logits", "N"),
-    _nll("ensemble_logit_nll", "ensemble of logits, loss", "N"),
-    _acc("average_acc", "averaged", "one", short="averaged"),
-    _nll("average_nll", "averaged loss", "one"),
-    _ece("average_ece", "averaged ECE", "one"),
-    _brier("average_brier", "averaged Brier score", "one"),
-    _acc("average_bn_acc", "averaged, BN re-est.", "one", short="BN re-est.",
-         legend="averaged, BN re-estimated"),
-    _nll("average_bn_nll", "averaged loss, BN re-est.", "one"),
-    _ece("average_bn_ece", "averaged ECE, BN re-est.", "one"),
-    _brier("average_bn_brier", "averaged Brier score, BN re-est.", "one"),
-    _acc("member_bn_acc_mean", "members, BN re-est.", "one"),
+    *(_score("member", score) for score in ("nll", "ece", "brier")),
+    _score("ensemble", "acc", short="ensemble"),
+    *(_score("ensemble", score) for score in ("nll", "ece", "brier")),
+    *(_score("ensemble_logit", score) for score in ("acc", "nll")),
+    _score("average", "acc", short="averaged"),
+    *(_score("average", score) for score in ("nll", "ece", "brier")),
+    _score("average_bn", "acc", short="BN re-est.", legend="averaged, BN re-estimated"),
+    *(_score("average_bn", score) for score in ("nll", "ece", "brier")),
+    _score("member_bn", "acc"),
     _acc("member_bn_acc_min", "members, BN re-est., least", "one"),
     _acc("member_bn_acc_max", "members, BN re-est., greatest", "one"),
-    _acc("ensemble_bn_acc", "ensemble, BN re-est.", "N"),
-    _nll("ensemble_bn_nll", "ensemble loss, BN re-est.", "N"),
-    _acc("greedy_acc", "greedy soup", "one", short="greedy soup"),
-    _nll("greedy_nll", "greedy soup's loss", "one"),
-    _ece("greedy_ece", "greedy soup's ECE", "one"),
+    *(_score("ensemble_bn", score) for score in ("acc", "nll")),
+    _score("greedy", "acc", short="greedy soup"),
+    *(_score("greedy", score) for score in ("nll", "ece")),
     Metric("greedy_size", "members in the greedy soup"),
     Metric("greedy_members", "the greedy soup's members", unit="text"),
-    _acc("greedy_bn_acc", "greedy soup, BN re-est.", "one"),
-    Metric("method_predictor", "the method's own model", unit="text"),
-    _acc("method_acc", "the method's own"),
-    _acc("method_bn_acc", "own network, BN re-est.", "one"),
-    _acc("method_val_acc", "own network, validation", "one"),
-    Metric("method_networks", "networks of the method's own"),
+    _score("greedy_bn", "acc"),
+    Metric("method_predictor", "delivered model", unit="text"),
+    _score("method", "acc", short="delivered"),
+    _score("method_bn", "acc"),
+    _acc("method_val_acc", "delivered, validation"),
+    Metric("method_networks", "networks delivered"),
     _seconds("merge_seconds", "merge s"),
     Metric("disagreement", "disagreement", "N", "%", 2),
     Metric("sent_values_per_step", "values sent a step", better="lower"),
@@ -126,47 +157,53 @@ SUMMARY = (  # the columns of every summary.csv, in its order
            legend="relative distance to consensus"),
     Metric("parameters", "parameters"),
     Metric("steps", "steps"),
-    Metric("member_steps_share", "share of the members' steps", digits=3),
+    Metric("member_steps_share", "share of the members' steps"),
     _seconds("train_seconds", "train s", short="train s"),
     _seconds("eval_seconds", "evaluation s"),
 )
+_IN_SUMMARY = {metric.key for metric in SUMMARY}
+_SHORT = {
+    ("method", "nll"): "NLL",
+    ("method", "nll_ts"): "cal. NLL",
+    ("best", "acc"): "best member",
+}
 # What a record can hold besides; a column, after those above and by its name, where one does.
-FURTHER = (
+FURTHER = tuple(sorted((
+    *(_score(network, score, short=_SHORT.get((network, score), ""))
+      for network in _NETWORKS for score in _SCORES
+      if _score(network, score).key not in _IN_SUMMARY),
+    *(_score(network, score, rest=True) for network in _OF_REST for score in ("acc", "nll")),
+    Metric("rest_images", "further test images"),
     _acc("average_val_acc", "averaged, validation", "one"),
     _drop("barrier_bn_acc_mean", "accuracy barrier, mean, BN re-est."),
-    _brier("ensemble_bn_brier", "ensemble Brier score, BN re-est.", "N"),
-    _ece("ensemble_bn_ece", "ensemble ECE, BN re-est.", "N"),
-    _brier("ensemble_logit_brier", "ensemble of logits, Brier score", "N"),
-    _ece("ensemble_logit_ece", "ensemble of logits, ECE", "N"),
+    Metric("best_member", "the best member's index"),
+    Metric("consensus_relative_live", "distance to consensus, relative, live parameters",
+           digits=3),
+    Metric("dead_parameters", "parameters without a gradient"),
+    Metric("ensemble_size_nll", "NLL of ensembles of 1 to N members", unit="text"),
+    Metric("ensemble_size_nll_ts", "calibrated NLL of ensembles of 1 to N members", unit="text"),
+    Metric("exchange_rounds", "exchanges", better="lower", short="exchanges"),
     Metric("exchanges", "exchanges by kind", unit="text"),
-    _brier("greedy_bn_brier", "greedy soup's Brier score, BN re-est.", "one"),
-    _ece("greedy_bn_ece", "greedy soup's ECE, BN re-est.", "one"),
-    _nll("greedy_bn_nll", "greedy soup's loss, BN re-est.", "one"),
-    _brier("greedy_brier", "greedy soup's Brier score", "one"),
-    _brier("member_bn_brier_mean", "members' Brier score, BN re-est.", "one"),
-    _ece("member_bn_ece_mean", "members' ECE, BN re-est.", "one"),
-    _nll("member_bn_nll_mean", "members' loss, BN re-est.", "one"),
     _acc("member_val_acc_mean", "members, validation", "one"),
-    _brier("method_brier", "Brier score of the method's own"),
-    _ece("method_ece", "ECE of the method's own"),
-    _nll("method_nll", "loss of the method's own"),
+    _nll("member_val_nll_mean", "members, validation, NLL", "one"),
     Metric("own_augmentation_share", "share of steps under own augmentation", digits=3),
     _acc("predictor_NAME_acc", "the method's model NAME"),
     Metric("ranks", "processes"),
+    _bytes("sent_bytes_live_total", "MB sent, live parameters"),
     Metric("train_images", "training images"),
     Metric("wire_bytes_per_step", "bytes on the wire a step", unit="bytes", better="lower"),
-)
+), key=lambda metric: metric.key))
 OF_CORRUPTIONS = (  # what it holds where corrupted test images were asked for
     _acc("corrupted_average_acc", "averaged, corrupted images", "one"),
     _acc("corrupted_average_bn_acc", "averaged, BN re-est., corrupted images", "one"),
-    _nll("corrupted_average_bn_nll", "averaged loss, BN re-est., corrupted images", "one"),
-    _nll("corrupted_average_nll", "averaged loss, corrupted images", "one"),
+    _nll("corrupted_average_bn_nll", "averaged, BN re-est., NLL, corrupted images", "one"),
+    _nll("corrupted_average_nll", "averaged, NLL, corrupted images", "one"),
     _acc("corrupted_ensemble_acc", "ensemble, corrupted images", "N"),
-    _nll("corrupted_ensemble_nll", "ensemble loss, corrupted images", "N"),
-    _acc("corrupted_method_acc", "the method's own, corrupted images"),
-    _nll("corrupted_method_nll", "loss of the method's own, corrupted images"),
+    _nll("corrupted_ensemble_nll", "ensemble, NLL, corrupted images", "N"),
+    _acc("corrupted_method_acc", "delivered, corrupted images"),
+    _nll("corrupted_method_nll", "delivered, NLL, corrupted images"),
     _acc("corrupted_member_acc", "members, corrupted images", "one"),
-    _nll("corrupted_member_nll", "members' loss, corrupted images", "one"),
+    _nll("corrupted_member_nll", "members, NLL, corrupted images", "one"),
 )
 OF_MERGES = (  # what the record of a merge of trained networks holds besides
     Metric("weight_cosine", "cosine between members' weights", digits=3),
@@ -179,33 +216,51 @@ OF_CONTROLS = (  # of a method that changes the settings of its training
     Metric("changed_settings", "settings of its own", unit="text"),
 )
 DERIVED = (  # what a report works out of the others
-    _acc("method_network_acc", "the method's own network", "one"),
     Metric("average_less_ensemble", "averaged − ensemble", None, "points", 2, "higher"),
-    Metric("less_baseline", "one network − baseline", None, "points", 2, "higher", short="− base"),
+    Metric("less_baseline", "delivered − baseline", None, "points", 2, "higher", short="− base"),
+    Metric("less_ensemble", "delivered − own ensemble", None, "points", 2, "higher"),
+    Metric("sent_vectors", "vectors sent", better="lower"),
+    Metric("deep_ensemble_equivalent", "DEE", None, "networks", 1, "higher", short="DEE"),
     Metric("sent_vs_papa", "sent vs PAPA", unit="×", better="lower"),
 )
 # fmt: on
 
 _ALL = (*SUMMARY, *FURTHER, *OF_CORRUPTIONS, *OF_MERGES, *OF_STUDENTS, *OF_CONTROLS, *DERIVED)
+_SCORES_WITHOUT_PER_CENT = {
+    metric.key for metric in _ALL if "_nll" in metric.key or "_brier" in metric.key
+} | {"deep_ensemble_equivalent"}
 METRICS = {metric.key: metric for metric in _ALL}
 
+# Compared between methods, in front of every table: scores of what a method delivers.
+LEADING = ("method_acc", "method_nll", "method_nll_ts")
 # The columns of a report's main table, and the rows of a comparison of two reports, in order.
 MAIN_TABLE = (
-    *("member_acc_mean", "ensemble_acc", "average_acc", "average_bn_acc", "member_bn_acc_mean"),
-    *("ensemble_bn_acc", "greedy_acc", "method_network_acc", "method_bn_acc", "merge_seconds"),
-    *("corrupted_member_acc", "corrupted_ensemble_acc", "corrupted_average_acc"),
-    *("corrupted_average_bn_acc", "corrupted_method_acc"),
-    *(
-        "average_less_ensemble",
-        "less_baseline",
-        "barrier_loss_max",
-        "sent_values_per_step",
-        "sent_bytes_total",
-    ),
-    *("wire_bytes_total", "sent_vs_papa", "train_seconds"),
+    *LEADING,
+    *("deep_ensemble_equivalent", "less_baseline"),
+    *("member_acc_mean", "best_acc", "ensemble_acc", "average_acc", "greedy_acc"),
+    *("method_bn_acc", "member_bn_acc_mean", "ensemble_bn_acc", "average_bn_acc"),
+    *("rest_method_acc", "rest_method_nll"),
+    *("corrupted_method_acc", "corrupted_member_acc", "corrupted_ensemble_acc"),
+    *("corrupted_average_acc", "corrupted_average_bn_acc"),
+    *("average_less_ensemble", "barrier_loss_max", "sent_values_per_step"),
+    *("exchange_rounds", "sent_bytes_total", "sent_bytes_live_total", "wire_bytes_total"),
+    *("sent_vs_papa", "dead_parameters", "consensus_relative_live"),
+    *("merge_seconds", "train_seconds"),
+)
+# The columns of the compact table of all methods; vectors are of the network's size.
+METHODS_TABLE = (
+    *LEADING,
+    *("deep_ensemble_equivalent", "method_bn_acc", "less_ensemble", "less_baseline"),
+    *("sent_vectors", "exchange_rounds", "member_steps_share", "merge_seconds", "barrier_loss_max"),
+)
+# The columns of the wide table: every score of every network.
+WIDE_TABLE = (
+    *(_score(network, score).key for network in _NETWORKS for score in _SCORES),
+    *(_score(network, score, rest=True).key for network in _OF_REST for score in ("acc", "nll")),
 )
 COMPARED = (
-    *("member_acc_mean", "ensemble_acc", "average_acc", "average_bn_acc", "greedy_acc"),
-    *("method_acc", "ensemble_nll", "average_nll", "barrier_loss_max", "sent_bytes_total"),
-    "train_seconds",
+    *LEADING,
+    *("member_acc_mean", "best_acc", "ensemble_acc", "average_acc", "average_bn_acc"),
+    *("greedy_acc", "ensemble_nll", "average_nll", "barrier_loss_max", "exchange_rounds"),
+    *("sent_bytes_total", "train_seconds"),
 )

@@ -379,7 +379,7 @@ def test_the_report_has_table_columns_and_figure(run: Path, tmp_path: Path, caps
     records = frames.load([run])
     assert len(records.corruption) == 3 * 16  # two methods read one training
     (table,) = main_tables(records)
-    for heading in ("averaged", "ensemble", "the method's own"):
+    for heading in ("averaged", "ensemble", "delivered"):
         heading += ", corrupted images"
         assert heading in table.columns
     code, _, err = command(

@@ -115,7 +115,7 @@ def test_a_table_runs_and_stands_beside_the_published_numbers(
 
 
 def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> None:
-    """Bold and daggers, restated from the written values: a long training is no better rule."""
+    """Letters inside a group, and differences to its best: a long training is no better rule."""
     named = read_table(tiny_table)
     lines = lines_of(named, "small", seeds=[0, 1, 2])[:4]
     training = lines[3].resolved.config.training.model_copy(update={"epochs": 2})
@@ -125,15 +125,15 @@ def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> N
     values = ({0: 80.0, 1: 81.0, 2: 82.0}, {0: 79.0, 1: 82.0, 2: 81.0}, {0: 70.0, 1: 71.0, 2: 72.0},
               {0: 90.0, 1: 91.0, 2: 92.0})  # fmt: skip
     for place, by_seed in enumerate(values):
-        table.entries[place, "average_acc"] = Entry(estimate(by_seed.values()), by_seed, None, None)
-    marks = table.marks()
-    found = [(marks[i, "average_acc"].best, marks[i, "average_acc"].tied) for i in range(4)]
-    assert found == [(True, False), (False, True), (False, False), (False, False)]
-    gaps = write.frame(table).query("metric == 'average_acc'")["below_best"].tolist()
-    assert gaps == pytest.approx([0, 1 / 3, 10, 0])
+        table.entries[place, "method_acc"] = Entry(estimate(by_seed.values()), by_seed, None, None)
+    assert table.letters() == {(i, "method_acc"): mark for i, mark in enumerate("aab")}
+    rows = write.frame(table).query("metric == 'method_acc'")
+    assert rows["below_best"].tolist() == pytest.approx([0, 1 / 3, 10, 0])
+    assert rows["letters"].tolist() == ["a", "a", "b", ""]
     text = write.markdown(table)
-    assert "**81.00 ± 2.48** |" in text and "| 80.67 ± 3.79 † |" in text
-    assert "| 91.00 ± 2.48 |" in text and "Marks compare rows of equal" in text
+    assert "| row | N | augmentation | delivered |" in text
+    assert "| 81.00 ± 2.48 a |" in text and "| 80.67 ± 3.79 a |" in text
+    assert "| 91.00 ± 2.48 |" in text and "Letters compare rows of equal" in text
 
 
 def test_a_failed_average_does_not_squeeze_the_figure(tiny_table: Path, tmp_path: Path) -> None:

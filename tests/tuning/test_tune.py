@@ -36,10 +36,12 @@ def test_a_setting_that_failed_at_a_seed_is_no_choice() -> None:
     assert math.isnan(tried({"p": 0.1}).score.mean)
 
 
-def test_what_the_seeds_tell_apart_is_paired() -> None:
-    best, close = tried({"p": 0.1}, 60, 90, 75.2), tried({"p": 0.2}, 59, 91, 75)
-    below = tried({"p": 0.3}, 58, 88.1, 73.1)  # always two points less, whatever the seed
-    assert Tuned("wash", (best, close, below)).level == [close]
+def test_settings_are_compared_with_seeds_as_blocks() -> None:
+    best, close = tried({"p": 0.1}, 60, 90, 75.2), tried({"p": 0.2}, 59.7, 90.2, 75)
+    below = tried({"p": 0.3}, 56, 86.1, 71.1)  # always four points less, whatever the seed
+    assert Tuned("wash", (best, close, below)).level() == [close]
+    assert Tuned("wash", (best, close, below)).letters() == ["a", "a", "b"]
+    assert Tuned("wash", (tried({"p": 0.1}, 60, 90), tried({"p": 0.2}, 5, 9))).level() is None
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_the_command_tunes_writes_goes_on_and_refuses(
     assert not out.exists()
     assert run_command(command) == 0
     told = capsys.readouterr().out
-    assert "papa: every = 2, alpha = 0.5; 0 others are not told from it" in told
+    assert "papa: every = 2, alpha = 0.5\n" in told  # two seeds: nothing is compared
     table = pd.read_csv(out / "tuning" / "tuning.csv")
     assert len(table) == 6 and set(table["seed"]) == {100, 101}
     means = table[table["method"] == "wash"].groupby("options")["method_val_acc"].mean()

@@ -36,11 +36,20 @@ def report(
         str,
         typer.Option(
             metavar="METHOD",
-            help="Show every row's difference to this one: a method, or a variant as the table "
-            "names it.",
-            show_default="none",
+            help="Compare every row with this one, in the table and in comparisons.csv: a method, "
+            "or a variant as the table names it.",
+            show_default="best-member where the table has it",
         ),
     ] = "",
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Say which rows are equivalent to the baseline within so many points of accuracy "
+            "(two one-sided tests).",
+            show_default="none",
+        ),
+    ] = None,
     target: Annotated[
         float | None,
         typer.Option(
@@ -50,6 +59,13 @@ def report(
             show_default="none",
         ),
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="[main|methods]",
+            help="With methods, write methods.md too: all methods, compact, by their kind.",
+        ),
+    ] = "main",
     columns: Annotated[
         str,
         typer.Option(
@@ -94,6 +110,8 @@ def report(
         target=target,
         paper=check_paper(style),
         columns=keys,
+        margin=margin,
+        layout=layout,
     )
     typer.echo(f"Written to {out}: {', '.join(path.name for path in written)}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import Named
-from wash_bench.paper.finished import SIZE, Entry, PaperTable
+from wash_bench.paper.finished import BESIDE, Entry, PaperTable
 from wash_bench.paper.published import Published, find
 from wash_bench.record.store import Store
 from wash_bench.report.numbers.stats import estimate
@@ -62,7 +62,7 @@ def _entries(
     }
     entries = {}
     for place, (line, records) in enumerate(zip(lines, of_line, strict=True)):
-        for metric in named.table.metrics:
+        for metric in (*named.table.columns, *BESIDE):
             by_seed = {r["seed"]: r["summary"].get(metric) for r in records}
             if metric == "sent_vs_papa":
                 whole = papa.get((line.population, line.augment), math.nan)
@@ -75,8 +75,6 @@ def _entries(
                 difference = ours.mean - theirs.value
             known = {seed: v for seed, v in by_seed.items() if v is not None and not math.isnan(v)}
             entries[place, metric] = Entry(ours, known, theirs, difference)
-        sizes = {r["seed"]: r["summary"].get(SIZE) for r in records}
-        entries[place, SIZE] = Entry(estimate(sizes.values()), sizes, None, None)
     return entries
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from wash_bench.errors import UsageError, nearest
-from wash_bench.metrics import SUMMARY
+from wash_bench.metrics import FURTHER, LEADING, SUMMARY
 from wash_bench.plugins.registry import find_method
 from wash_bench.settings.sweep import differing, told, variants
 
@@ -25,7 +25,10 @@ FOLDER = Path(__file__).resolve().parent / "tables"
 Scale = Literal["paper", "small", "converged"]
 SCALES: tuple[str, ...] = get_args(Scale)
 Augment = Literal["homogeneous", "heterogeneous"]
-METRICS = (*(metric.key for metric in SUMMARY if metric.unit != "text"), "sent_vs_papa")
+METRICS = (
+    *(metric.key for metric in (*SUMMARY, *FURTHER) if metric.unit != "text"),
+    "sent_vs_papa",
+)
 """What a table can have as columns."""
 
 
@@ -93,6 +96,11 @@ class Declared(_Strict):
     metrics: tuple[str, ...] = Field(min_length=1)
     row: Rows = ()
     scale: dict[Scale, ScaleOf]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The scores of what each row delivers, and the table's metrics."""
+        return tuple(dict.fromkeys((*LEADING, *self.metrics)))
 
     def rows(self, scale: str) -> list[Row]:
         """The rows at a scale, in order."""

@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wash_bench.data.catalog import spec_of
-from wash_bench.metrics import METRICS
+from wash_bench.metrics import LEADING, METRICS
 from wash_bench.paper.cells import Line
 from wash_bench.paper.declared import Named
 from wash_bench.paper.published import Published
+from wash_bench.report.numbers.comparisons import collapsed, letters
 from wash_bench.report.numbers.stats import Estimate, paired
-from wash_bench.report.tables.grid import Cell
-from wash_bench.report.tables.main_table import rank
 
 SIZE = "greedy_size"
+BESIDE = (SIZE, "member_acc_mean", "method_networks")
 """Of every line, beside its table's metrics: a greedy soup may hold a single member."""
 
 
@@ -61,17 +60,16 @@ class PaperTable:
         return f"{text}, on {' and '.join(data)}"
 
     @property
+    def columns(self) -> list[str]:
+        """The metrics shown: those of the table, and of the leading scores what was recorded."""
+        known = {metric for (_, metric), entry in self.entries.items() if entry.ours.n}
+        return [m for m in self.named.table.columns if m in known or m in self.named.table.metrics]
+
+    @property
     def published(self) -> list[str]:
         """The metrics of which some line has a published number."""
         having = {metric for (_, metric), entry in self.entries.items() if entry.published}
-        return [metric for metric in self.named.table.metrics if metric in having]
-
-    def _images(self, place: int) -> int | None:
-        """The test images of a line's data set."""
-        return spec_of(self.lines[place].resolved.config.training.dataset).test_images
-
-    def _ranked(self) -> list[str]:
-        return [metric for metric in self.named.table.metrics if METRICS[metric].ranked]
+        return [metric for metric in self.columns if metric in having]
 
     def groups(self) -> list[list[int]]:
         """The places of lines that compare: equal N, augmentation, data, network and budget."""
@@ -83,26 +81,36 @@ class PaperTable:
         return list(groups.values())
 
     def below_best(self) -> dict[tuple[int, str], Estimate]:
-        """Of each line and metric the best of its group minus its own, paired by seed."""
+        """Of each line and score the best of its group minus its own, paired by seed."""
         found = {}
         for places in self.groups():
-            for metric in self._ranked():
+            for metric in self.columns:
                 values = {place: self.entries[place, metric].by_seed for place in places}
                 known = [place for place in places if values[place]]
-                if known:
-                    best = max(known, key=lambda place: self.entries[place, metric].ours.mean)
+                if known and METRICS[metric].scores and METRICS[metric].better:
+                    sign = -1 if METRICS[metric].better == "lower" else 1
+                    best = max(known, key=lambda p: sign * self.entries[p, metric].ours.mean)
                     for place in known:
-                        images = self._images(place)
-                        found[place, metric] = paired(values[best], values[place], images)
+                        found[place, metric] = paired(values[best], values[place])
         return found
 
-    def marks(self) -> dict[tuple[int, str], Cell]:
-        """Of each line and metric whether it is the best of its group, or not told from it."""
-        marks = {}
+    def collapsed(self) -> list[int]:
+        """The places of lines whose delivered network collapsed, judged inside its group."""
+        found = []
         for places in self.groups():
-            for metric in self._ranked():
+            means = (
+                {str(place): self.entries[place, metric].ours.mean for place in places}
+                for metric in ("method_acc", "member_acc_mean", "method_nll")
+            )
+            found += map(int, collapsed(*means))
+        return found
+
+    def letters(self) -> dict[tuple[int, str], str]:
+        """Compact letters of each line and leading score, by Holm inside its group."""
+        found, fallen = {}, list(map(str, self.collapsed()))
+        for places in self.groups():
+            for metric in LEADING:
                 values = {str(place): self.entries[place, metric].by_seed for place in places}
-                best, tied = rank(values, self._images(places[0]))
-                for place in places:
-                    marks[place, metric] = Cell("", str(place) in best, str(place) in tied)
-        return marks
+                marks = letters(values, METRICS[metric].better or "higher", fallen, "holm")
+                found |= {(int(place), metric): mark for place, mark in marks.items()}
+        return found

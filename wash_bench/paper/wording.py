@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wash_bench.paper.published import Published
 from wash_bench.report.numbers.machines import machine, mixed
 from wash_bench.report.tables.caption import intervals
-from wash_bench.report.tables.notes import BOLD, TIED
+from wash_bench.report.tables.notes import of_collapsed
 from wash_bench.settings.coupling import in_words
 from wash_bench.settings.sweep import all_told
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from wash_bench.paper.finished import PaperTable
 
 NOT_AVAILABLE = "not available"
+LETTERS = (
+    "Rows that share a letter are not significantly different at 95 % (t tests of all pairs,"
+    " adjusted by Holm; two-way fit of rows and seeds)."
+)
 
 
 def above(table: PaperTable) -> list[str]:
@@ -72,12 +76,13 @@ def above(table: PaperTable) -> list[str]:
     return sentences
 
 
-def below(table: PaperTable, *, best: bool, tied: bool) -> list[str]:
-    """The notes under the table, in which a value may be bold (best) or have a dagger (tied)."""
-    notes = [BOLD] * best + [TIED] * tied
+def below(table: PaperTable, *, letters: bool) -> list[str]:
+    """The notes under the table, in which values may have letters."""
+    notes = [LETTERS] * letters
+    notes += of_collapsed([table.lines[place].row.label for place in table.collapsed()])
     several = {line.resolved.config.training.model_dump_json() for line in table.lines}
-    if best and len(several) > 1:
-        notes.append("Marks compare rows of equal N, augmentation, data, network and budget.")
+    if letters and len(several) > 1:
+        notes.append("Letters compare rows of equal N, augmentation, data, network and budget.")
     for line in table.lines:
         config = line.resolved.config
         if told := config.coupling.get(line.row.method):

@@ -36,27 +36,28 @@ def write(table: PaperTable, folder: Path) -> list[Path]:
 def markdown(table: PaperTable) -> str:
     """The table as it can be pasted: GitHub Markdown with its caption and notes."""
     differences = table.scale == "paper"
-    marks, published = table.marks(), table.published
+    letters, published = table.letters(), table.published
     columns = ["row", "N", "augmentation"]
-    for metric in table.named.table.metrics:
+    for metric in table.columns:
         columns.append(METRICS[metric].heading + " (size)" * (metric == "greedy_acc"))
         if metric in published:
             columns += ["published"] + ["difference"] * differences
     rows = []
     for place, line in enumerate(table.lines):
         cells = [Cell(line.row.label), Cell(str(line.population)), Cell(line.augment)]
-        for metric in table.named.table.metrics:
-            entry, mark = table.entries[place, metric], marks.get((place, metric), Cell(""))
+        for metric in table.columns:
+            entry = table.entries[place, metric]
             text = written(entry.ours, METRICS[metric])
             if metric == "greedy_acc" and (size := table.entries[place, SIZE].ours).n:
                 text += f" ({size.mean:.2g})"
-            cells.append(Cell(text, mark.best, mark.tied))
+            size = table.entries[place, "method_networks"].ours
+            if metric == "method_acc" and size.mean > 1:
+                text += f" ({size.mean:.2g} networks)"
+            cells.append(Cell(text, letters.get((place, metric), "")))
             if metric in published:
                 cells += map(Cell, _theirs(table, entry, differences))
         rows.append(cells)
-    best = any(mark.best for mark in marks.values())
-    tied = any(mark.tied for mark in marks.values())
-    notes = wording.below(table, best=best, tied=tied)
+    notes = wording.below(table, letters=bool(letters))
     return grid.Table(table.title, wording.above(table), columns, rows, notes).markdown()
 
 
@@ -76,11 +77,11 @@ def frame(table: PaperTable) -> pd.DataFrame:
     """A row a line and metric: what table.csv holds."""
     import pandas as pd
 
-    papers, below = table.named.table.papers, table.below_best()
+    papers, below, letters = table.named.table.papers, table.below_best(), table.letters()
     rows = []
     for place, line in enumerate(table.lines):
         training = line.resolved.config.training
-        for metric in table.named.table.metrics:
+        for metric in table.columns:
             entry = table.entries[place, metric]
             theirs, under = entry.published, below.get((place, metric))
             rows.append(
@@ -99,6 +100,7 @@ def frame(table: PaperTable) -> pd.DataFrame:
                     "ours_std": entry.ours.std,
                     "ours_half_width": entry.ours.half_width,
                     "seeds": entry.ours.n,
+                    "letters": letters.get((place, metric), ""),
                     "below_best": under.mean if under else None,
                     "below_best_half_width": under.half_width if under else None,
                     "paper": theirs.paper if theirs else papers[0] if papers else "",

@@ -20,8 +20,9 @@ _OF_CELLS = ("cells/*.json",)
 _OF_TRAININGS = (
     *("environment.json", "events.jsonl", "barrier*.csv", "simplex*.csv", "corruption*.csv"),
     *("status.json", "evaluation-*.json"),  # for the checksums of the others
+    "outcomes-*.npz",
 )
-_PACKAGES = ("wash-bench", "matplotlib", "pandas", "numpy", "scipy")
+_PACKAGES = ("wash-bench", "matplotlib", "pandas", "numpy", "scipy", "statsmodels")
 
 
 def of_records(roots: Sequence[Path]) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from wash_bench.metrics import METRICS, SUMMARY
 from wash_bench.report.command import commands
 from wash_bench.report.embedded import pictures
 from wash_bench.report.read.columns import PROVENANCE
-from wash_bench.report.tables.grid import DAGGER, MISSING
-from wash_bench.report.tables.main_table import main_tables
+from wash_bench.report.tables.grid import MISSING
+from wash_bench.report.tables.main_table import main_tables, wide_table
 from wash_bench.report.tables.target import target_tables
 from wash_bench.report.template import environment
 
@@ -25,19 +25,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wash_bench.report.read.frames import Records
-    from wash_bench.report.tables.grid import Table
+    from wash_bench.report.tables.grid import Cell, Table
 
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table: the text, its rank among the others, and its marks."""
+    """One entry of a table: the text, its rank among the others, and its mark."""
 
     text: str
     sort: str = ""
-    best: bool = False
-    tied: bool = False
+    mark: str = ""
 
 
 def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
@@ -62,7 +61,6 @@ def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
         sections=sections,
         figures=list(drawn.values()),
         warnings=records.warnings,
-        dagger=DAGGER,
         style=style,
         script=script,
         style_hash=_digest(style),
@@ -90,8 +88,9 @@ def _section(
         "caption": table.caption,
         "tables": [
             *(_parts(table) if table.rows else ()),
-            *([_to_target(to_target)] if to_target else ()),
+            *([_whole(to_target, to_target.title.partition(":")[0])] if to_target else ()),
         ],
+        "wide": _whole(wide_table(records, table.experiment_id, cells), "Every score"),
         "notes": table.notes,
         "seeds": [_of_seeds(str(name), own) for name, own in cells.groupby("variant", sort=False)],
         "commands": commands(config, cells),
@@ -104,36 +103,28 @@ def _section(
 
 
 def _parts(table: Table) -> Iterator[dict[str, Any]]:
-    """The main table in two, accuracies and the rest: side by side no laptop is wide enough."""
-    of_accuracy = {
-        place
-        for place, key in enumerate(table.keys[1:], start=1)
-        if METRICS[key].unit in ("%", "points")
+    """The main table in two, scores and the rest: side by side no laptop is wide enough."""
+    scores = {place for place, key in enumerate(table.keys[1:], start=1) if METRICS[key].scores}
+    rest = set(range(1, len(table.keys))) - scores
+    for heading, shown in (("Accuracy and NLL", scores), ("Barriers, exchange and time", rest)):
+        if shown:
+            yield _whole(table, heading, sorted(shown))
+
+
+def _whole(table: Table, heading: str, places: Sequence[int] | None = None) -> dict[str, Any]:
+    """A table as a part of a section: the first column, and those at the places, or all."""
+    places = range(1, len(table.columns)) if places is None else places
+    return {
+        "heading": heading,
+        "columns": [table.columns[place] for place in (0, *places)],
+        "rows": [
+            [Entry(row[0].text)] + [_entry(row[place]) for place in places] for row in table.rows
+        ],
     }
-    rest = set(range(1, len(table.keys))) - of_accuracy
-    for heading, shown in (("Accuracy", of_accuracy), ("Barriers, exchange and time", rest)):
-        if not shown:
-            continue
-        yield {
-            "heading": heading,
-            "columns": [table.columns[place] for place in (0, *sorted(shown))],
-            "rows": [
-                [Entry(row[0].text)]
-                + [
-                    Entry(_unbroken(row[at].text), sort_value(row[at].text), row[at].best,
-                          row[at].tied)
-                    for at in sorted(shown)
-                ]
-                for row in table.rows
-            ],
-        }  # fmt: skip
 
 
-def _to_target(table: Table) -> dict[str, Any]:
-    """When an experiment reached the target, as a part of its section."""
-    rows = [[Entry(row[0].text), *(Entry(c.text, sort_value(c.text)) for c in row[1:])]
-            for row in table.rows]  # fmt: skip
-    return {"heading": table.title.partition(":")[0], "columns": table.columns, "rows": rows}
+def _entry(cell: Cell) -> Entry:
+    return Entry(_unbroken(cell.text), sort_value(cell.text), cell.mark)
 
 
 def _unbroken(text: str) -> str:

@@ -18,7 +18,7 @@ from wash_bench.report import kept
 from wash_bench.report.figures.catalogue import ALL
 from wash_bench.report.figures.draw import Helpers, begin_figures
 from wash_bench.report.inputs import of_code, of_file, of_records
-from wash_bench.report.shown import Shown
+from wash_bench.report.shown import LAYOUTS, Shown, check_layout, check_margin
 from wash_bench.report.style import made_for
 from wash_bench.report.tables.target import check_target, reached, target_tables
 from wash_bench.report.tables.terminal import print_tables
@@ -35,8 +35,9 @@ TABLES = {
     "barrier": "barrier",
     "environment": "environments",
 }
-TARGET = "target"  # a table that is there if it was asked for
+TARGET, COMPARISONS = "target", "comparisons"  # tables that are there if they were asked for
 RARE = ("simplex", "corruption")  # tables that few runs have
+METHODS = "methods.md"
 # Figures of an older report that had other experiments.
 _FIGURE = re.compile(rf"({'|'.join(ALL)})(-.+-[0-9a-f]{{8}}|-[0-9a-f]{{8}})?\.(png|svg|pdf)")
 
@@ -52,11 +53,14 @@ def write_report(
     target: float | None = None,
     paper: str = "plain",
     columns: Sequence[str] = (),
+    margin: float | None = None,
+    layout: str = LAYOUTS[0],
     helpers: int | None = None,
 ) -> list[Path]:
     """Report on run folders into the folder ``out``; ``console`` prints the table too.
 
-    With a ``baseline``, a method or a variant's name, every row has its difference to it; with a
+    With a ``baseline``, a method or a variant's name, every row has its difference to it, and
+    within a ``margin`` in points of accuracy a row counts as equivalent to it; with a
     ``target``, an accuracy in per cent, a table says when it was reached. ``paper``, of
     ``style.PAPERS``, sets widths and fonts of figures and of table.tex; ``columns``, keys of
     ``metrics.METRICS``, are those of the tables; ``helpers`` is how many processes help to draw
@@ -72,18 +76,21 @@ def write_report(
 
     Returns:
         The files of the report: report.html, summary.csv, events.csv, barrier.csv,
-        environment.csv, table.md, table.tex, commands.sh and the figures.
+        environment.csv, table.md, table.tex, commands.sh and the figures; with a baseline
+        comparisons.csv, in the layout ``methods`` methods.md.
     """
     if parquet:
         need_pyarrow()
     check_target(target)
+    check_margin(margin)
+    check_layout(layout)
     out = Path(out)
     asked = [name for name in ALL if name in figures]
     source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet} {baseline}"
-    source += f" {target} {paper} {','.join(columns)}"
+    source += f" {target} {paper} {','.join(columns)} {margin} {layout}"
     made = kept.read(out)
     if not made.holds(out, source):
-        shown = Shown(baseline, target, columns)
+        shown = Shown(baseline, target, columns, margin, layout)
         with made_for(paper), Helpers(helpers if asked else 0) as drawing:
             made = _made(roots, out, made, source, parquet, asked, shown, drawing)
     if console is not None:
@@ -130,8 +137,12 @@ def _made(
         for path in paths:
             path.replace(out / path.name)
         for path in out.iterdir():
-            old_table = path.stem in (*RARE, TARGET) and path.suffix in (".csv", ".parquet")
+            old_table = path.stem in (*RARE, TARGET, COMPARISONS) and path.suffix in (
+                ".csv",
+                ".parquet",
+            )
             old_table |= path.suffix == ".parquet" and path.stem in TABLES
+            old_table |= path.name == METHODS and METHODS in before.files
             if path.name not in made.files and (old_table or _FIGURE.fullmatch(path.name)):
                 path.unlink()
         kept.write(out, made)
@@ -177,6 +188,8 @@ def _fill(
     from wash_bench.report.command import script
     from wash_bench.report.page import write_page
     from wash_bench.report.tables.latex import latex
+    from wash_bench.report.tables.main_table import comparisons
+    from wash_bench.report.tables.methods import methods_text
 
     figures = begin_figures(records, folder, names, drawn, drawing)
     paths = []
@@ -184,6 +197,8 @@ def _fill(
     tables = {name: getattr(records, attribute) for name, attribute in asked.items()}
     if records.shown.target is not None:
         tables[TARGET] = reached(records, records.shown.target)
+    if len(compared := comparisons(records)):
+        tables[COMPARISONS] = compared
     for name, frame in tables.items():
         paths.append(folder / f"{name}.csv")
         frame.to_csv(paths[-1], index=False, lineterminator="\n")
@@ -195,6 +210,8 @@ def _fill(
         "table.tex": latex(records),
         "commands.sh": script(records),
     }
+    if records.shown.layout == "methods":
+        texts[METHODS] = methods_text(records)
     for name, text in texts.items():
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")

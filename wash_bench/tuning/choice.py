@@ -4,11 +4,13 @@ The choice is by the validation accuracy of the network that the method delivers
 seeds; of equal settings the one that sends less. Test data plays no part.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wash_bench.report.numbers.stats import Estimate, estimate, paired
+from wash_bench.report.numbers.comparisons import collapsed, letters
+from wash_bench.report.numbers.stats import Estimate, estimate
 
 CHOSEN_BY = "method_val_acc"
 EQUAL = 1e-9  # points of accuracy
@@ -42,13 +44,11 @@ class Tuned:
         method: its name.
         tried: the settings.
         failed: seed and reason of trainings that failed.
-        images: the validation images, where their number is known.
     """
 
     method: str
     tried: tuple[Tried, ...]
     failed: tuple[str, ...] = ()
-    images: int | None = None
 
     @property
     def best(self) -> Tried | None:
@@ -62,18 +62,25 @@ class Tuned:
         level = [tried for tried in sound if tried.score.mean >= top - EQUAL]
         return min(level, key=lambda tried: tried.means["sent_values_per_step"])
 
-    @property
-    def level(self) -> list[Tried]:
-        """Settings that the seeds do not tell from the best: the paired interval contains 0."""
-        best = self.best
-        if best is None:
-            return []
-        others = [tried for tried in self.tried if tried is not best and tried.by_seed]
-        return [
-            tried
-            for tried in others
-            if paired(best.by_seed, tried.by_seed, self.images).contains_zero is not False
-        ]
+    def letters(self) -> list[str]:
+        """Compact letters of each setting, by Tukey; empty with fewer than three seeds."""
+        values = {str(place): tried.by_seed for place, tried in enumerate(self.tried)}
+        means = {place: estimate(own.values()).mean for place, own in values.items()}
+        members = {
+            str(place): tried.means.get("member_val_acc_mean", math.nan)
+            for place, tried in enumerate(self.tried)
+        }
+        marks = letters(values, "higher", collapsed(means, members, {}))
+        return [marks.get(place, "") for place in values]
+
+    def level(self) -> list[Tried] | None:
+        """Settings that are not significantly different from the best; None if not compared."""
+        marks = self.letters()
+        best = next((mark for t, mark in zip(self.tried, marks, strict=True) if t is self.best), "")
+        if not best:
+            return None
+        others = zip(self.tried, marks, strict=True)
+        return [t for t, mark in others if t is not self.best and set(best) & set(mark)]
 
     def edges(self) -> dict[str, str]:
         """Swept numbers whose best value is the ``least`` or the ``greatest`` that was tried."""

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wash_bench.data.catalog import spec_of
-from wash_bench.data.counts import split_sizes
 from wash_bench.record.store import Store
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.runner.experiment import tasks_of
@@ -32,11 +30,8 @@ def outcome_of(rounds: Sequence[Round], out: Path) -> list[Tuned]:
                     failed.setdefault(entry.name, []).append(reason)
             found = [record for record in records if record["status"] != "failed"]
             tried.setdefault(entry.name, []).append(_tried(flattened(options), found))
-    training = rounds[0][0].training
-    total = spec_of(training.dataset).train_images
-    images = split_sizes(training, total)[1] if total else None
     return [
-        Tuned(method, tuple(settings), tuple(failed.get(method, ())), images)
+        Tuned(method, tuple(settings), tuple(failed.get(method, ())))
         for method, settings in tried.items()
     ]
 

@@ -16,7 +16,7 @@ from wash_bench.report.command import preset_text
 from wash_bench.report.numbers.machines import machine
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.tables import markdown
-from wash_bench.report.tables.grid import DAGGER, number, written
+from wash_bench.report.tables.grid import Cell, number, written
 from wash_bench.settings.sweep import flattened, nested
 from wash_bench.tuning.choice import CHOSEN_BY, Tried, Tuned
 from wash_bench.tuning.outcome import BESIDE
@@ -47,7 +47,7 @@ def write(tuning: Tuning, folder: Path) -> list[Path]:
 
 
 def text(tuning: Tuning) -> str:
-    """The table in Markdown: the best setting of a method bold, what is level with it marked."""
+    """The table in Markdown: the chosen setting of a method is bold, letters compare them."""
     seeds = ", ".join(map(str, tuning.config.seeds))
     own = ", ".join(map(str, tuning.base.seeds))
     lines = [
@@ -56,16 +56,20 @@ def text(tuning: Tuning) -> str:
         f"Seeds {seeds}; the preset's results have {own}. Chosen by the validation accuracy of the"
         " network that the method delivers (of most the averaged model, BatchNorm statistics"
         " averaged), mean over the seeds, in per cent; of equal settings the one that sends less."
-        f" Bold: the best of a method. {DAGGER}: the seeds do not tell it from the best (the 95 % t"
-        " interval of the difference, paired by seed and no narrower than the validation images"
-        " allow, contains 0). The other columns choose"
-        " nothing, and test data play no part.",
+        " Bold: the chosen setting of a method. Settings of a method that share a letter are not"
+        " significantly different at 95 % (Tukey; two-way fit of settings and seeds; no letters"
+        " with fewer than three seeds). The other columns choose nothing, and test data play no"
+        " part.",
         "",
         machine(pd.DataFrame(list(tuning.environments)), ""),
         "",
         markdown.table(
             ["method", "setting", *(METRICS[key].heading for key in (CHOSEN_BY, *BESIDE))],
-            [_row(tuned, tried) for tuned in tuning.methods for tried in tuned.tried],
+            [
+                _row(tuned, tried, letters)
+                for tuned in tuning.methods
+                for tried, letters in zip(tuned.tried, tuned.letters(), strict=True)
+            ],
             "llrrrr",
         ),
         "",
@@ -80,9 +84,11 @@ def notes(tuning: Tuning) -> list[str]:
         if tuned.best is None:
             found.append(f"{tuned.method}: no setting finished at all seeds")
         else:
-            level = len(tuned.level)
-            other = "1 other is" if level == 1 else f"{level} others are"
-            found.append(f"{tuned.method}: {_label(tuned.best)}; {other} not told from it")
+            level = tuned.level()
+            count = len(level or ())
+            other = "1 other is" if count == 1 else f"{count} others are"
+            compared = f"; {other} not significantly different" if level is not None else ""
+            found.append(f"{tuned.method}: {_label(tuned.best)}{compared}")
         for name, side in tuned.edges().items():
             found.append(
                 f"{tuned.method}: {name} = {tuned.best and tuned.best.options[name]} is the"
@@ -124,15 +130,12 @@ def preset(tuning: Tuning) -> str:
     return head + preset_text(tuning.base.model_dump(mode="json"), methods)
 
 
-def _row(tuned: Tuned, tried: Tried) -> list[str]:
+def _row(tuned: Tuned, tried: Tried, letters: str) -> list[str]:
     if not tried.by_seed:
         shown = "failed"
     else:
         shown = number(tried.score.mean, METRICS[CHOSEN_BY].digits or 2)
-    if tried is tuned.best:
-        shown = f"**{shown}**"
-    elif tried in tuned.level:
-        shown += f" {DAGGER}"
+    shown = Cell(shown, letters, bold=tried is tuned.best).markdown()
     beside = [written(estimate([tried.means[key]]), METRICS[key]) for key in BESIDE]
     return [markdown.escape(tuned.method), markdown.escape(_label(tried)), shown, *beside]
 

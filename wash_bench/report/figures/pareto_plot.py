@@ -208,7 +208,7 @@ def _floor(axes: Axes, offers: list[Offer]) -> float:
 def _point(axes: Axes, x: float, offer: Offer, look: Look, floor: float, *, open_: bool) -> None:
     from matplotlib.text import Annotation
 
-    mean, half = offer.accuracy.mean, offer.accuracy.shown
+    mean = offer.accuracy.mean
     if not math.isfinite(mean):
         return
     below = mean < floor
@@ -217,7 +217,7 @@ def _point(axes: Axes, x: float, offer: Offer, look: Look, floor: float, *, open
     axes.errorbar(
         x,
         max(mean, floor),
-        yerr=None if below or half is None else style.lengths(offer.accuracy),
+        yerr=None if below or offer.accuracy.n < 2 else style.lengths(offer.accuracy),
         marker=look.marker,
         markersize=4 if open_ else 5,
         color=look.colour,

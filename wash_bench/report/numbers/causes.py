@@ -25,7 +25,7 @@ def why(measured: Mapping[str, float], margin: float) -> str:
         return ""
     barrier, mended = measured["barrier_loss_max"], measured["average_bn_acc"]
     cosine = measured.get("weight_cosine", float("nan"))
-    text = f"the average stands at {average:.1f} % and the members at {members:.1f} %"
+    text = f"the average has {average:.1f} % and the members {members:.1f} %"
     lagging = mended - average > (measured["member_bn_acc_mean"] - average) / 2
     if lagging:
         text = (
@@ -35,7 +35,7 @@ def why(measured: Mapping[str, float], margin: float) -> str:
     elif barrier > BASIN:
         text = (
             f"members share no basin: the loss barrier between members is {barrier:.1f} nats,"
-            f" so the average stands at {average:.1f} %"
+            f" so the average has {average:.1f} %"
         )
     if abs(cosine) < APART and (lagging or barrier > BASIN):
         text += (

@@ -90,8 +90,8 @@ def experiments(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame
             yield own[0], others[0]
 
 
-def told_apart(a: Side, cells_a: pd.DataFrame, b: Side, cells_b: pd.DataFrame) -> Iterator[str]:
-    """What differs in settings and environment of one experiment on both sides, in sentences."""
+def unequal(a: Side, cells_a: pd.DataFrame, b: Side, cells_b: pd.DataFrame) -> Iterator[str]:
+    """Say in sentences how settings and environment of one experiment differ on both sides."""
     yield from _settings(cells_a, cells_b)
     yield from _environments(a, cells_a, b, cells_b)
 

@@ -76,6 +76,8 @@ class Records:
         configs: the resolved configuration of one of its cells by experiment id.
         warnings: what could not be read, naming the file.
         shown: what the reader chose.
+        outcome_files: by cell, where each image's outcome may be, and the network's name there.
+        compared: comparisons between rows that were made already.
     """
 
     summary: pd.DataFrame
@@ -90,6 +92,18 @@ class Records:
     )
     warnings: list[str] = field(default_factory=list)
     shown: Shown = field(default_factory=Shown)
+    outcome_files: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
+    compared: dict[Any, Any] = field(default_factory=dict)
+
+    def outcomes(self, cell_id: str) -> np.ndarray | None:
+        """Return accuracy (%) and NLL of a cell's delivered network by image, (images, 2)."""
+        for path, network in self.outcome_files.get(cell_id, ()):
+            if path.is_file():
+                found, problems = record.outcomes(path, network)
+                self.warnings += problems
+                if found is not None:
+                    return found
+        return None
 
     def experiments(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Each experiment's id and its rows of the summary, in the summary's order."""
@@ -108,6 +122,7 @@ def load(roots: Sequence[Path]) -> Records:
     """All records in run folders; what is broken becomes a warning, no record an error."""
     warnings: list[str] = []
     cells: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, list[tuple[Path, str]]] = {}
     trainings: dict[str, Path] = {}
     if not roots:
         raise UsageError("no folder to report on: give one that 'wash-bench run --out' wrote")
@@ -127,6 +142,7 @@ def load(roots: Sequence[Path]) -> Records:
                     warnings.append(f"{path}: this cell was read before, left out")
                     continue
                 cells[data["cell_id"]] = data
+                outcomes[data["cell_id"]] = _outcome_files(folder, data)
             for path in sorted(p for p in (folder / "trainings").glob("*") if p.is_dir()):
                 trainings.setdefault(path.name, path)
         if not found:
@@ -187,7 +203,19 @@ def load(roots: Sequence[Path]) -> Records:
         evaluations=evaluations,
         configs={cell["experiment_id"]: cell["config"] for cell in cells.values()},
         warnings=warnings,
+        outcome_files=outcomes,
     )
+
+
+def _outcome_files(folder: Path, cell: dict[str, Any]) -> list[tuple[Path, str]]:
+    """Where the outcomes of what a cell delivers may be: its own, else of the measured networks."""
+    evaluation = fingerprint(cell["config"]["evaluation"])
+    predictor = str(cell["summary"].get("method_predictor", ""))
+    training = folder / "trainings" / cell["training_id"]
+    return [
+        (training / f"outcomes-{cell['cell_id']}.npz", "method"),
+        (training / f"outcomes-{evaluation}.npz", predictor),
+    ]
 
 
 def _heads(summary: pd.DataFrame) -> list[dict[str, Any]]:

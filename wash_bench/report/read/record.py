@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -181,6 +182,21 @@ def barrier(path: Path) -> tuple[pd.DataFrame, list[str]]:
 def simplex(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The simplex map of one training, and what was wrong with the file."""
     return _points(path, SIMPLEX_FIELDS, ("weight_a", "weight_b", "weight_c"), ("c", "bn"))
+
+
+def outcomes(path: Path, network: str) -> tuple[np.ndarray | None, list[str]]:
+    """Accuracy (%) and NLL of a network at each test image, (images, 2), and what was wrong."""
+    try:
+        with np.load(regular(path)) as arrays:
+            if f"{network}_correct" not in arrays:
+                return None, []
+            nll = -arrays[f"{network}_log_prob"].astype(np.float32)
+            images = int(arrays["images"])
+            correct = np.unpackbits(arrays[f"{network}_correct"], count=images)
+            return np.stack([100 * correct.astype(np.float32), nll], axis=1), []
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        told = " ".join(str(error).split())
+        return None, [f"{path}: no outcomes that can be read ({told}), left out"]
 
 
 def corruption(path: Path) -> tuple[pd.DataFrame, list[str]]:

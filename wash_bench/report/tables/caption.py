@@ -13,6 +13,7 @@ from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import METRICS
 from wash_bench.report.numbers.batchnorm import TWICE
 from wash_bench.report.numbers.machines import machine, mixed
+from wash_bench.report.numbers.stats import ENOUGH
 from wash_bench.settings.presets import NO_PRESET
 
 if TYPE_CHECKING:
@@ -203,12 +204,12 @@ def intervals(seeds: Sequence[int]) -> str:
         return "no cell finished."
     if len(seeds) == 1:
         return f"one seed ({seeds[0]}): no interval, small differences mean nothing."
-    told = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): mean ±"
-    if len(seeds) == 2:  # Student's t would be 12.7 standard errors there
-        return f"{told} half the difference of the two."
+    told = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}):"
+    if len(seeds) < ENOUGH:
+        return f"{told} the values themselves, no interval."
     return (
-        f"{told} half-width of the 95 % Student-t interval over seeds (of two seeds, half their"
-        " difference); of accuracies it ends at 0 and 100."
+        f"{told} mean ± half-width of the 95 % Student-t interval over seeds (of two seeds, the"
+        " values themselves); of accuracies it ends at 0 and 100."
     )
 
 
@@ -220,7 +221,7 @@ def _of_test_set(dataset: str, accuracy: float) -> str:
     half = 1.96 * math.sqrt(accuracy * (100 - accuracy) / images)
     return (
         f" The {images:,} test images, the same at every seed, leave an error of their own, about"
-        f" ± {half:.1f} points at {accuracy:.0f} %, which the intervals do not hold."
+        f" {half:.1f} points to either side at {accuracy:.0f} %, which the intervals do not hold."
     )
 
 

@@ -15,23 +15,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "–"
-DAGGER = "†"
 
 
 @dataclass
 class Cell:
-    """One entry of the table: ``text`` as it is printed, and how it stands to the others."""
+    """One entry of a table: ``text`` as it is printed, and what is marked of it.
+
+    Attributes:
+        text: the number with its interval, or a name.
+        mark: letters, or a star, that say how it compares; empty without.
+        bold: whether it is set in bold, as what was chosen.
+    """
 
     text: str
-    best: bool = False
-    tied: bool = False
+    mark: str = ""
+    bold: bool = False
 
     def plain(self) -> str:
-        return self.text + (f" {DAGGER}" if self.tied else "")
+        return f"{self.text} {self.mark}".rstrip()
 
     def markdown(self) -> str:
         text = escape(self.text)
-        return (f"**{text}**" if self.best else text) + (f" {DAGGER}" if self.tied else "")
+        return f"{f'**{text}**' if self.bold else text} {escape(self.mark)}".rstrip()
 
 
 @dataclass
@@ -123,12 +128,16 @@ def with_interval(
 
     Returns:
         ``mean ± half-width``; ``mean +above/−below`` where ``ends`` cut the interval off; the
-        mean alone where there is no interval.
+        values themselves where there is no interval.
     """
-    text = number(value.mean, digits)
-    if signed and value.mean > 0:
-        text = "+" + text
-    if value.shown is None:
+
+    def told(one: float) -> str:
+        return f"{'+' if signed and one > 0 else ''}{number(one, digits)}"
+
+    if value.n == 2 and math.isfinite(value.mean):
+        return ", ".join(map(told, value.values))
+    text = told(value.mean)
+    if value.half_width is None:
         return text
     below, above = value.bar(ends)
     if below == above:

@@ -7,7 +7,6 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
-from wash_bench.report.tables.grid import DAGGER
 from wash_bench.report.tables.main_table import main_tables
 from wash_bench.report.template import environment
 
@@ -46,7 +45,6 @@ _SPECIAL = {
     "×": r"$\times$",
     "–": "--",
     "…": r"\dots{}",
-    DAGGER: r"\dag{}",
     "α": r"$\alpha$",
     "λ": r"$\lambda$",
 }
@@ -122,8 +120,8 @@ def _stacked(lines: list[str]) -> str:
 
 def _entry(cell: Cell) -> str:
     text = escape(cell.text)
-    text = rf"\textbf{{{text}}}" if cell.best else text
-    return text + (r"\,\dag{}" if cell.tied else "")
+    text = rf"\textbf{{{text}}}" if cell.bold else text
+    return text + (rf"\,\textsuperscript{{{escape(cell.mark)}}}" if cell.mark else "")
 
 
 def _tabular(table: Table, block: list[int]) -> str:

@@ -1,24 +1,32 @@
 """The main table: a row a method, over its seeds, one table for each experiment.
 
-The papers' columns (members, ensemble, averaged model, greedy soup) stand beside what the
-coupling cost. The best of the columns that hold one network's accuracy is bold; what the seeds
-cannot tell from it has a dagger.
+In front stand accuracy and NLL of the network that each method delivers, with compact letters;
+then the networks that its population gives besides, and what the coupling cost.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.data.catalog import spec_of
 from wash_bench.errors import UsageError, nearest
-from wash_bench.metrics import DERIVED, MAIN_TABLE, METRICS
-from wash_bench.report.numbers.batchnorm import TWICE, without_copies
-from wash_bench.report.numbers.stats import Estimate, estimate, paired
+from wash_bench.metrics import DERIVED, METRICS, WIDE_TABLE
+from wash_bench.report.numbers.batchnorm import without_copies
+from wash_bench.report.numbers.comparisons import Comparisons, compare_rows
+from wash_bench.report.numbers.ensembles import equivalents
+from wash_bench.report.numbers.stats import Estimate, by_seed, estimate, paired
 from wash_bench.report.shown import columns_of
 from wash_bench.report.tables import caption, notes
-from wash_bench.report.tables.grid import MISSING, Cell, Table, number, with_interval, written
+from wash_bench.report.tables.grid import (
+    MISSING,
+    Cell,
+    Table,
+    amount,
+    number,
+    with_interval,
+    written,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,78 +36,76 @@ if TYPE_CHECKING:
 # What stands beside a value, as the heading says it.
 _ASIDE = {"member_acc_mean": " [min, max]", "greedy_acc": " (size)"}
 # Shown where a method delivers one network that is none of the usual merges.
-_OF_OWN_NETWORKS = ("method_network_acc", "method_bn_acc", "merge_seconds")
-# Not known of networks that were trained elsewhere.
-_OF_TRAINING = ("sent_values_per_step", "sent_bytes_total", "wire_bytes_total", "train_seconds")
-_MAYBE_ABSENT = {*_OF_TRAINING, *TWICE}
-# Measured where it was asked for.
-_IF_ASKED = {key for key in MAIN_TABLE if key.startswith("corrupted_")}
+_OF_OWN_NETWORKS = ("method_bn_acc", "merge_seconds")
 DERIVED_KEYS = {metric.key for metric in DERIVED}
+DEFAULT_BASELINE = "best-member"
+"""The baseline of a report that names none, where the table has this method."""
+SIGNIFICANT = "*"
 
 
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
     """A table for each experiment, with so many decimals of the accuracies."""
     return [
-        _table(records, experiment_id, cells, digits)
+        build(records, experiment_id, cells, columns_of(records.shown), digits)
         for experiment_id, cells in records.experiments()
     ]
+
+
+def wide_table(records: Records, experiment_id: str, cells: pd.DataFrame) -> Table:
+    """Every score of every network that an experiment recorded."""
+    return build(records, experiment_id, cells, WIDE_TABLE)
 
 
 class _Rows:
     """The finished cells of one experiment, by variant: a row of the table each."""
 
-    def __init__(self, finished: pd.DataFrame, digits: int) -> None:
-        single = finished["method_acc"].where(finished["method_networks"] == 1)
-        finished = finished.assign(method_network_acc=single)
-        self.digits, self.baseline = digits, ""
-        self.images = spec_of(finished["dataset"].iloc[0]).test_images if len(finished) else None
+    def __init__(self, finished: pd.DataFrame, digits: int, compared: Comparisons) -> None:
+        self.digits, self.compared, self.baseline = digits, compared, compared.baseline
         self.groups = {str(name): rows for name, rows in finished.groupby("variant", sort=False)}
+        self.papa = papa_total(finished)
+        self.equivalents = equivalents(finished)
 
     def by_seed(self, variant: str, key: str) -> dict[int, float]:
-        group = self.groups[variant]
-        return {
-            int(seed): float(value)
-            for seed, value in zip(group["seed"], group[key], strict=True)
-            if not math.isnan(value)
-        }
+        return by_seed(self.groups[variant], key)
 
     def estimate(self, variant: str, key: str) -> Estimate:
         return estimate(self.by_seed(variant, key).values())
 
-    def network(self, variant: str) -> dict[int, float]:
-        """Accuracy by seed of the one network a method stands for: its own, else the average."""
-        own = self.by_seed(variant, "method_network_acc")
-        return own or self.by_seed(variant, "average_acc")
-
-    def column(self, key: str, papa: float | None) -> list[Cell]:
-        """A metric's entries; ``papa`` is what PAPA sends, where it is compared."""
-        texts = [self._text(variant, key, papa) for variant in self.groups]
-        if not METRICS[key].ranked:
-            return [Cell(text) for text in texts]
-        values = {variant: self.by_seed(variant, key) for variant in self.groups}
-        best, tied = rank(values, self.images)
-        return [
-            Cell(text, variant in best, variant in tied)
-            for variant, text in zip(self.groups, texts, strict=True)
-        ]
-
-    def _text(self, variant: str, key: str, papa: float | None) -> str:
-        if key == "average_less_ensemble":
-            average = self.by_seed(variant, "average_acc")
-            difference = paired(average, self.by_seed(variant, "ensemble_acc"), self.images)
-            return with_interval(difference, self.digits, signed=True)
+    def column(self, key: str) -> list[Cell]:
+        """A metric's entries."""
+        letters = self.compared.letters.get(key, {})
         if key == "less_baseline":
-            if variant == self.baseline:
-                return MISSING
-            base = self.network(self.baseline)
-            difference = paired(self.network(variant), base, self.images)
-            return with_interval(difference, self.digits, signed=True)
+            different = self.compared.verdicts("method_acc")
+            letters = {row: SIGNIFICANT * apart for row, apart in different.items()}
+        return [Cell(self._text(row, key), letters.get(row, "")) for row in self.groups]
+
+    def _difference(self, a: dict[int, float], b: dict[int, float]) -> str:
+        return with_interval(paired(a, b), self.digits, signed=True)
+
+    def _text(self, variant: str, key: str) -> str:
+        values = self.by_seed(variant, key)
+        if key == "average_less_ensemble":
+            ensemble = self.by_seed(variant, "ensemble_acc")
+            return self._difference(self.by_seed(variant, "average_acc"), ensemble)
+        if key == "less_baseline":
+            own, base = (self.by_seed(row, "method_acc") for row in (variant, self.baseline))
+            return MISSING if variant == self.baseline else self._difference(own, base)
+        if key == "less_ensemble":
+            own, ensemble = (self.by_seed(variant, k) for k in ("method_acc", "ensemble_acc"))
+            return self._difference(own, ensemble)
+        if key == "sent_vectors":
+            size = self.estimate(variant, "parameters").mean
+            return amount(self.estimate(variant, "sent_values_total").mean / size)
+        if key == "deep_ensemble_equivalent":
+            return self.equivalents.get(variant, MISSING)
         metric = METRICS[key]
-        if key == "sent_vs_papa" and papa is not None:
-            share = self.estimate(variant, "sent_values_total").mean / papa
+        if key == "sent_vs_papa":
+            share = self.estimate(variant, "sent_values_total").mean / (self.papa or math.nan)
             return written(estimate([share]), metric)
-        digits = self.digits if metric.unit == "%" else None
-        text = written(self.estimate(variant, key), metric, digits)
+        digits = metric.digits
+        if digits is not None and metric.scores:
+            digits += self.digits - 2
+        text = written(estimate(values.values()), metric, digits)
         if key == "member_acc_mean":
             low = self.by_seed(variant, "member_acc_min").values()
             high = self.by_seed(variant, "member_acc_max").values()
@@ -107,24 +113,57 @@ class _Rows:
                 text += f" [{number(min(low), self.digits)}, {number(max(high), self.digits)}]"
         elif key == "greedy_acc" and (size := self.estimate(variant, "greedy_size")).n:
             text += f" ({size.mean:.2g})"
+        elif key == "method_acc" and (size := self.estimate(variant, "method_networks")).mean > 1:
+            text += f" ({size.mean:.2g} networks)"
         return text
 
 
-def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: int) -> Table:
+def build(
+    records: Records,
+    experiment_id: str,
+    cells: pd.DataFrame,
+    wanted: Sequence[str],
+    digits: int = 2,
+    baseline: str = "",
+) -> Table:
+    """Build the table of one experiment.
+
+    Args:
+        records: the report's.
+        experiment_id: which experiment.
+        cells: its rows of the summary.
+        wanted: keys of ``metrics.METRICS``; those without a recorded value are left out.
+        digits: decimals of accuracies.
+        baseline: in place of the report's.
+
+    Returns:
+        The table with its caption and notes; without rows where no cell finished.
+    """
     cells = without_copies(cells)
     finished = cells[cells["status"] == "finished"]
-    rows = _Rows(finished, digits)
-    own, papa = own_networks(finished), papa_total(finished)
-    rows.baseline = baseline_of(finished, records.shown.baseline)
+    baseline = baseline_of(finished, baseline or records.shown.baseline)
+    compared = compare_rows(records, experiment_id, finished, baseline)
+    rows = _Rows(finished, digits, compared)
+    absent = set() if own_networks(finished) else {*_OF_OWN_NETWORKS}
+    absent |= {
+        key
+        for key, there in (
+            ("sent_vs_papa", rows.papa is not None),
+            ("less_baseline", baseline),
+            ("deep_ensemble_equivalent", rows.equivalents),
+        )
+        if not there
+    }
+    if "dead_parameters" not in finished or not finished["dead_parameters"].gt(0).any():
+        absent |= {"dead_parameters", "sent_bytes_live_total", "consensus_relative_live"}
     keys = [
         key
-        for key in columns_of(records.shown)
-        if (own or key not in _OF_OWN_NETWORKS)
-        and (papa is not None or key != "sent_vs_papa")
-        and (rows.baseline or key != "less_baseline")
-        and (key in DERIVED_KEYS or finished.empty or key in finished)
+        for key in wanted
+        if key not in absent
         and (
-            key not in (*_MAYBE_ABSENT, *_IF_ASKED) or finished.empty or finished[key].notna().any()
+            key in DERIVED_KEYS
+            or finished.empty
+            or (key in finished and finished[key].notna().any())
         )
     ]
     table = Table(
@@ -132,60 +171,46 @@ def _table(records: Records, experiment_id: str, cells: pd.DataFrame, digits: in
         title=caption.title(cells),
         caption=caption.caption(records, experiment_id, cells),
         keys=["method", *keys],
-        columns=["method", *(_heading(key, rows.baseline) for key in keys)],
+        columns=["method", *(_heading(key, baseline) for key in keys)],
         rows=[],
         chosen=bool(records.shown.columns),
         intervals=caption.intervals(sorted(finished["seed"].unique())),
     )
-    columns = [rows.column(key, papa) for key in keys]
+    columns = [rows.column(key) for key in keys]
     table.rows = [
         [Cell(name), *entries] for name, *entries in zip(rows.groups, *columns, strict=True)
     ]
-    shown = [cell for row in table.rows for cell in row]
-    table.notes = notes.below(
-        records,
-        cells,
-        bold=any(cell.best for cell in shown),
-        dagger=any(cell.tied for cell in shown),
-        baseline=rows.baseline,
-    )
+    table.notes = notes.below(records, cells, keys, compared)
     return table
 
 
 def _heading(key: str, baseline: str) -> str:
     if key == "less_baseline":
-        return f"one network − {baseline}"
+        return f"delivered − {baseline}"
     return METRICS[key].heading + _ASIDE.get(key, "")
 
 
-def rank(
-    values: Mapping[str, Mapping[int, float]], images: int | None = None
-) -> tuple[set[str], set[str]]:
-    """The best rows of a column, and those that the seeds cannot tell from the best.
+def collapsed_rows(
+    records: Records, experiment_id: str, cells: pd.DataFrame, baseline: str
+) -> list[str]:
+    """The rows whose delivered network collapsed."""
+    finished = without_copies(cells)[cells["status"] == "finished"]
+    name = baseline_of(finished, baseline)
+    return compare_rows(records, experiment_id, finished, name).collapsed
 
-    Args:
-        values: by row, the accuracy by seed.
-        images: the test images, where their number is known.
 
-    Returns:
-        The rows with the greatest mean (one, unless means are equal), and the rows whose
-        difference to it, paired by seed, has a 95 % interval that contains 0. A column with
-        fewer than two rows has neither: there is nothing to compare.
-    """
-    means = {name: estimate(seeds.values()).mean for name, seeds in values.items()}
-    means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
-    if len(means) < 2:
-        return set(), set()
-    top = max(means.values())
-    best = {name for name, mean in means.items() if math.isclose(mean, top, abs_tol=1e-9)}
-    if len(best) == len(means):
-        return set(), set()
-    tied = {
-        name
-        for name in means.keys() - best
-        if any(paired(values[leader], values[name], images).contains_zero for leader in best)
-    }
-    return best, tied
+def comparisons(records: Records) -> pd.DataFrame:
+    """The rows of comparisons.csv: every row of every experiment against the baseline."""
+    import pandas as pd
+
+    found = []
+    for experiment_id, cells in records.experiments():
+        finished = cells[cells["status"] == "finished"]
+        baseline = baseline_of(finished, records.shown.baseline)
+        table = compare_rows(records, experiment_id, finished, baseline).against.copy()
+        table.insert(0, "experiment_id", experiment_id)
+        found.append(table)
+    return pd.concat(found, ignore_index=True)
 
 
 def own_networks(finished: pd.DataFrame) -> bool:
@@ -198,7 +223,7 @@ def baseline_of(finished: pd.DataFrame, baseline: str) -> str:
 
     Args:
         finished: cells of one experiment.
-        baseline: a method, or a variant's name.
+        baseline: a method, or a variant's name; if empty, ``DEFAULT_BASELINE``.
 
     Returns:
         The variant's name; empty where these cells have none.
@@ -206,11 +231,12 @@ def baseline_of(finished: pd.DataFrame, baseline: str) -> str:
     Raises:
         UsageError: several variants are of that method.
     """
-    variants = list(finished["variant"].unique())
-    if not baseline or baseline in variants:
+    own = list(finished[finished["method"] == (baseline or DEFAULT_BASELINE)]["variant"].unique())
+    if baseline in list(finished["variant"]):
         return baseline
-    own = list(finished[finished["method"] == baseline]["variant"].unique())
     if len(own) > 1:
+        if not baseline:
+            return ""
         raise UsageError(f"--baseline {baseline}: which of {', '.join(own)}?")
     return str(own[0]) if own else ""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.plugins.options import as_typed
 from wash_bench.report.numbers.causes import why
+from wash_bench.report.numbers.comparisons import MANY, Comparisons
 from wash_bench.report.numbers.machines import mixed
 from wash_bench.report.numbers.pareto import changed_settings
 from wash_bench.settings.sweep import all_told
@@ -18,37 +20,32 @@ if TYPE_CHECKING:
 
 # The average counts as failed this many points of accuracy below its members.
 FAR_BELOW = 10.0
-# What an average's fall is told from.
+# What says why an average fell.
 _OF_FALL = (
     *("average_acc", "member_acc_mean", "average_bn_acc", "member_bn_acc_mean"),
     *("barrier_loss_max", "weight_cosine"),
 )
-BOLD = (
-    "Bold: the greatest mean of a column that holds one network's accuracy (the ensembles"
-    " need N networks)."
+LETTERS = (
+    "Rows that share a letter are not significantly different at 95 % (Tukey, over all pairs of"
+    " rows; two-way fit of rows and seeds)."
 )
-TIED = (
-    "†: the seeds do not tell it from the bold value (the 95 % t interval of the"
-    " difference, paired by seed and no narrower than the test images allow, contains 0; not"
-    " adjusted for several comparisons)."
+EQUIVALENT_SIZE = (
+    "DEE, the deep-ensemble equivalent: so many independent networks, as an ensemble, have the same"
+    " NLL (calibrated where it was measured; Ashukha et al. 2020)."
 )
 
 
 def below(
-    records: Records, cells: pd.DataFrame, *, bold: bool, dagger: bool, baseline: str = ""
+    records: Records, cells: pd.DataFrame, keys: Sequence[str], compared: Comparisons
 ) -> list[str]:
-    """Notes under the table: marks, broken averages, mixed machines, settings, failed cells."""
+    """Notes under the table: comparisons, broken averages, mixed machines, settings, failures."""
     finished = cells[cells["status"] == "finished"]
-    lines = []
-    if bold:
-        lines.append(BOLD)
-    if dagger:
-        lines.append(TIED)
-    if baseline:
-        lines.append(
-            f"one network − {baseline}: of the method's own single network where it has one, else "
-            "of the averaged model; paired by seed, with the 95 % t interval of the difference."
-        )
+    lines = [LETTERS] if any(compared.letters.get(key) for key in keys) else []
+    lines += of_collapsed(compared.collapsed)
+    if "deep_ensemble_equivalent" in keys:
+        lines.append(EQUIVALENT_SIZE)
+    if compared.baseline and "less_baseline" in keys:
+        lines += _against(compared, records.shown.margin)
     lines += broken_averages(finished)
     lines += no_numbers(finished)
     lines += own_settings(finished)
@@ -63,6 +60,32 @@ def below(
     for _, cell in cells[cells["status"] == "failed"].iterrows():
         reason = cell["reason"] or "no reason recorded"
         lines.append(f"Failed: {cell['variant']}, seed {cell['seed']}: {reason}")
+    return lines
+
+
+def of_collapsed(rows: Sequence[str]) -> list[str]:
+    """The rows that take no part in comparisons, in a line."""
+    if not rows:
+        return []
+    return [
+        f"Collapsed, and left out of the comparisons: {', '.join(rows)} (accuracy below half of"
+        f" the members', or NLL above {MANY:g} times the rows' median)."
+    ]
+
+
+def _against(compared: Comparisons, margin: float | None) -> list[str]:
+    """What the comparisons with the baseline say."""
+    baseline, verdicts = compared.baseline, compared.verdicts("method_acc")
+    lines = [
+        f"delivered − {baseline}: accuracy in points, paired by seed."
+        + " *: significantly different (Dunnett, 95 %)." * any(verdicts.values())
+    ]
+    same = [row for row, different in verdicts.items() if not different]
+    if same:
+        lines.append(f"Not significantly different from {baseline}: {', '.join(same)}.")
+    if margin is not None and verdicts:
+        within = ", ".join(compared.equivalent()) or "none"
+        lines.append(f"Equivalent within {margin:g} points of {baseline} (TOST, 5 %): {within}.")
     return lines
 
 

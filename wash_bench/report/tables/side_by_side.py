@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from wash_bench.data.catalog import spec_of
 from wash_bench.errors import WashBenchError
 from wash_bench.metrics import COMPARED, METRICS
 from wash_bench.report.numbers import pairing
 from wash_bench.report.numbers.batchnorm import without_copies
-from wash_bench.report.numbers.stats import LEVEL, Estimate, estimate, paired
+from wash_bench.report.numbers.stats import (
+    ENOUGH,
+    LEVEL,
+    Estimate,
+    by_seed,
+    estimate,
+    paired,
+)
 from wash_bench.report.tables.grid import MISSING, number, with_interval
 from wash_bench.report.tables.markdown import escape, table
 
-HEADINGS = ("method", "metric", "A", "B", "B − A", "seeds", "within noise")
+HEADINGS = ("method", "metric", "A", "B", "B − A", "seeds", "verdict")
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ class Row:
         return METRICS[self.key].titled
 
     @property
-    def within_noise(self) -> str:
-        """Whether the seeds tell the two apart, in a word."""
+    def verdict(self) -> str:
+        """Whether the two are significantly different."""
         if self.difference.n == 0:
             return MISSING
         # A CSV file may be off by the last bit of what the records hold.
@@ -46,8 +52,10 @@ class Row:
         if abs(self.difference.mean) <= small and (self.difference.half_width or 0) <= small:
             return "equal"
         if self.difference.contains_zero is None:
-            return "unknown"
-        return "yes" if self.difference.contains_zero else "no"
+            return "too few seeds"
+        if self.difference.contains_zero:
+            return "not significantly different"
+        return "significantly different"
 
 
 @dataclass
@@ -74,7 +82,7 @@ class Comparison:
                     "difference": row.difference.mean,
                     "half_width": row.difference.half_width,
                     "paired_seeds": " ".join(map(str, row.seeds)),
-                    "within_noise": row.within_noise,
+                    "verdict": row.verdict,
                 }
                 for row in self.rows
             ]
@@ -94,10 +102,10 @@ class Comparison:
         lines += [
             "",
             "A and B: means over all seeds of each. B − A: the mean over the seeds that both have,"
-            " paired, ± half-width of its 95 % Student-t interval (of two seeds: half the"
-            " difference of the two); unpaired (Welch) where no seed is common.",
-            "Within noise: yes, if the 95 % interval contains 0; unknown, with one seed. One in"
-            " twenty comparisons of equals says no.",
+            " paired, ± half-width of its 95 % Student-t interval over seeds (of two seeds: both"
+            " differences); unpaired (Welch) where no seed is common.",
+            "Not significantly different: the 95 % interval contains 0; it needs three seeds. One"
+            " in twenty comparisons of equals is significant by chance.",
         ]
         return "\n".join(lines) + "\n"
 
@@ -116,7 +124,7 @@ def _entries(row: Row) -> list[str]:
         number(row.b.mean, digits),
         with_interval(row.difference, digits, signed=True),
         seeds,
-        row.within_noise,
+        row.verdict,
     ]
 
 
@@ -138,7 +146,7 @@ def compare(a: Path, b: Path) -> Comparison:
         if len(pairs) > 1:
             title += f" ({one['experiment_id'].iloc[0]})"
         prefix = f"{title}: " if len(pairs) > 1 else ""
-        told = list(pairing.told_apart(left, one, right, other))
+        told = list(pairing.unequal(left, one, right, other))
         for name_a, name_b, told_options in pairing.variants(one, other):
             told += told_options
             if name_a is None or name_b is None:
@@ -159,13 +167,11 @@ def compare(a: Path, b: Path) -> Comparison:
 
 def _rows(title: str, method: str, a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Row]:
     for key in COMPARED:
-        left, right = _by_seed(a, key), _by_seed(b, key)
+        left, right = _values(a, key), _values(b, key)
         if not left and not right:
             continue
         common = tuple(sorted(left.keys() & right.keys()))
-        accuracy = METRICS[key].unit == "%" and METRICS[key].better == "higher"
-        images = spec_of(str(a["dataset"].iloc[0])).test_images if accuracy else None
-        difference = paired(right, left, images) if common else _unpaired(left, right)
+        difference = paired(right, left) if common else _unpaired(left, right)
         yield Row(
             title,
             method,
@@ -177,24 +183,20 @@ def _rows(title: str, method: str, a: pd.DataFrame, b: pd.DataFrame) -> Iterator
         )
 
 
-def _by_seed(cells: pd.DataFrame, key: str) -> dict[int, float]:
-    if key not in cells:
-        return {}
-    rows = cells[(cells["status"] == "finished") & cells[key].notna()]
-    return {
-        int(seed): float(value) / METRICS[key].per
-        for seed, value in zip(rows["seed"], rows[key], strict=True)
-    }
+def _values(cells: pd.DataFrame, key: str) -> dict[int, float]:
+    """The values by seed, in the metric's unit."""
+    found = by_seed(cells[cells["status"] == "finished"], key)
+    return {seed: value / METRICS[key].per for seed, value in found.items()}
 
 
 def _unpaired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
-    """B - A of two independent samples, with Welch's interval where both have two values."""
+    """B - A of two independent samples, with Welch's interval where both have enough values."""
     if not a or not b:
         return Estimate(math.nan, None, None, 0)
     one, other = estimate(a.values()), estimate(b.values())
     mean, n = other.mean - one.mean, min(one.n, other.n)
-    if one.std is None or other.std is None:
-        return Estimate(mean, None, None, n)
+    if one.std is None or other.std is None or n < ENOUGH:
+        return Estimate(mean, None, None, 1)
     if one.std == other.std == 0:
         return Estimate(mean, None, 0.0, n)
     from scipy.stats import ttest_ind

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
-from wash_bench.report.tables.grid import DAGGER, Cell, Table
+from wash_bench.report.tables.grid import Cell, Table
 from wash_bench.report.tables.markdown import escape
 from wash_bench.report.tables.markdown import table as write_table
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 # What a narrow terminal goes without, in this order.
 DROPPED = (
-    "train_seconds", "greedy_acc", "barrier_loss_max", "average_bn_acc", "sent_bytes_total",
+    "train_seconds", "greedy_acc", "barrier_loss_max", "average_bn_acc", "best_acc", "average_acc",
+    "exchange_rounds", "ensemble_acc", "deep_ensemble_equivalent", "sent_bytes_total",
+    "member_acc_mean", "method_nll_ts",
 )  # fmt: skip
 
 
@@ -76,8 +79,7 @@ def markdown(table: Table, width: int) -> str:
 
 def _entry(cell: Cell) -> str:
     """The entry without the spread over members, with its marks."""
-    text = escape(re.sub(r" \[.*\]", "", cell.text))
-    return (f"**{text}**" if cell.best else text) + (f" {DAGGER}" if cell.tied else "")
+    return replace(cell, text=re.sub(r" \[.*\]", "", cell.text)).markdown()
 
 
 def _say(console: Console, text: str = "", style: str | None = None) -> None:
