@@ -225,11 +225,11 @@ DERIVED = (  # what a report works out of the others
 )
 # fmt: on
 
-_ALL = (*SUMMARY, *FURTHER, *OF_CORRUPTIONS, *OF_MERGES, *OF_STUDENTS, *OF_CONTROLS, *DERIVED)
+ALL = (*SUMMARY, *FURTHER, *OF_CORRUPTIONS, *OF_MERGES, *OF_STUDENTS, *OF_CONTROLS, *DERIVED)
 _SCORES_WITHOUT_PER_CENT = {
-    metric.key for metric in _ALL if "_nll" in metric.key or "_brier" in metric.key
+    metric.key for metric in ALL if "_nll" in metric.key or "_brier" in metric.key
 } | {"deep_ensemble_equivalent"}
-METRICS = {metric.key: metric for metric in _ALL}
+METRICS = {metric.key: metric for metric in ALL}
 
 # Compared between methods, in front of every table: scores of what a method delivers.
 LEADING = ("method_acc", "method_nll", "method_nll_ts")

@@ -268,7 +268,7 @@ def test_a_report_compares_with_the_best_member_and_reads_outcomes(tmp_path, cap
     assert "Equivalent within 0.5 points of best-member (TOST, 5 %): papa." in text
     assert "parameters without a gradient" in text
     # A broken file of outcomes is named, and leaves the rest as it is.
-    next((tmp_path / "cells").glob("wash-s0-*.npz")).write_bytes(b"PK torn")
+    next((tmp_path / "trainings").glob("wash-s0-*/outcomes-*.npz")).write_bytes(b"PK torn")
     assert run_command(command) == 0
     again = pd.read_csv(out / "comparisons.csv").set_index(["row", "metric"])
     assert again.loc[("wash", "method_acc"), "p"] == pytest.approx(wash["p"])
