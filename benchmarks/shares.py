@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-from tests.support.wire_work import together
+from tests.support.wire_exchanges import together
 from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from shares import resnet18
 
 from tests.support.netns import Namespaces, why_not
-from tests.support.wire_work import KINDS
+from tests.support.wire_exchanges import KINDS
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import layout_of
@@ -49,7 +49,7 @@ def bytes_table() -> str:
     rows = []
     for ranks in (2, 3):
         with Namespaces(ranks) as namespaces:
-            results = namespaces.run("tests.support.wire_work:count", BYTE_JOBS)
+            results = namespaces.run("tests.support.wire_exchanges:count", BYTE_JOBS)
         for of_all in zip(*results, strict=True):
             first = of_all[0]
             exchanges = first["exchanges"]
@@ -95,9 +95,9 @@ def latency_table() -> tuple[str, dict[tuple[str, int], float]]:
         # The collectives alone tell gloo's own latency; with a delay they are those of the kinds.
         jobs = [(kind, 60, 0.5, 7) for kind in (*KINDS, *OWN)]
         with Namespaces(ranks, delay=DELAY) as namespaces:
-            delayed = medians(namespaces.run("tests.support.wire_work:seconds", jobs)[0])
+            delayed = medians(namespaces.run("tests.support.wire_exchanges:seconds", jobs)[0])
         with Namespaces(ranks) as namespaces:
-            direct = medians(namespaces.run("tests.support.wire_work:seconds", jobs)[0])
+            direct = medians(namespaces.run("tests.support.wire_exchanges:seconds", jobs)[0])
         for (kind, *_), slow, fast in zip(jobs, delayed, direct, strict=True):
             name = OWN.get(kind, "fetch" if kind in ("pairs", "ring") else kind)
             count = latencies(name, ranks)
@@ -130,7 +130,7 @@ def transfer_table(own: dict[tuple[str, int], float]) -> str:
             taken = {}
             for link, rate in {"": None, **LINKS}.items():
                 with Namespaces(ranks, rate, frames) as namespaces:
-                    found = medians(namespaces.run("tests.support.wire_work:seconds", jobs)[0])
+                    found = medians(namespaces.run("tests.support.wire_exchanges:seconds", jobs)[0])
                 taken[link] = dict(zip(names, found, strict=True))
             for link, rate in LINKS.items():
                 network = Network(rate / 8, own[kind, ranks])

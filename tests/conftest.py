@@ -11,9 +11,9 @@ import torch
 
 from tests.support import timm_networks
 from tests.support.method_files import METHOD
-from tests.support.once import made_once
 from tests.support.paper_files import OWN, TINY
 from tests.support.records import FACTS, write_cell
+from tests.support.shared_folder import made_once
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
 from wash_bench.report.figures import draw
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.fine_tuning import saved
-from tests.support.loops import loop_of
 from tests.support.runs import (
     SET,
     assert_same_bits,
@@ -19,6 +18,7 @@ from tests.support.runs import (
     populations_of,
     stop_after_an_epoch,
 )
+from tests.support.training_loop import loop_of
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population

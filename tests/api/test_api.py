@@ -10,8 +10,8 @@ import pytest
 import timm
 
 import wash_bench as wb
-from tests.cli.test_light import loaded
-from tests.support.invoke import command
+from tests.cli.test_light_imports import loaded
+from tests.support.command import command
 from tests.support.runs import records_of
 from wash_bench.errors import UsageError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.invoke import command
-from tests.support.once import made_once
+from tests.support.command import command
 from tests.support.runs import assert_same_bits, entries_of, records_of, stop_after_an_epoch
+from tests.support.shared_folder import made_once
 from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import load_method_file
 from wash_bench.record.claims import Claims

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.support.invoke import command
+from tests.support.command import command
 from wash_bench.cli.app import app
 from wash_bench.settings.table import SETTINGS
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.invoke import command
+from tests.support.command import command
 
 
 def outcome(failed=()):

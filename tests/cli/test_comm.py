@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.invoke import command
+from tests.support.command import command
 
 
 def comm(capsys, *arguments: str) -> dict[str, dict]:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_light import after
-from tests.support.invoke import command
-from tests.support.once import made_once
+from tests.cli.test_light_imports import after
+from tests.support.command import command
 from tests.support.records import write_cell
 from tests.support.runs import entries_of, stop_after_an_epoch
+from tests.support.shared_folder import made_once
 from wash_bench.config import RunConfig
 from wash_bench.record.asked import read_asked
 from wash_bench.record.claims import Claims

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.invoke import command
-from tests.support.once import made_once
+from tests.support.command import command
 from tests.support.runs import SET, entries_of
+from tests.support.shared_folder import made_once
 from wash_bench.config import RunConfig
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment

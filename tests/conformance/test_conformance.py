@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from tests.support import broken
+from tests.support import broken_methods
 from tests.support.busy import BUSY, SILENT
 from wash_bench.cli.main import run_command
 from wash_bench.conformance import subject as subjects
@@ -27,14 +27,14 @@ INSTALLED = {
     for name in method_names()
     if find_method(name).target.startswith("wash_bench.")
 }
-WRONG = {cls: Subject.of_class(cls) for cases in broken.BROKEN.values() for cls, _ in cases}
+WRONG = {cls: Subject.of_class(cls) for cases in broken_methods.BROKEN.values() for cls, _ in cases}
 CASES = [
     pytest.param(
         *(check, cls, words),
         id=f"{check}-{cls.__name__}",
         marks=[pytest.mark.slow] if check == PROCESSES else [],
     )
-    for check, cases in broken.BROKEN.items()
+    for check, cases in broken_methods.BROKEN.items()
     for cls, words in cases
 ]
 
@@ -43,9 +43,11 @@ CASES = [
 def answers() -> dict[str, Answer]:
     """Everybody in one pair of processes, but what ends it: that comes last."""
     everybody = [subject for both in INSTALLED.values() for subject in both]
-    everybody += [Subject.of_class(cls) for cls, _ in broken.BROKEN[PROCESSES]]
+    everybody += [Subject.of_class(cls) for cls, _ in broken_methods.BROKEN[PROCESSES]]
     named = [subject.name for subject in everybody]
-    named[-len(broken.BROKEN[PROCESSES]) :] = [c.__name__ for c, _ in broken.BROKEN[PROCESSES]]
+    named[-len(broken_methods.BROKEN[PROCESSES]) :] = [
+        c.__name__ for c, _ in broken_methods.BROKEN[PROCESSES]
+    ]
     return dict(zip(named, in_two_processes(everybody), strict=True))
 
 
@@ -77,13 +79,13 @@ def test_busy_methods_send_something() -> None:
 
 def test_a_sound_method_passes_what_the_broken_ones_do_not() -> None:
     for check in CHECKS:
-        finding = run_check(check, Subject.of_class(broken.Sound))
+        finding = run_check(check, Subject.of_class(broken_methods.Sound))
         assert finding.passed, finding
 
 
 def test_a_method_without_charges_is_checked_but_for_them() -> None:
     for check in CHECKS:
-        finding = run_check(check, Subject.of_class(broken.Uncharged))
+        finding = run_check(check, Subject.of_class(broken_methods.Uncharged))
         assert finding.passed, finding
         if check == "bytes":
             assert "not predicted" in finding.text and "kB a member" in finding.text
@@ -99,7 +101,7 @@ def test_a_broken_method_fails_its_check(check: str, cls: type, words: str, requ
     assert finding.fix
 
 
-@pytest.mark.parametrize(("cls", "words"), broken.AROUND)
+@pytest.mark.parametrize(("cls", "words"), broken_methods.AROUND)
 def test_a_wrapper_that_passes_nothing_on_fails(cls: type, words: str) -> None:
     subject = subjects.Subject(cls.name, partial(_around_witness, cls), around=True)
     finding = run_check("passes on", subject)
@@ -108,11 +110,11 @@ def test_a_wrapper_that_passes_nothing_on_fails(cls: type, words: str) -> None:
 
 
 def test_every_check_has_its_broken_method() -> None:
-    assert broken.BROKEN.keys() == {*CHECKS, PROCESSES}
+    assert broken_methods.BROKEN.keys() == {*CHECKS, PROCESSES}
 
 
 def test_the_command_tells_what_fails_and_what_to_do(capfd) -> None:
-    code = run_command(["check", f"{broken.__file__}:ForgetsBuffers", "--no-processes"])
+    code = run_command(["check", f"{broken_methods.__file__}:ForgetsBuffers", "--no-processes"])
     shown = capfd.readouterr().out
     assert code == 1
     line = next(line for line in shown.splitlines() if line.strip().startswith("bytes"))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import oracle
+from tests.support import reference_rules
 from wash_bench.core.coordinates import values_at
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.seeds import numpy_stream
@@ -24,7 +24,7 @@ def test_permute_equals_the_loop_and_counts_moved_values(n, d, data):
     rows = rows_of(n, d)
     coordinates = sorted(data.draw(st.sets(st.integers(0, d - 1))))
     sources = [data.draw(st.permutations(range(n))) for _ in coordinates]
-    expected = oracle.wash_shuffle(rows.tolist(), coordinates, sources)
+    expected = reference_rules.wash_shuffle(rows.tolist(), coordinates, sources)
     moved = sum(a != b for source in sources for a, b in enumerate(source))
 
     exchange = LocalExchange(n, seed=0)
@@ -43,7 +43,9 @@ def test_mean_charges_one_vector_a_member_and_a_ring():
     rows = rows_of(5, 12)
     exchange = LocalExchange(5, seed=0)
     mean = exchange.mean(rows)
-    np.testing.assert_allclose(mean.double(), oracle.mean(rows.tolist()), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        mean.double(), reference_rules.mean(rows.tolist()), rtol=1e-5, atol=1e-7
+    )
     assert exchange.ledger.sent_values == 12
     assert exchange.ledger.sent_bytes == 48
     assert exchange.ledger.wire_bytes == pytest.approx(2 * 4 / 5 * 12 * 4)

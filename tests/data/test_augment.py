@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.pixels import pixels, stream
+from tests.support.images import pixels, stream
 from wash_bench.data.augment import (
     augment,
     crop_and_flip,

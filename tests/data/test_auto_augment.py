@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import AutoAugmentPolicy, v2
 
-from tests.support.pixels import pixels, stream
+from tests.support.images import pixels, stream
 from wash_bench.data import auto_augment as aa
 
 

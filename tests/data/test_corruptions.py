@@ -15,9 +15,9 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
-from tests.support.invoke import command
-from tests.support.once import made_once
+from tests.support.command import command
 from tests.support.runs import entries_of, records_of
+from tests.support.shared_folder import made_once
 from wash_bench.config import EvaluationConfig, RunConfig
 from wash_bench.config.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, spelled_out
 from wash_bench.data.arrays import read_digits

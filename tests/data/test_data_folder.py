@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.pixels import class_folders
+from tests.support.images import class_folders
 from wash_bench.config import TrainingConfig
 from wash_bench.data import folder
 from wash_bench.data.catalog import spec_of

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.support.invoke import command
-from tests.support.pixels import class_folders
+from tests.support.command import command
+from tests.support.images import class_folders
 from wash_bench.config import TrainingConfig
 from wash_bench.data import prepare as make
 from wash_bench.data.folder import FolderSource

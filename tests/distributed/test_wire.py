@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.netns import Namespaces, why_not
-from tests.support.wire_work import CODED, KINDS
+from tests.support.wire_exchanges import CODED, KINDS
 from wash_bench.core.broadcast_tree import copies
 from wash_bench.core.ledger import latencies
 
@@ -39,7 +39,7 @@ def _messages(kind: str, rank: int, ranks: int) -> tuple[int, int]:
 def counted(request) -> list[list[dict]]:
     """For each rank the results of all jobs."""
     with Namespaces(request.param) as namespaces:
-        return namespaces.run("tests.support.wire_work:count", JOBS)
+        return namespaces.run("tests.support.wire_exchanges:count", JOBS)
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_latencies_that_follow_one_another() -> None:
     delay, ranks = 0.04, 3
     with Namespaces(ranks, delay=delay) as namespaces:
         jobs = [(kind, 60, 0.5, 3) for kind in KINDS]
-        times = namespaces.run("tests.support.wire_work:seconds", jobs)[0]
+        times = namespaces.run("tests.support.wire_exchanges:seconds", jobs)[0]
     for kind, taken in zip(KINDS, times, strict=True):
         expected = latencies("fetch" if kind in ("pairs", "ring") else kind, ranks)
         assert expected <= min(taken) / delay < expected + 0.9, kind

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tests.support.invoke import command
+from tests.support.command import command
 from tests.support.runs import stop_after_an_epoch
 from wash_bench.config import RunConfig
 from wash_bench.errors import UsageError

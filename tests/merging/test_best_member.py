@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.merge_rules import FakeJudge, members
+from tests.support.random_members import FakeJudge, members
 from wash_bench.core.population import ModelState
 from wash_bench.methods.best_member import BestMember
 

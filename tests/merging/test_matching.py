@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.rebasin import lived_in, shuffled_copy, timm_network, vgg
+from tests.support.permutable_networks import lived_in, shuffled_copy, timm_network, vgg
 from wash_bench.merging.activation_matching import match_activations
 from wash_bench.merging.permutation import permuted
 from wash_bench.merging.unit_graph import permutation_groups

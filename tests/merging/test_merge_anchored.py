@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.merge_rules import FakeJudge, members, merged, values
 from tests.support.populations import small_population
+from tests.support.random_members import FakeJudge, members, merged, values
 from wash_bench.core.population import ModelState
 from wash_bench.errors import CellFailure
 from wash_bench.methods.dare import Dare, DareOptions

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.merging_small import naive_fisher, networks, pictures, small
+from tests.support.small_members import naive_fisher, networks, pictures, small
 from wash_bench.core.population import ModelState
 from wash_bench.merging import fisher as fisher_module
 from wash_bench.merging.fisher import diagonal_fisher, fisher_average

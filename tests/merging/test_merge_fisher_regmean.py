@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.merging import judged
-from tests.support.merging_small import TwoLayers, naive_fisher, networks, pictures, small
+from tests.support.judges import judged
+from tests.support.small_members import TwoLayers, naive_fisher, networks, pictures, small
 from wash_bench.merging.fisher import diagonal_fisher
 from wash_bench.methods.fisher import Fisher
 from wash_bench.methods.regmean import RegMean

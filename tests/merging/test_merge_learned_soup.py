@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tests.support.merge_rules import FakeJudge, members, merged, values
+from tests.support.random_members import FakeJudge, members, merged, values
 from wash_bench.methods import learned_soup
 from wash_bench.methods.learned_soup import LearnedSoup, LearnedSoupOptions
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.merging import judged
-from tests.support.merging_small import TwoLayers, networks, pictures, small
+from tests.support.judges import judged
+from tests.support.small_members import TwoLayers, networks, pictures, small
 from wash_bench.core.population import ModelState
 from wash_bench.merging import regmean as regmean_module
 from wash_bench.methods.regmean import RegMean, RegMeanOptions

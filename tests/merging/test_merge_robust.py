@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.merge_rules import LAYER, columns, members, merged, values
+from tests.support.random_members import LAYER, columns, members, merged, values
 from wash_bench.core.method import Method
 from wash_bench.methods.geometric_median import GeometricMedian
 from wash_bench.methods.median import Median

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.merge_rules import LAYER, FakeJudge, members, merged, values
+from tests.support.random_members import LAYER, FakeJudge, members, merged, values
 from wash_bench.core.population import ModelState, Population
 from wash_bench.merging.corrupt import corrupt
 from wash_bench.methods.bound_weights import BoundWeights

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.merge_rules import FakeJudge, columns, members, merged, values
 from tests.support.populations import small_population
+from tests.support.random_members import FakeJudge, columns, members, merged, values
 from wash_bench.core.population import ModelState
 from wash_bench.errors import CellFailure
 from wash_bench.methods.bound_weights import BoundWeights, BoundWeightsOptions, bounds, shares

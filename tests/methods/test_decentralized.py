@@ -8,9 +8,9 @@ import torch
 from pydantic import ValidationError
 
 from tests.support.identities import make, same, train
-from tests.support.more_rules import FakeJudge, close, mean
+from tests.support.method_checks import FakeJudge, close, mean
+from tests.support.method_trainings import training
 from tests.support.populations import PLAN, changed, small_population
-from tests.support.rules_work import training
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.together import alternating_ring, exponential_peers

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import oracle
+from tests.support import reference_rules
+from tests.support.averaging_rules import close, local_steps, move
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
-from tests.support.training_rules import close, local_steps, move
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.judge import Predictor
 from wash_bench.core.population import ModelState
@@ -34,7 +34,7 @@ def test_diloco_equals_the_outer_optimizer_of_torch(lr, momentum, nesterov):
     sgd = torch.optim.SGD([outer], lr, momentum=momentum, nesterov=nesterov and momentum > 0)
 
     def outer_step() -> None:
-        mean = torch.tensor(oracle.mean(population.weights.tolist())).double()
+        mean = torch.tensor(reference_rules.mean(population.weights.tolist())).double()
         outer.grad = outer.detach() - mean
         sgd.step()
 
@@ -46,7 +46,7 @@ def test_diloco_equals_the_outer_optimizer_of_torch(lr, momentum, nesterov):
             method.after_step(population, exchange, clock)
             assert changed(population, before) == {"weights", "buffers"}
             close(population.weights, outer.detach().expand(3, -1))
-            close(population.buffers, [oracle.mean(before["buffers"].tolist())] * 3)
+            close(population.buffers, [reference_rules.mean(before["buffers"].tolist())] * 3)
         else:
             method.after_step(population, exchange, clock)
             assert not changed(population, before)
@@ -93,7 +93,7 @@ def test_sparta_replaces_whole_coordinates_by_their_mean(selector: str, buffers:
             old, new = before[name], tensors(population)[name]
             touched = (old != new).any(dim=0)
             hit[name] += int(touched.sum())
-            mean = np.array(oracle.mean(old.tolist()))
+            mean = np.array(reference_rules.mean(old.tolist()))
             close(new[:, touched], np.tile(mean[touched.numpy()], (3, 1)))
             assert torch.equal(new[:, ~touched], old[:, ~touched])
     for name, size in (("weights", population.weights.shape[1]), ("buffers", 20)):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.more_rules import close, mean
+from tests.support.method_checks import close, mean
+from tests.support.method_trainings import training
 from tests.support.populations import PLAN, changed, small_population, tensors
-from tests.support.rules_work import training
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.gossip import Gossip, GossipOptions
 

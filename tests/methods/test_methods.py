@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.support import oracle
+from tests.support import reference_rules
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
@@ -39,8 +39,8 @@ def test_papa_equals_the_formula_while_the_rate_decays(scaling, alpha):
         if clock.step % 3 == 0:
             events += 1
             lr = PLAN.at(clock.step + 1) if scaling == "linear" else PLAN.lr
-            weights = oracle.papa_pull(weights, alpha, lr, PLAN.lr)
-            buffers = oracle.papa_pull(buffers, alpha, lr, PLAN.lr)
+            weights = reference_rules.papa_pull(weights, alpha, lr, PLAN.lr)
+            buffers = reference_rules.papa_pull(buffers, alpha, lr, PLAN.lr)
         np.testing.assert_allclose(population.weights, weights, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(population.buffers, buffers, rtol=1e-5, atol=1e-6)
     assert exchange.ledger.tallies["mean", "weights"].events == events == 14
@@ -60,7 +60,7 @@ def test_papa_events_of_cifar_epochs(count, per_epoch):
     plan = Schedule("cosine", 0.1, 1e-4, 766 * epochs, 766)
     method = Papa(PapaOptions(count=count))
     steps = [clock.step for clock in plan.clocks() if method.due(clock)]
-    assert steps == oracle.papa_steps(epochs, 766, 10, count)
+    assert steps == reference_rules.papa_steps(epochs, 766, 10, count)
     assert [sum(step // 766 == epoch for step in steps) for epoch in range(epochs)] == per_epoch
 
 
@@ -79,7 +79,7 @@ def test_papa_may_leave_buffers_alone():
 def test_dart_copies_averages_and_rests_on_time(epochs, warmup, warmup_epochs, every):
     plan = Schedule("cosine", 0.1, 1e-4, 3 * epochs, 3)
     method = Dart(DartOptions(warmup=warmup, every=every))
-    expected = oracle.dart_events(epochs, 3, warmup_epochs, every)
+    expected = reference_rules.dart_events(epochs, 3, warmup_epochs, every)
     base = Recipe(crop_padding=4, flip=True)
     for clock in plan.clocks():
         population = small_population(4)
@@ -97,7 +97,7 @@ def test_dart_copies_averages_and_rests_on_time(epochs, warmup, warmup_epochs, e
         else:
             assert changed(population, before) == {"weights", "buffers"}  # momentum stays
             for name in ("weights", "buffers"):
-                mean = oracle.mean(before[name].tolist())
+                mean = reference_rules.mean(before[name].tolist())
                 np.testing.assert_allclose(tensors(population)[name], [mean] * 4, atol=1e-6)
     assert expected.get(plan.steps - 1) is None
 
@@ -152,7 +152,7 @@ def test_greedy_soup_equals_the_running_average(n, levels, seed):
         return round(levels * float(np.exp(-np.sum((vector - target) ** 2))), 0)
 
     accuracies = [accuracy(member) for member in members]
-    chosen, soup = oracle.greedy(members, accuracies, accuracy)
+    chosen, soup = reference_rules.greedy(members, accuracies, accuracy)
     got = greedy_choice(accuracies, lambda listed: accuracy(members[listed].mean(axis=0)))
     assert got == chosen
     np.testing.assert_allclose(members[got].mean(axis=0), soup, atol=1e-12)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.averaging_rules import close, move
 from tests.support.populations import PLAN, changed, copies, small_population
-from tests.support.training_rules import close, move
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.papa_2 import Papa2, Papa2Options, draw_parents, own_parents
 

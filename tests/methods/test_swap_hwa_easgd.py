@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.more_rules import FakeJudge, close, mean
+from tests.support.method_checks import FakeJudge, close, mean
+from tests.support.method_trainings import training
 from tests.support.populations import changed, small_network, small_population, tensors
-from tests.support.rules_work import training
 from wash_bench.config import TrainingConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange

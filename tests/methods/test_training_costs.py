@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.support.averaging_rules import MEANS, move
 from tests.support.populations import PLAN, small_population
 from tests.support.ranks import in_ranks
-from tests.support.training_rules import MEANS, move
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange

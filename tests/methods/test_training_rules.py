@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tests.support import oracle
+from tests.support import reference_rules
+from tests.support.averaging_rules import MEANS, close, move
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
-from tests.support.training_rules import MEANS, close, move
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
@@ -38,7 +38,7 @@ def test_members_become_their_mean_at_the_right_moments(method: Method, moments:
             continue
         assert changed(population, before) == {"weights", "buffers"}  # momentum stays
         for name in ("weights", "buffers"):
-            close(tensors(population)[name], [oracle.mean(before[name].tolist())] * 3)
+            close(tensors(population)[name], [reference_rules.mean(before[name].tolist())] * 3)
 
 
 def test_papa_all_merges_after_every_fifth_epoch_but_the_last():

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import oracle
+from tests.support import reference_rules
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
-from tests.support.shuffles import selected, wash
+from tests.support.wash_selection import selected, wash
 from wash_bench.core.draw import draw_coordinates, draw_permutations
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.wash import Wash
@@ -77,7 +77,7 @@ def test_a_shuffle_equals_the_loop(kind, permutation):
     for name in ("weights", "momentum"):
         expected = before[name].tolist()
         if name == "weights" or kind is WashOpt:
-            expected = oracle.wash_shuffle(expected, coordinates, sources)
+            expected = reference_rules.wash_shuffle(expected, coordinates, sources)
         assert tensors(population)[name].tolist() == expected
 
 
@@ -102,7 +102,9 @@ def test_layer_probabilities_by_hand(rule, index, k):
     }[index]
     layout = small_population(2).layout
     got = wash(p=0.2, layer_rule=rule, layer_index=index, k=k).probabilities(layout, 2)
-    expected = [oracle.wash_probability(rule, layer, by_hand[-1] + 1, 0.2, k) for layer in by_hand]
+    expected = [
+        reference_rules.wash_probability(rule, layer, by_hand[-1] + 1, 0.2, k) for layer in by_hand
+    ]
     assert list(got.values()) == pytest.approx(expected)
 
 
@@ -116,7 +118,7 @@ def test_counts_per_layer_follow_p_l(rule):
     for step in range(steps):
         counts[selected(method, population, 0, step)] += 1
     for piece in population.layout.slices:
-        p = oracle.wash_probability(rule, piece.leaf_module, LAYERS, 0.1, k=2)
+        p = reference_rules.wash_probability(rule, piece.leaf_module, LAYERS, 0.1, k=2)
         trials = piece.size * steps
         found = counts[piece.offset : piece.stop].sum()
         assert abs(found - trials * p) <= 5 * np.sqrt(trials * p * (1 - p))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.support.populations import small_population
-from tests.support.wrapping import PLAN, walk
+from tests.support.wrapper_trainings import PLAN, walk
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.plugins.registry import find_method, make_method

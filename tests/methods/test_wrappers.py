@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.support.populations import small_population
 from tests.support.ranks import in_ranks
 from tests.support.runs import pull_the_plug, run_in_world
-from tests.support.wrapping import PLAN, walk
+from tests.support.wrapper_trainings import PLAN, walk
 from wash_bench.config import RunConfig
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.independent import Independent

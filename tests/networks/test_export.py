@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.support.invoke import command
-from tests.support.once import made_once
+from tests.support.command import command
 from tests.support.runs import entries_of, records_of
+from tests.support.shared_folder import made_once
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.data.arrays import read_digits
 from wash_bench.runner.context import RunContext

@@ -17,8 +17,8 @@ import timm
 import torch
 from torch import nn
 
-from tests.support.invoke import command
-from tests.support.once import made_once
+from tests.support.command import command
+from tests.support.shared_folder import made_once
 from tests.support.timm_networks import (
     CLASSES,
     N,

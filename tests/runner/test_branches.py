@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.invoke import command
-from tests.support.loops import loop_of
+from tests.support.command import command
 from tests.support.populations import PLAN
 from tests.support.runs import entries_of, records_of
+from tests.support.training_loop import loop_of
 from wash_bench.config import RunConfig
 from wash_bench.core.branches import recipe_of
 from wash_bench.core.independent import Independent

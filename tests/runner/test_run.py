@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pixels import class_folders
+from tests.support.images import class_folders
 from tests.support.runs import SET, assert_same_bits, entries_of, populations_of, records_of
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.metrics import FURTHER, SUMMARY

@@ -115,7 +115,7 @@ class Namespaces:
             _ip("-n", name, "address", "add", f"{_address(rank)}/24", "dev", INTERFACE)
             _ip("-n", name, "link", "set", INTERFACE, "up")
         if self._delay:
-            delay = [sys.executable, "-m", "tests.support.delay"]
+            delay = [sys.executable, "-m", "tests.support.link_delay"]
             for name in self._names:
                 _inside(name, *delay, "checksums", INTERFACE)
             ports = [f"port{rank}" for rank in range(self.ranks)]

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from tests.support.invoke import command
+from tests.support.command import command
 
 CLASSES, SIDE, N = ("dots", "lines", "noise"), 32, 5
 SHORT = ("--threads", "1", "--device", "cpu", "--val-share", "0.4", "--barrier-points", "3")

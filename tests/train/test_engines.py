@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support.loops import loop_of
 from tests.support.populations import small_population
 from tests.support.runs import SET
+from tests.support.training_loop import loop_of
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.population import ROW_ALIGNMENT, ModelState
 from wash_bench.data.load import load_data

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from tests.support.command import command
 from tests.support.fine_tuning import fine_tuning, loop_of, saved, tensors_of
-from tests.support.invoke import command
 from tests.support.populations import small_population
 from tests.support.records import write_cell
 from wash_bench.config import RunConfig, TrainingConfig

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.support.loops import loop_of
 from tests.support.populations import small_population
+from tests.support.training_loop import loop_of
 from wash_bench.config import RunConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.errors import CellFailure

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.support.invoke import command
-from tests.support.loops import loop_of
+from tests.support.command import command
+from tests.support.training_loop import loop_of
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.data.source import Batch
 from wash_bench.seeds import derive

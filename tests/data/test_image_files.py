@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.support.pixels import class_folders
+from tests.support.images import class_folders
 from wash_bench.config import fingerprint
 from wash_bench.data.folder import ImageFiles
 from wash_bench.data.pictures import rgb

@@ -7,10 +7,10 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
-from tests.support.more_rules import close
+from tests.support.method_checks import close
+from tests.support.method_trainings import VARIANTS, spread_trainings, training
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
 from tests.support.ranks import in_ranks
-from tests.support.rules_work import VARIANTS, spread_trainings, training
 from wash_bench.core.bill import bill
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Site

@@ -7,9 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.support import oracle
+from tests.support import reference_rules
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
-from tests.support.shuffles import selected, wash
+from tests.support.wash_selection import selected, wash
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Site
@@ -35,7 +35,7 @@ def test_a_cyclic_shift_is_one_for_all_coordinates_of_a_step(kind, n):
         for name in ("weights", "momentum"):
             expected = before[name].tolist()
             if name == "weights" or kind is WashOpt:
-                expected = oracle.wash_shuffle(expected, chosen, sources)
+                expected = reference_rules.wash_shuffle(expected, chosen, sources)
             assert tensors(population)[name].tolist() == expected
         rolled = before["buffers"].roll(-shift, dims=0)  # by the same shift
         moved = population.buffers != before["buffers"]

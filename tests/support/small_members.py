@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.support.merging import SmallJudge, judged
+from tests.support.judges import SmallJudge, judged
 from tests.support.populations import small_network
 from wash_bench.core.population import Population
 

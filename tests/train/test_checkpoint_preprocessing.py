@@ -13,7 +13,7 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from tests.support.pixels import class_folders
+from tests.support.images import class_folders
 from wash_bench.api.runs import resolved
 from wash_bench.config import RunConfig
 

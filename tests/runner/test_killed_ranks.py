@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support.once import made_once
 from tests.support.ranks import exit_code_of, in_ranks
+from tests.support.shared_folder import made_once
 from wash_bench.cli.main import run_command
 from wash_bench.distributed import group
 from wash_bench.distributed.ranks import DistributedWorld

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.support.identities import make, train
-from tests.support.merge_rules import FakeJudge
-from tests.support.more_rules import mean
+from tests.support.method_checks import mean
+from tests.support.method_trainings import training
 from tests.support.populations import PLAN, changed, small_population
-from tests.support.rules_work import training
-from tests.support.wrapping import PLAN as WALK
+from tests.support.random_members import FakeJudge
+from tests.support.wrapper_trainings import PLAN as WALK
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.support.sound import Sound
+from tests.support.valid_method import Sound
 from wash_bench.core.judge import Predictor
 
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from tests.support.invoke import command
-from tests.support.pixels import class_folders
+from tests.support.command import command
+from tests.support.images import class_folders
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import InitCheckpoint
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.test_report_tables import split_row
-from tests.support.invoke import command
+from tests.support.command import command
 from wash_bench.report.style import PAPERS
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.merging import judged
-from tests.support.rebasin import lived_in, shuffled_copy, timm_network, vgg
+from tests.support.judges import judged
+from tests.support.permutable_networks import lived_in, shuffled_copy, timm_network, vgg
 from wash_bench.core.population import ModelState
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator

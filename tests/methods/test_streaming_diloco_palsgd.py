@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from tests.support.identities import make, same, same_bits, train
+from tests.support.method_trainings import training
 from tests.support.populations import PLAN, changed, small_population
-from tests.support.rules_work import training
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.diloco import Diloco
 from wash_bench.methods.palsgd import Palsgd

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.broken_state import (
+from tests.support.broken_method_state import (
     Dice,
     FixedSeed,
     FixedTorchSeed,
@@ -20,7 +20,7 @@ from tests.support.broken_state import (
     Spoils,
     Unbound,
 )
-from tests.support.sound import Sound
+from tests.support.valid_method import Sound
 from wash_bench.core.ledger import charge_mean
 from wash_bench.core.method import Method, MethodOptions, option
 from wash_bench.core.wrapper import MergeRule, Wrapper

@@ -1,7 +1,7 @@
 """A hub that hands every frame on after a fixed delay, for kernels that have no netem.
 
-python -m tests.support.delay SECONDS PORT...     forwards between the interfaces until it is ended
-python -m tests.support.delay checksums PORT      lets the kernel fill check sums in before it sends
+python -m tests.support.link_delay SECONDS PORT...  forward between interfaces until it is ended
+python -m tests.support.link_delay checksums PORT   fill check sums in before the kernel sends
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trainings of the rules of test_more_rules, light enough for processes to import."""
+"""Trainings of the rules of test_rules_in_common, light enough for processes to import."""
 
 from __future__ import annotations
 

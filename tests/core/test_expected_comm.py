@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from tests.support import oracle
+from tests.support import reference_rules
 from tests.support.populations import small_population
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
@@ -122,7 +122,7 @@ def test_a_method_without_charges_is_not_billed():
 
 @pytest.mark.parametrize("n", [2, 3, 4, 6])
 def test_moments_of_one_permutation(n):
-    mean, variance = oracle.fixed_point_moments(n)
+    mean, variance = reference_rules.fixed_point_moments(n)
     p, size = 0.3, 7
     expected = size * p * mean
     spread = size * (p * (variance + mean**2) - (p * mean) ** 2)
