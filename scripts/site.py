@@ -1,11 +1,12 @@
-"""What ``mkdocs build`` needs besides docs/: pages from elsewhere, the methods', and their links.
+"""What ``mkdocs build`` needs besides docs/: pages from elsewhere, the methods', links, formulas.
 
 A page keeps the links that it has in the repository. Here those to other pages of the site become
-links inside it, and those to other files lead to the repository.
+links inside it, and those to other files lead to the repository. Formulas become MathML, which browsers show without a script.
 """
 
 from __future__ import annotations
 
+import html
 import inspect
 import os
 import re
@@ -14,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
 from wash_bench.core.method import KINDS
@@ -25,6 +27,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 REPOSITORY = PROJECT["urls"]["Homepage"]
 # A Markdown link or picture, up to its title.
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+# A formula as pymdownx.arithmatex leaves it.
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+ARXIV = re.compile(r"(?<![\[/])\barXiv (\d{4}\.\d{4,5})")
+BADGE = re.compile(r"\[!\[[^\]]*\]\(https:[^)]*\)\]\([^)]*\) ?")  # the site fetches nothing
 MOVED = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -93,12 +99,12 @@ def page_of(name: str, module: str) -> str:
     text = inspect.getdoc(import_module(method.target.partition(":")[0])) or ""
     title, _, algorithm = text.partition("\n")
     lines = [
-        f"# {name}\n\n{title}\n",
-        f"- **rule**: {method.rule}\n- **kind**: {method.kind}\n- **source**: {method.paper}\n"
+        f"# {name}\n\n{linked(title)}\n",
+        f"- **rule**: {method.rule}\n- **kind**: {method.kind}\n- **source**: {linked(method.paper)}\n"
         f"- **when**: {method.when}\n- **needs**: {method.needs or 'nothing else'}\n"
         f"- **what a member sends**: {method.sends}\n- **code**: [`{module}`]({at(module)})\n",
         f"```bash\nwash-bench run digits --methods {typical(name, method.kind)}\n```\n",
-        f"## The algorithm\n{algorithm}\n",
+        f"## The algorithm\n{linked(algorithm)}\n",
     ]
     if method.options:
         lines += ["## Options\n", "| option | default | allowed | meaning |\n|---|---|---|---|"]
@@ -110,6 +116,11 @@ def page_of(name: str, module: str) -> str:
     code = (ROOT / module).read_text(encoding="utf-8")
     lines += ["\n## The module\n", f"```python\n{code}```\n"]
     return "\n".join(lines)
+
+
+def linked(text: str) -> str:
+    """Lead the arXiv numbers of a text to their abstracts."""
+    return ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text)
 
 
 def typical(name: str, kind: str) -> str:
@@ -129,7 +140,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         path = os.path.normpath(Path(source).parent / target).replace(os.sep, "/")
         return f"{match[1]}{to_page(path, here) or at(path)}{match[3] or ''}{match[4]}"
 
-    return LINK.sub(led, markdown)
+    return LINK.sub(led, BADGE.sub("", markdown))
+
+
+def on_page_content(text: str, **_: Any) -> str:
+    """Write a page's formulas as MathML."""
+
+    def mathml(match: re.Match[str]) -> str:
+        display = "block" if match[2] == "[" else "inline"
+        return convert(html.unescape(match[3]), display=display)
+
+    return FORMULA.sub(mathml, text)
 
 
 def to_page(path: str, here: str) -> str:

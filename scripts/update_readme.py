@@ -31,6 +31,7 @@ BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", flags=re.D
 
 PAGES = (
     "README.md",
+    "docs/choose.md",
     "docs/demo.md",
     "docs/methods.md",
     "docs/findings.md",

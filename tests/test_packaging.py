@@ -97,7 +97,7 @@ def test_the_readme_as_the_index_shows_it_has_no_relative_link(unpacked: Path) -
     assert len(links) == len(own) > 20
     for link, target in zip(links, own, strict=True):
         assert link.startswith("https://") and link.endswith(target)
-    assert [link for link in links if "/raw/main/" in link and link.endswith(".png")]
+    assert [link for link in links if "/raw/main/" in link and link.endswith(".svg")]
 
 
 @pytest.mark.parametrize("arguments", [["methods"], ["presets", "digits"], ["datasets"]])

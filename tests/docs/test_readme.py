@@ -58,9 +58,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/overview.md", "docs/tutorial.md", "docs/your-data.md"]
-)
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/your-data.md"])
 def test_wash_bench_commands_run(
     page: str, folder: Path, tmp_path: Path, monkeypatch, capfd
 ) -> None:
