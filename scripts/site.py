@@ -1,7 +1,8 @@
 """What ``mkdocs build`` needs besides docs/: pages from elsewhere, the methods', links, formulas.
 
 A page keeps the links that it has in the repository. Here those to other pages of the site become
-links inside it, and those to other files lead to the repository. Formulas become MathML, which browsers show without a script.
+links inside it, and those to other files lead to the repository. Formulas become MathML, which
+browsers show without a script.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def page_of(name: str, module: str) -> str:
     title, _, algorithm = text.partition("\n")
     lines = [
         f"# {name}\n\n{linked(title)}\n",
-        f"- **rule**: {method.rule}\n- **kind**: {method.kind}\n- **source**: {linked(method.paper)}\n"
+        f"- **rule**: {method.rule}\n- **kind**: {method.kind}\n"
+        f"- **source**: {linked(method.paper)}\n"
         f"- **when**: {method.when}\n- **needs**: {method.needs or 'nothing else'}\n"
         f"- **what a member sends**: {method.sends}\n- **code**: [`{module}`]({at(module)})\n",
         f"```bash\nwash-bench run digits --methods {typical(name, method.kind)}\n```\n",
