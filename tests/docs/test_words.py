@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LATER = {"docs/demo.md", "docs/reading.md"}
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-PAGES = [page for page in PAGES if page not in LATER]
 LIMITS = {"README.md": 15}  # words per sentence, on average
 LIMIT = 20
 GENERATED = r"<!-- begin: (\S+) -->.*?<!-- end: \1 -->"
