@@ -64,7 +64,7 @@ def test_imports_go_down_and_in_no_circle():
         ),
         (
             "report/numbers/stray.py",
-            "import wash_bench.report.tables.grid",
+            "import wash_bench.report.tables.table",
             "wash_bench.report.numbers is not allowed to import wash_bench.report.tables",
         ),
         ("runner/stray.py", "import wash_bench.methods.wash", "Illegal imports of protected"),

@@ -17,7 +17,7 @@ from wash_bench.cli.main import run_command
 from wash_bench.config import RunConfig
 from wash_bench.report.read import frames
 from wash_bench.report.shown import Shown
-from wash_bench.report.tables.target import reached, target_tables
+from wash_bench.report.tables.time_to_accuracy import reached, target_tables
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting

@@ -13,7 +13,7 @@ from tests.support.records import write_cell
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report.numbers.stats import Estimate
-from wash_bench.report.tables.side_by_side import Row, compare
+from wash_bench.report.tables.compare import Row, compare
 from wash_bench.report.write import write_report
 
 T2 = 4.302653  # Student's t, 97.5 %, two degrees of freedom

@@ -16,9 +16,9 @@ from tests.support.records import FACTS, PARAMETERS, STEPS, write_cell
 from wash_bench.cli.main import run_command
 from wash_bench.report import write
 from wash_bench.report.read import frames
-from wash_bench.report.tables.grid import amount
 from wash_bench.report.tables.main_table import main_tables
 from wash_bench.report.tables.markdown import escape
+from wash_bench.report.tables.table import format_sig
 
 
 def split_row(line: str) -> list[str]:
@@ -58,7 +58,7 @@ def test_table_values(recorded):
     assert wash["averaged − ensemble"] == f"+0.05 ± {4.302653 * 0.05 / math.sqrt(3):.2f}"
     assert wash["loss barrier, max"] == "0.030 ± 0.025"
     assert wash["values sent a step"] == "5,489"
-    assert wash["MB sent"] == amount(0.0147 * PARAMETERS * STEPS * 4 / 1e6) == "32.8"
+    assert wash["MB sent"] == format_sig(0.0147 * PARAMETERS * STEPS * 4 / 1e6) == "32.8"
     assert wash["MB on the wire"] == "41.1"
     assert wash["sent vs PAPA"] == "0.147×"
     assert frame.loc["papa", "sent vs PAPA"] == "1.00×"
@@ -183,7 +183,7 @@ def test_escaped_text_stays_in_its_table_cell(text):
     [(0, "0"), (0.0147, "0.0147"), (5489.5, "5,490"), (32.84, "32.8"), (math.nan, "–")],
 )
 def test_amounts_have_three_significant_digits(value, text):
-    assert amount(value) == text
+    assert format_sig(value) == text
 
 
 def test_options_stand_in_the_table_as_they_are_typed(tmp_path):
@@ -206,7 +206,7 @@ def test_the_methods_layout_is_by_kind_and_best_first(recorded, tmp_path, capsys
     headings = split_row(next(line for line in text.splitlines() if line.startswith("| method")))
     wash = split_row(next(line for line in text.splitlines() if line.startswith("| wash |")))
     entries = dict(zip(headings, wash, strict=True))
-    assert entries["vectors sent"] == amount(0.0147 * STEPS) == "22.0"
+    assert entries["vectors sent"] == format_sig(0.0147 * STEPS) == "22.0"
     assert run_command(command) == 0 and not (out / "methods.md").exists()
     for name, accuracy in (("uniform-soup", 12.0), ("ties", 11.0), ("dare", 80.0)):
         for seed in range(3):

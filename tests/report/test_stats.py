@@ -13,7 +13,7 @@ from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.numbers.stats import estimate, paired
 from wash_bench.report.tables.caption import intervals
-from wash_bench.report.tables.grid import with_interval, written
+from wash_bench.report.tables.table import format_estimate, with_interval
 
 
 def test_interval_is_students_t():
@@ -83,5 +83,5 @@ def test_two_seeds_are_shown_as_they_are():
     ],
 )
 def test_intervals_of_accuracies_end_where_accuracies_do(values, text):
-    assert written(estimate(values), METRICS["average_acc"]) == text
-    assert "/" not in written(estimate(values), METRICS["barrier_loss_max"])
+    assert format_estimate(estimate(values), METRICS["average_acc"]) == text
+    assert "/" not in format_estimate(estimate(values), METRICS["barrier_loss_max"])

@@ -31,7 +31,7 @@ def compare(
     if out is not None:
         _check_name(out)
     from wash_bench.files import write_text
-    from wash_bench.report.tables.side_by_side import compare as compare_reports
+    from wash_bench.report.tables.compare import compare as compare_reports
 
     comparison = compare_reports(a, b)
     text = comparison.markdown()

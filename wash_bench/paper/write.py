@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,13 @@ from wash_bench.paper import budget_plot, plot, wording
 from wash_bench.paper.finished import SIZE, Entry, PaperTable
 from wash_bench.report import style
 from wash_bench.report.figures.catalogue import FORMATS
-from wash_bench.report.tables import grid
-from wash_bench.report.tables.grid import MISSING, Cell, number, written
+from wash_bench.report.tables.table import (
+    MISSING,
+    Column,
+    build_table,
+    format_estimate,
+    format_fixed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,42 +41,55 @@ def write(table: PaperTable, folder: Path) -> list[Path]:
 
 def markdown(table: PaperTable) -> str:
     """The table as it can be pasted: GitHub Markdown with its caption and notes."""
-    differences = table.scale == "paper"
-    letters, published = table.letters(), table.published
-    columns = ["row", "N", "augmentation"]
+    letters = table.letters()
+    columns: list[Column[int]] = [
+        Column("row", lambda place: table.lines[place].row.label, right=False),
+        Column("N", lambda place: str(table.lines[place].population)),
+        Column("augmentation", lambda place: table.lines[place].augment),
+    ]
     for metric in table.columns:
-        columns.append(METRICS[metric].heading + " (size)" * (metric == "greedy_acc"))
-        if metric in published:
-            columns += ["published"] + ["difference"] * differences
-    rows = []
-    for place, line in enumerate(table.lines):
-        cells = [Cell(line.row.label), Cell(str(line.population)), Cell(line.augment)]
-        for metric in table.columns:
-            entry = table.entries[place, metric]
-            text = written(entry.ours, METRICS[metric])
-            if metric == "greedy_acc" and (size := table.entries[place, SIZE].ours).n:
-                text += f" ({size.mean:.2g})"
-            size = table.entries[place, "method_networks"].ours
-            if metric == "method_acc" and size.mean > 1:
-                text += f" ({size.mean:.2g} networks)"
-            cells.append(Cell(text, letters.get((place, metric), "")))
-            if metric in published:
-                cells += map(Cell, _theirs(table, entry, differences))
-        rows.append(cells)
+        columns += _columns(table, metric, letters)
     notes = wording.below(table, letters=bool(letters))
-    return grid.Table(table.title, wording.above(table), columns, rows, notes).markdown()
+    rows = range(len(table.lines))
+    return build_table(
+        table.title, rows, columns, caption=wording.above(table), notes=notes
+    ).markdown()
 
 
-def _theirs(table: PaperTable, entry: Entry, differences: bool) -> list[str]:
+def _columns(
+    table: PaperTable, metric: str, letters: Mapping[tuple[int, str], str]
+) -> list[Column[int]]:
+    """A metric's columns: ours, and where there is one the published number and the difference."""
+
+    def ours(place: int) -> str:
+        text = format_estimate(table.entries[place, metric].ours, METRICS[metric])
+        if metric == "greedy_acc" and (size := table.entries[place, SIZE].ours).n:
+            text += f" ({size.mean:.2g})"
+        size = table.entries[place, "method_networks"].ours
+        if metric == "method_acc" and size.mean > 1:
+            text += f" ({size.mean:.2g} networks)"
+        return text
+
+    heading = METRICS[metric].heading + " (size)" * (metric == "greedy_acc")
+    columns = [Column(heading, ours, lambda place: letters.get((place, metric), ""))]
+    if metric in table.published:
+        columns.append(Column("published", lambda at: _theirs(table, table.entries[at, metric])))
+        if table.scale == "paper":
+            columns.append(Column("difference", lambda at: _less(table.entries[at, metric])))
+    return columns
+
+
+def _theirs(table: PaperTable, entry: Entry) -> str:
     theirs = entry.published.text if entry.published else wording.NOT_AVAILABLE
     if entry.published and entry.published.paper != table.named.table.papers[0]:
         theirs += f" ({entry.published.paper})"
-    if not differences:
-        return [theirs]
+    return theirs
+
+
+def _less(entry: Entry) -> str:
     if entry.difference is None:
-        return [theirs, MISSING]
-    sign = "+" if entry.difference > 0 else ""
-    return [theirs, sign + number(entry.difference, 2)]
+        return MISSING
+    return "+" * (entry.difference > 0) + format_fixed(entry.difference, 2)
 
 
 def frame(table: PaperTable) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from typing import Any
 
 from wash_bench.files import write_text
 from wash_bench.report.inputs import of_file
-from wash_bench.report.tables.grid import Cell, Table
+from wash_bench.report.tables.table import Table, TableCell
 
 NAME = ".made.json"
 
@@ -105,5 +105,5 @@ def forget(folder: Path) -> None:
 
 
 def _table(data: Mapping[str, Any]) -> Table:
-    rows = [[Cell(**cell) for cell in row] for row in data["rows"]]
+    rows = [[TableCell(**cell) for cell in row] for row in data["rows"]]
     return Table(**{**data, "rows": rows})

@@ -16,16 +16,16 @@ from wash_bench.metrics import METRICS, SUMMARY
 from wash_bench.report.command import commands
 from wash_bench.report.embedded import pictures
 from wash_bench.report.read.columns import PROVENANCE
-from wash_bench.report.tables.grid import MISSING
 from wash_bench.report.tables.main_table import main_tables, wide_table
-from wash_bench.report.tables.target import target_tables
+from wash_bench.report.tables.table import MISSING
+from wash_bench.report.tables.time_to_accuracy import target_tables
 from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from wash_bench.report.read.frames import Records
-    from wash_bench.report.tables.grid import Cell, Table
+    from wash_bench.report.tables.table import Table, TableCell
 
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
@@ -123,7 +123,7 @@ def _whole(table: Table, heading: str, places: Sequence[int] | None = None) -> d
     }
 
 
-def _entry(cell: Cell) -> Entry:
+def _entry(cell: TableCell) -> Entry:
     return Entry(_unbroken(cell.text), sort_value(cell.text), cell.mark)
 
 

@@ -20,8 +20,8 @@ from wash_bench.report.figures.draw import Helpers, begin_figures
 from wash_bench.report.inputs import of_code, of_file, of_records
 from wash_bench.report.shown import LAYOUTS, Shown, check_layout, check_margin
 from wash_bench.report.style import made_for
-from wash_bench.report.tables.target import check_target, reached, target_tables
 from wash_bench.report.tables.terminal import print_tables
+from wash_bench.report.tables.time_to_accuracy import check_target, reached, target_tables
 
 if TYPE_CHECKING:
     import pandas as pd

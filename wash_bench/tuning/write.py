@@ -16,7 +16,13 @@ from wash_bench.report.command import preset_text
 from wash_bench.report.numbers.machines import machine
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.tables import markdown
-from wash_bench.report.tables.grid import Cell, number, written
+from wash_bench.report.tables.table import (
+    Column,
+    Table,
+    build_table,
+    format_fixed,
+    metric_column,
+)
 from wash_bench.settings.sweep import flattened, nested
 from wash_bench.tuning.choice import CHOSEN_BY, Tried, Tuned
 from wash_bench.tuning.outcome import BESIDE
@@ -63,15 +69,7 @@ def text(tuning: Tuning) -> str:
         "",
         machine(pd.DataFrame(list(tuning.environments)), ""),
         "",
-        markdown.table(
-            ["method", "setting", *(METRICS[key].heading for key in (CHOSEN_BY, *BESIDE))],
-            [
-                _row(tuned, tried, letters)
-                for tuned in tuning.methods
-                for tried, letters in zip(tuned.tried, tuned.letters(), strict=True)
-            ],
-            "llrrrr",
-        ),
+        _table(tuning).body(),
         "",
     ]
     return "\n".join([*lines, *(f"- {markdown.escape(note)}" for note in notes(tuning))]) + "\n"
@@ -130,14 +128,31 @@ def preset(tuning: Tuning) -> str:
     return head + preset_text(tuning.base.model_dump(mode="json"), methods)
 
 
-def _row(tuned: Tuned, tried: Tried, letters: str) -> list[str]:
+def _table(tuning: Tuning) -> Table:
+    """Build the table: a row a method and setting."""
+    rows = [
+        (tuned, tried, letters)
+        for tuned in tuning.methods
+        for tried, letters in zip(tuned.tried, tuned.letters(), strict=True)
+    ]
+    columns: list[Column[tuple[Tuned, Tried, str]]] = [
+        Column("method", lambda row: row[0].method, right=False),
+        Column("setting", lambda row: _label(row[1]), right=False),
+        Column(
+            METRICS[CHOSEN_BY].heading,
+            lambda row: _score(row[1]),
+            mark=lambda row: row[2],
+            bold=lambda row: row[1] is row[0].best,
+        ),
+        *(metric_column(key, lambda row, key=key: estimate([row[1].means[key]])) for key in BESIDE),
+    ]
+    return build_table(tuning.title, rows, columns)
+
+
+def _score(tried: Tried) -> str:
     if not tried.by_seed:
-        shown = "failed"
-    else:
-        shown = number(tried.score.mean, METRICS[CHOSEN_BY].digits or 2)
-    shown = Cell(shown, letters, bold=tried is tuned.best).markdown()
-    beside = [written(estimate([tried.means[key]]), METRICS[key]) for key in BESIDE]
-    return [markdown.escape(tuned.method), markdown.escape(_label(tried)), shown, *beside]
+        return "failed"
+    return format_fixed(tried.score.mean, METRICS[CHOSEN_BY].digits or 2)
 
 
 def _label(tried: Tried) -> str:

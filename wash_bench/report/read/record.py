@@ -10,18 +10,15 @@ import numpy as np
 import pandas as pd
 
 from wash_bench.files import regular
-from wash_bench.record.schema import Changed, UnknownSchema, current, lacking, unchanged
+from wash_bench.record.schema import Changed, UnknownSchema, current, unchanged
 from wash_bench.report.read.columns import (
     BARRIER_FIELDS,
     CORRUPTION_FIELDS,
     EVENT_FIELDS,
-    SETTINGS,
     SIMPLEX_FIELDS,
 )
-from wash_bench.report.read.door import complaint, is_text
+from wash_bench.report.read.validate import read_cell
 
-NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
-STATUSES = ("finished", "failed")
 KINDS = {  # of an event's values
     "step": {int},
     "epoch": {int, float},
@@ -57,30 +54,24 @@ def _object(path: Path) -> dict[str, Any]:
     return data
 
 
+def is_text(data: Any) -> bool:
+    """Return whether all text in JSON data can be written: JSON may spell half a character."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def cell(path: Path) -> dict[str, Any]:
-    """A cell's record; BrokenRecord if it lacks a part that a report cannot do without."""
+    """Return a cell's record; BrokenRecord if it is not one that a report can show."""
     data = _object(path)
     try:
-        data = current("cell", data)
-    except (UnknownSchema, Changed) as problem:
+        return read_cell(current("cell", data))
+    except (UnknownSchema, ValueError) as problem:
         raise BrokenRecord(str(problem)) from None
     except (AttributeError, KeyError, TypeError):
         raise BrokenRecord("not of the form of its version") from None
-    if problem := lacking("cell", data):
-        raise BrokenRecord(problem)
-    if data["status"] not in STATUSES:
-        raise BrokenRecord(f"status {data.get('status')!r} is none of {', '.join(STATUSES)}")
-    for key in ("training", "evaluation"):
-        if not isinstance(data["config"].get(key), dict):
-            raise BrokenRecord(f"'config.{key}' is missing")
-    training = data["config"]["training"]
-    absent = [key for key in ("dataset", "model", "population", *SETTINGS) if key not in training]
-    absent += [key for key in NUMBERS if not isinstance(training.get(key), int | float)]
-    if absent:
-        raise BrokenRecord(f"'config.training' lacks {', '.join(dict.fromkeys(absent))}")
-    if problem := complaint(data):
-        raise BrokenRecord(problem)
-    return data | {key: data.get(key) or {} for key in ("summary", "options")}
 
 
 def digests(training: Path, evaluations: Sequence[str]) -> dict[str, str]:

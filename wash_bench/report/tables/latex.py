@@ -12,7 +12,7 @@ from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
     from wash_bench.report.read.frames import Records
-    from wash_bench.report.tables.grid import Cell, Table
+    from wash_bench.report.tables.table import Table, TableCell
 
 SIZE = 8.0  # points of the type, \footnotesize of a paper in 10 points
 SEPARATION = 3.0  # points on each side of a column
@@ -118,7 +118,7 @@ def _stacked(lines: list[str]) -> str:
     return broken if len(lines) == 1 else rf"\shortstack[r]{{{broken}}}"
 
 
-def _entry(cell: Cell) -> str:
+def _entry(cell: TableCell) -> str:
     text = escape(cell.text)
     text = rf"\textbf{{{text}}}" if cell.bold else text
     return text + (rf"\,\textsuperscript{{{escape(cell.mark)}}}" if cell.mark else "")

@@ -18,14 +18,15 @@ from wash_bench.report.numbers.ensembles import equivalents
 from wash_bench.report.numbers.stats import Estimate, by_seed, estimate, paired
 from wash_bench.report.shown import columns_of
 from wash_bench.report.tables import caption, notes
-from wash_bench.report.tables.grid import (
+from wash_bench.report.tables.table import (
     MISSING,
-    Cell,
+    Column,
     Table,
-    amount,
-    number,
+    build_table,
+    format_estimate,
+    format_fixed,
+    format_sig,
     with_interval,
-    written,
 )
 
 if TYPE_CHECKING:
@@ -71,13 +72,16 @@ class _Rows:
     def estimate(self, variant: str, key: str) -> Estimate:
         return estimate(self.by_seed(variant, key).values())
 
-    def column(self, key: str) -> list[Cell]:
-        """A metric's entries."""
-        letters = self.compared.letters.get(key, {})
+    def column(self, key: str) -> Column[str]:
+        """Return a metric's column; its rows are variants."""
+        marks = self.compared.letters.get(key, {})
         if key == "less_baseline":
             different = self.compared.verdicts("method_acc")
-            letters = {row: SIGNIFICANT * apart for row, apart in different.items()}
-        return [Cell(self._text(row, key), letters.get(row, "")) for row in self.groups]
+            marks = {row: SIGNIFICANT * apart for row, apart in different.items()}
+        heading = METRICS[key].heading + _ASIDE.get(key, "")
+        if key == "less_baseline":
+            heading = f"delivered − {self.baseline}"
+        return Column(heading, lambda row: self._text(row, key), lambda row: marks.get(row, ""))
 
     def _difference(self, a: dict[int, float], b: dict[int, float]) -> str:
         return with_interval(paired(a, b), self.digits, signed=True)
@@ -95,22 +99,23 @@ class _Rows:
             return self._difference(own, ensemble)
         if key == "sent_vectors":
             size = self.estimate(variant, "parameters").mean
-            return amount(self.estimate(variant, "sent_values_total").mean / size)
+            return format_sig(self.estimate(variant, "sent_values_total").mean / size)
         if key == "deep_ensemble_equivalent":
             return self.equivalents.get(variant, MISSING)
         metric = METRICS[key]
         if key == "sent_vs_papa":
             share = self.estimate(variant, "sent_values_total").mean / (self.papa or math.nan)
-            return written(estimate([share]), metric)
+            return format_estimate(estimate([share]), metric)
         digits = metric.digits
         if digits is not None and metric.scores:
             digits += self.digits - 2
-        text = written(estimate(values.values()), metric, digits)
+        text = format_estimate(estimate(values.values()), metric, digits)
         if key == "member_acc_mean":
             low = self.by_seed(variant, "member_acc_min").values()
             high = self.by_seed(variant, "member_acc_max").values()
             if low and high:
-                text += f" [{number(min(low), self.digits)}, {number(max(high), self.digits)}]"
+                ends = (format_fixed(end, self.digits) for end in (min(low), max(high)))
+                text += f" [{', '.join(ends)}]"
         elif key == "greedy_acc" and (size := self.estimate(variant, "greedy_size")).n:
             text += f" ({size.mean:.2g})"
         elif key == "method_acc" and (size := self.estimate(variant, "method_networks")).mean > 1:
@@ -166,28 +171,17 @@ def build(
             or (key in finished and finished[key].notna().any())
         )
     ]
-    table = Table(
-        experiment_id=experiment_id,
-        title=caption.title(cells),
+    return build_table(
+        caption.title(cells),
+        rows.groups,
+        [Column("method", str, right=False), *map(rows.column, keys)],
         caption=caption.caption(records, experiment_id, cells),
+        notes=notes.below(records, cells, keys, compared),
         keys=["method", *keys],
-        columns=["method", *(_heading(key, baseline) for key in keys)],
-        rows=[],
-        chosen=bool(records.shown.columns),
+        experiment_id=experiment_id,
         intervals=caption.intervals(sorted(finished["seed"].unique())),
+        chosen=bool(records.shown.columns),
     )
-    columns = [rows.column(key) for key in keys]
-    table.rows = [
-        [Cell(name), *entries] for name, *entries in zip(rows.groups, *columns, strict=True)
-    ]
-    table.notes = notes.below(records, cells, keys, compared)
-    return table
-
-
-def _heading(key: str, baseline: str) -> str:
-    if key == "less_baseline":
-        return f"delivered − {baseline}"
-    return METRICS[key].heading + _ASIDE.get(key, "")
 
 
 def collapsed_rows(

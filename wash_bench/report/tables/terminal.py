@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS
-from wash_bench.report.tables.grid import Cell, Table
 from wash_bench.report.tables.markdown import escape
 from wash_bench.report.tables.markdown import table as write_table
+from wash_bench.report.tables.table import Table, TableCell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +77,7 @@ def markdown(table: Table, width: int) -> str:
         keys = [key for key in keys if key != without]
 
 
-def _entry(cell: Cell) -> str:
+def _entry(cell: TableCell) -> str:
     """The entry without the spread over members, with its marks."""
     return replace(cell, text=re.sub(r" \[.*\]", "", cell.text)).markdown()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.tables import caption
-from wash_bench.report.tables.grid import MISSING, Cell, Table, number
+from wash_bench.report.tables.table import MISSING, Column, Table, build_table, format_fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,17 +90,16 @@ def target_tables(records: Records) -> list[Table]:
         if rows.empty:
             continue
         shown = [name for name in NETWORKS.values() if (rows["network"] == name).any()]
-        table = Table(
-            title=f"Steps to {target:g} % on the validation images: {caption.title(cells)}",
+        columns: list[Column[Any]] = [Column("method", lambda row: str(row[0]), right=False)]
+        columns += [Column(name, partial(_entry, network=name)) for name in shown]
+        table = build_table(
+            f"Steps to {target:g} % on the validation images: {caption.title(cells)}",
+            rows.groupby("curve", sort=False),
+            columns,
             caption=[
                 "Optimizer steps of a member, and seconds of training, until the accuracy first "
                 f"stood at {target:g} % or above; means over the seeds. It was looked at "
                 "after whole epochs, at those of --eval-every and --merge-every."
-            ],
-            columns=["method", *shown],
-            rows=[
-                [Cell(str(name)), *(Cell(_entry(own, network)) for network in shown)]
-                for name, own in rows.groupby("curve", sort=False)
             ],
             experiment_id=experiment_id,
         )
@@ -107,7 +107,8 @@ def target_tables(records: Records) -> list[Table]:
     return tables
 
 
-def _entry(rows: pd.DataFrame, network: str) -> str:
+def _entry(curve: tuple[Any, pd.DataFrame], network: str) -> str:
+    _, rows = curve
     own = rows[rows["network"] == network]
     if own.empty:
         return MISSING
@@ -115,8 +116,8 @@ def _entry(rows: pd.DataFrame, network: str) -> str:
     if there < len(own):
         return f"{there} of {len(own)} seeds" if len(own) > 1 else "not reached"
     seconds = estimate(own["seconds"]).mean
-    told = "" if math.isnan(seconds) else f" ({number(seconds, 1)} s)"
-    return f"{number(estimate(own['step']).mean, 0)}{told}"
+    told = "" if math.isnan(seconds) else f" ({format_fixed(seconds, 1)} s)"
+    return f"{format_fixed(estimate(own['step']).mean, 0)}{told}"
 
 
 def check_target(target: float | None) -> None:
