@@ -15,11 +15,9 @@ from tests.support.paper_files import OWN, TINY
 from tests.support.records import FACTS, write_cell
 from tests.support.shared_folder import made_once
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
-from wash_bench.report.figures import draw
 
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of processes that tests start
-draw.MOST = 0  # helpers of a report; to start them for each would take longer than its figures
 # The same examples at every run, and no timing: these machines are shared.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("suite")

@@ -18,7 +18,7 @@ from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import load_method_file
 from wash_bench.record.claims import Claims
 from wash_bench.record.store import Store
-from wash_bench.report.inputs import of_records
+from wash_bench.report.cache import records_digest
 from wash_bench.report.write import write_report
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
@@ -112,11 +112,11 @@ def test_the_report_and_the_same_command_need_nothing_of_it(folder, tiny_module,
     assert now == "\n".join(
         line for line in table.splitlines() if not line.startswith("- Failed: fails")
     ) + ("\n" if table.endswith("\n") else "")
-    digest = of_records([folder])
+    digest = records_digest([folder])
     entries = entries_of("papa", "greedy-soup")
     again = run_experiment(tiny_module, entries, RunContext(out=folder, threads=1))
     assert (len(again.cached), again.finished, again.failed) == (2, [], [])
-    assert of_records([folder]) == digest
+    assert records_digest([folder]) == digest
     # The failed cell is tried again, and reads the members that were kept for it.
     (members,) = training_of(folder, "greedy-soup").glob("state-2")
     stamps = {path: path.stat().st_mtime_ns for path in members.iterdir()}

@@ -15,8 +15,8 @@ from tests.support.records import STEPS, write_cell
 from tests.support.runs import assert_same_bits, entries_of, records_of, stop_after_an_epoch
 from wash_bench.cli.main import run_command
 from wash_bench.config import RunConfig
+from wash_bench.report.options import ReportOptions
 from wash_bench.report.read import frames
-from wash_bench.report.shown import Shown
 from wash_bench.report.tables.time_to_accuracy import reached, target_tables
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
@@ -137,7 +137,7 @@ def test_the_first_epoch_at_the_target_counts(logged: Path) -> None:
 
 def test_a_seed_that_never_got_there_is_counted_not_left_out(logged: Path) -> None:
     records = frames.load([logged])
-    records.shown = Shown(target=60.0)
+    records.options = ReportOptions(target=60.0)
     (table,) = target_tables(records)
     assert table.columns == ["method", "members", "averaged"]
     ((name, members, averaged),) = [[cell.text for cell in row] for row in table.rows]
@@ -149,7 +149,8 @@ def test_the_report_has_the_table_in_every_form(logged: Path, tmp_path: Path, ca
     assert run_command([*command, "--target", "60"]) == 0
     assert "1,122 (31.5 s)" in capsys.readouterr().out
     for name in ("report.html", "table.md"):
-        assert "1,122 (31.5 s)" in (tmp_path / "report" / name).read_text(encoding="utf-8")
+        text = (tmp_path / "report" / name).read_text(encoding="utf-8")
+        assert "1,122 (31.5 s)" in text.replace("\xa0", " ")
     frame = pd.read_csv(tmp_path / "report/target.csv")
     assert list(frame["epoch"].dropna()) == [6, 4, 6]
     with_line = (tmp_path / "report/training.svg").read_bytes()

@@ -17,8 +17,7 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.report import style
 from wash_bench.report.figures import ablation_plot, consensus_plot, pareto_plot, training_plot
-from wash_bench.report.figures.catalogue import ALL, figures, parse_names
-from wash_bench.report.figures.draw import begin_figures
+from wash_bench.report.figures.catalogue import ALL, figures, parse_names, write_figures
 from wash_bench.report.numbers import pareto
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.read import frames
@@ -188,7 +187,7 @@ def test_every_figure_is_the_same_each_time(tmp_path, monkeypatch):
         {
             path.name: path.read_bytes()
             for folder, own in ((run, names - of_many), (several, of_many))
-            for path in begin_figures(frames.load([folder]), out, own)()
+            for path in write_figures(frames.load([folder]), out, own, ("png", "svg", "pdf"))
         }
         for out in (tmp_path, run)
     )

@@ -23,7 +23,6 @@ from wash_bench.report.tables import terminal
 
 @pytest.mark.slow
 def test_several_experiments_get_figures_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("wash_bench.report.figures.catalogue.FORMATS", ("svg",))
     out = tmp_path / "report"
     write_cell(tmp_path / "run", "wash", 0)
     write.write_report([tmp_path / "run"], out)

@@ -13,8 +13,8 @@ from tests.support.records import write_cell
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.report import write
+from wash_bench.report.options import ReportOptions
 from wash_bench.report.read import frames
-from wash_bench.report.shown import Shown
 from wash_bench.report.tables.main_table import main_tables
 
 HEADING = "delivered − papa"
@@ -22,7 +22,7 @@ HEADING = "delivered − papa"
 
 def entries(recorded, baseline: str) -> dict[str, str]:
     records = frames.load([recorded])
-    records.shown = Shown(baseline)
+    records.options = ReportOptions(baseline)
     (table,) = main_tables(records)
     frame = table.frame().set_index("method")
     return {str(name): str(text) for name, text in frame[f"delivered − {baseline}"].items()}

@@ -12,8 +12,7 @@ from matplotlib.text import Text
 
 from tests.support.records import write_cell
 from wash_bench.report import write
-from wash_bench.report.figures.catalogue import figures
-from wash_bench.report.figures.draw import begin_figures
+from wash_bench.report.figures.catalogue import figures, write_figures
 from wash_bench.report.read import frames
 from wash_bench.report.style import blank, styled
 
@@ -85,7 +84,9 @@ def test_a_dollar_in_a_name_is_drawn_as_it_stands(tmp_path) -> None:
     for tag in ("b", "$_$"):
         write_cell(tmp_path, "wash", 0, options={"tag": tag})
     shown = ""
-    for path in begin_figures(frames.load([tmp_path]), tmp_path, ("bytes", "ablation"))():
+    for path in write_figures(
+        frames.load([tmp_path]), tmp_path, ("bytes", "ablation"), ("svg", "png")
+    ):
         if path.suffix == ".svg":
             shown += path.read_text()
     assert shown.count("$_$") and r"\$" not in shown

@@ -66,7 +66,7 @@ def test_a_figure_is_as_wide_as_the_papers_text(recorded, tmp_path, capsys) -> N
     widths = {}
     for paper in ("plain", "ieee"):
         out = tmp_path / paper
-        arguments = ("report", str(recorded), "--out", str(out), "--figures", "training")
+        arguments = ("report", str(recorded), "--out", str(out), "--figures", "training", "--pdf")
         assert command(capsys, *arguments, "--style", paper)[0] == 0
         svg = (out / "training.svg").read_text(encoding="utf-8")
         found = re.search(r'width="([\d.]+)pt"', svg)

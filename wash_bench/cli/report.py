@@ -75,6 +75,9 @@ def report(
             show_default="the usual ones",
         ),
     ] = "",
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Write figures as PDF too, beside PNG and SVG.")
+    ] = False,
     style: Annotated[
         str,
         typer.Option(
@@ -94,7 +97,7 @@ def report(
     _check_runs(runs)
     check_folder(out, "--out")
     from wash_bench.cli.printing import console_for_stdout
-    from wash_bench.report.shown import parse_columns
+    from wash_bench.report.options import parse_columns
     from wash_bench.report.style import check_paper
     from wash_bench.report.write import write_report
 
@@ -106,6 +109,7 @@ def report(
         console=console_for_stdout(),
         parquet=parquet,
         figures=drawn,
+        pdf=pdf,
         baseline=baseline,
         target=target,
         paper=check_paper(style),

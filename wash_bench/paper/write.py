@@ -11,7 +11,6 @@ from wash_bench.metrics import METRICS
 from wash_bench.paper import budget_plot, plot, wording
 from wash_bench.paper.finished import SIZE, Entry, PaperTable
 from wash_bench.report import style
-from wash_bench.report.figures.catalogue import FORMATS
 from wash_bench.report.tables.table import (
     MISSING,
     Column,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def write(table: PaperTable, folder: Path) -> list[Path]:
-    """Write NAME-SCALE.md, .csv, and the figure as .png, .svg and .pdf into ``folder``."""
+    """Write NAME-SCALE.md, .csv, and the figure as .png and .svg into ``folder``."""
     stem = f"{table.named.name}-{table.scale}"
     text = {".md": markdown(table), ".csv": frame(table).to_csv(index=False)}
     paths = [folder / f"{stem}{ending}" for ending in text]
@@ -33,7 +32,7 @@ def write(table: PaperTable, folder: Path) -> list[Path]:
         write_text(path, content)
     if figure := budget_plot.draw(table) or plot.draw(table):
         with style.styled():
-            for form in FORMATS:
+            for form in ("png", "svg"):
                 paths.append(folder / f"{stem}.{form}")
                 style.save(figure, paths[-1])
     return paths

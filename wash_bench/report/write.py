@@ -1,27 +1,22 @@
-"""The report's folder: a page, tables as CSV, Markdown and LaTeX, the environment, the figures.
+"""Write a report's folder: a page, tables as CSV, Markdown and LaTeX, and the figures.
 
-A report that is there already, of the same records, is left as it is and imports nothing heavy.
+A report of the same records that is there already is left as it is and imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.report import kept
-from wash_bench.report.figures.catalogue import ALL
-from wash_bench.report.figures.draw import Helpers, begin_figures
-from wash_bench.report.inputs import of_code, of_file, of_records
-from wash_bench.report.shown import LAYOUTS, Shown, check_layout, check_margin
+from wash_bench.report.cache import NAME, CacheManifest, code_digest, file_digest, records_digest
+from wash_bench.report.options import ReportOptions
 from wash_bench.report.style import made_for
 from wash_bench.report.tables.terminal import print_tables
-from wash_bench.report.tables.time_to_accuracy import check_target, reached, target_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,85 +30,57 @@ TABLES = {
     "barrier": "barrier",
     "environment": "environments",
 }
-TARGET, COMPARISONS = "target", "comparisons"  # tables that are there if they were asked for
 RARE = ("simplex", "corruption")  # tables that few runs have
-METHODS = "methods.md"
-# Figures of an older report that had other experiments.
-_FIGURE = re.compile(rf"({'|'.join(ALL)})(-.+-[0-9a-f]{{8}}|-[0-9a-f]{{8}})?\.(png|svg|pdf)")
 
 
 def write_report(
-    roots: Sequence[Path],
-    out: Path,
-    *,
-    console: Console | None = None,
-    parquet: bool = False,
-    figures: Collection[str] = ALL,
-    baseline: str = "",
-    target: float | None = None,
-    paper: str = "plain",
-    columns: Sequence[str] = (),
-    margin: float | None = None,
-    layout: str = LAYOUTS[0],
-    helpers: int | None = None,
+    roots: Sequence[Path], out: Path, *, console: Console | None = None, **options: Any
 ) -> list[Path]:
-    """Report on run folders into the folder ``out``; ``console`` prints the table too.
-
-    With a ``baseline``, a method or a variant's name, every row has its difference to it, and
-    within a ``margin`` in points of accuracy a row counts as equivalent to it; with a
-    ``target``, an accuracy in per cent, a table says when it was reached. ``paper``, of
-    ``style.PAPERS``, sets widths and fonts of figures and of table.tex; ``columns``, keys of
-    ``metrics.METRICS``, are those of the tables; ``helpers`` is how many processes help to draw
-    (``draw.Helpers``).
+    """Report on run folders into the folder ``out``.
 
     Everything is made in a temporary folder first and moved at the end, so an older report
-    stands until the new one is whole. Where ``out`` holds the report of these records it is not
-    made again, and of another one the figures are taken whose data are the same.
+    stands until the new one is whole. Where ``out`` holds the report of these records, made by
+    this code with these options, it is not made again.
 
-    A UsageError if a root is not a folder, ``out`` cannot be written, pyarrow is missing, no
-    experiment has the baseline, or the target is no accuracy; a WashBenchError without any record,
-    or if the disk is full.
+    A UsageError if a root is no folder, ``out`` cannot be written, pyarrow is missing, no
+    experiment has the baseline, or an option cannot be; a WashBenchError without any record, or
+    if the disk is full.
+
+    Args:
+        roots: run folders, or folders of some.
+        out: the report's folder.
+        console: prints the main tables too.
+        **options: fields of ``ReportOptions``.
 
     Returns:
         The files of the report: report.html, summary.csv, events.csv, barrier.csv,
-        environment.csv, table.md, table.tex, commands.sh and the figures; with a baseline
-        comparisons.csv, in the layout ``methods`` methods.md.
+        environment.csv, table.md, table.tex, commands.sh and the figures; comparisons.csv where
+        there is a baseline, target.csv with a target, methods.md in the layout ``methods``.
     """
-    if parquet:
+    asked = ReportOptions(**options)
+    if asked.parquet:
         need_pyarrow()
-    check_target(target)
-    check_margin(margin)
-    check_layout(layout)
     out = Path(out)
-    asked = [name for name in ALL if name in figures]
-    source = f"{of_records(roots)} {of_code()} {','.join(asked)} {'parquet' * parquet} {baseline}"
-    source += f" {target} {paper} {','.join(columns)} {margin} {layout}"
-    made = kept.read(out)
-    if not made.holds(out, source):
-        shown = Shown(baseline, target, columns, margin, layout)
-        with made_for(paper), Helpers(helpers if asked else 0) as drawing:
-            made = _made(roots, out, made, source, parquet, asked, shown, drawing)
+    source = f"{records_digest(roots)} {code_digest()} {asked}"
+    manifest = CacheManifest.read(out)
+    if not manifest.is_current(out, source):
+        with made_for(asked.paper):
+            manifest = _make(roots, out, manifest, source, asked)
     if console is not None:
-        print_tables(made.tables, made.warnings, console)
-    return [out / name for name in made.files]
+        print_tables(manifest.tables, manifest.warnings, console)
+    return [out / name for name in manifest.files]
 
 
-def _made(
-    roots: Sequence[Path],
-    out: Path,
-    before: kept.Made,
-    source: str,
-    parquet: bool,
-    figures: Collection[str],
-    shown: Shown,
-    drawing: Helpers,
-) -> kept.Made:
-    """Make the report, with what it can take of the one before it."""
+def _make(
+    roots: Sequence[Path], out: Path, before: CacheManifest, source: str, options: ReportOptions
+) -> CacheManifest:
+    """Make the report in a temporary folder, then put it in place of the one before."""
     from wash_bench.report.read.frames import load
     from wash_bench.report.tables.main_table import check_baseline, check_columns, main_tables
+    from wash_bench.report.tables.time_to_accuracy import target_tables
 
     records = load(roots)
-    records.shown = shown
+    records.options = options
     check_baseline(records)
     check_columns(records)
     try:
@@ -124,28 +91,20 @@ def _made(
             f"cannot write the report to {out}: {error.strerror}; choose another --out"
         ) from None
     try:
-        drawn = kept.Drawn(out, before)
-        paths = _fill(records, stage, parquet, figures, drawn, drawing)
-        made = kept.Made(
+        paths = _fill(records, stage)
+        made = CacheManifest(
             source=source,
-            files={path.name: of_file(path) for path in paths},
-            figures=drawn.sources,
+            files={path.name: file_digest(path) for path in paths},
             tables=[*main_tables(records, digits=1), *target_tables(records)],
             warnings=records.warnings,
         )
-        kept.forget(out)
+        old = [name for name in before.files if not before.changed(out, name)]
+        (out / NAME).unlink(missing_ok=True)  # of half a report nothing is known
         for path in paths:
             path.replace(out / path.name)
-        for path in out.iterdir():
-            old_table = path.stem in (*RARE, TARGET, COMPARISONS) and path.suffix in (
-                ".csv",
-                ".parquet",
-            )
-            old_table |= path.suffix == ".parquet" and path.stem in TABLES
-            old_table |= path.name == METHODS and METHODS in before.files
-            if path.name not in made.files and (old_table or _FIGURE.fullmatch(path.name)):
-                path.unlink()
-        kept.write(out, made)
+        for name in set(old) - set(made.files):  # what this report does not have
+            (out / name).unlink(missing_ok=True)
+        made.write(out)
     except OSError as error:
         raise WashBenchError(
             f"cannot write the report to {out}: {error.strerror or error}; the run is safe,"
@@ -157,9 +116,10 @@ def _made(
 
 
 def markdown(records: Records) -> str:
-    """The text of table.md."""
+    """Write the text of table.md."""
     from wash_bench.report.tables.main_table import main_tables
     from wash_bench.report.tables.markdown import escape
+    from wash_bench.report.tables.time_to_accuracy import target_tables
 
     parts = [table.markdown() for table in (*main_tables(records), *target_tables(records))]
     if records.warnings:
@@ -176,33 +136,28 @@ def need_pyarrow() -> None:
         raise UsageError("--parquet needs pyarrow: pip install 'wash-bench[parquet]'")
 
 
-def _fill(
-    records: Records,
-    folder: Path,
-    parquet: bool,
-    names: Collection[str],
-    drawn: kept.Drawn,
-    drawing: Helpers,
-) -> list[Path]:
-    """Write all files into ``folder``; the figures, which take longest, are begun first."""
+def _fill(records: Records, folder: Path) -> list[Path]:
+    """Write all files into ``folder``."""
     from wash_bench.report.command import script
+    from wash_bench.report.figures.catalogue import write_figures
     from wash_bench.report.page import write_page
     from wash_bench.report.tables.latex import latex
     from wash_bench.report.tables.main_table import comparisons
     from wash_bench.report.tables.methods import methods_text
+    from wash_bench.report.tables.time_to_accuracy import reached
 
-    figures = begin_figures(records, folder, names, drawn, drawing)
-    paths = []
-    asked = TABLES | {name: name for name in RARE if len(getattr(records, name))}
-    tables = {name: getattr(records, attribute) for name, attribute in asked.items()}
-    if records.shown.target is not None:
-        tables[TARGET] = reached(records, records.shown.target)
+    options = records.options
+    present = TABLES | {name: name for name in RARE if len(getattr(records, name))}
+    frames = {name: getattr(records, attribute) for name, attribute in present.items()}
+    if options.target is not None:
+        frames["target"] = reached(records, options.target)
     if len(compared := comparisons(records)):
-        tables[COMPARISONS] = compared
-    for name, frame in tables.items():
+        frames["comparisons"] = compared
+    paths = []
+    for name, frame in frames.items():
         paths.append(folder / f"{name}.csv")
         frame.to_csv(paths[-1], index=False, lineterminator="\n")
-        if parquet:
+        if options.parquet:
             paths.append(folder / f"{name}.parquet")
             _uniform(frame).to_parquet(paths[-1], engine="pyarrow", index=False)
     texts = {
@@ -210,18 +165,18 @@ def _fill(
         "table.tex": latex(records),
         "commands.sh": script(records),
     }
-    if records.shown.layout == "methods":
-        texts[METHODS] = methods_text(records)
+    if options.layout == "methods":
+        texts["methods.md"] = methods_text(records)
     for name, text in texts.items():
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")
-    drawings = figures()
-    page = write_page(records, drawings, folder / "report.html")
-    return [page, *paths, *drawings]
+    figures = write_figures(records, folder, options.figures, options.formats)
+    page = write_page(records, figures, folder / "report.html")
+    return [page, *paths, *figures]
 
 
 def _uniform(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of one type each, as Parquet has them: what is mixed becomes text."""
+    """Give each column one type, as Parquet has them: what is mixed becomes text."""
     from pandas.api.types import infer_dtype
 
     mixed = [name for name in frame.columns if infer_dtype(frame[name]).startswith("mixed")]

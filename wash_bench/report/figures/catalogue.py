@@ -5,7 +5,7 @@ Another figure is a module that draws it, and its row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,6 @@ from wash_bench.report.figures import (
     simplex_plot,
     training_plot,
 )
-from wash_bench.report.inputs import of_code, of_frames
 from wash_bench.report.numbers.batchnorm import without_copies
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from wash_bench.report.read.frames import Records
-
-FORMATS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -59,14 +56,6 @@ class Source:
         events = self.records.events
         return events[events["training_id"].isin(self.cells["training_id"])]
 
-    @cached_property
-    def digest(self) -> str:
-        """A digest of all that a figure can be drawn from, and of the code that draws it."""
-        tables = [self.cells, self.events]
-        of = self.records
-        tables += [self.of_experiment(table) for table in (of.barrier, of.simplex, of.corruption)]
-        return f"{of_frames(tables)} {of_code()} {self.records.shown.target}"
-
 
 @dataclass(frozen=True)
 class Drawing:
@@ -82,8 +71,6 @@ class Drawing:
     draw: Callable[[Source], Figure | None]
     across: bool = False
 
-
-Asked = tuple[str, Source, Drawing]  # a figure's name, what it is drawn from, and how
 
 FIGURES: dict[str, Drawing] = {
     "barrier": Drawing(
@@ -105,7 +92,7 @@ FIGURES: dict[str, Drawing] = {
     "training": Drawing(
         "Validation accuracy, training loss, distance to consensus and bytes sent over"
         " the training, by method",
-        lambda of: training_plot.draw(of.events, of.curves, of.records.shown.target),
+        lambda of: training_plot.draw(of.events, of.curves, of.records.options.target),
     ),
     "consensus": Drawing(
         "Distance to consensus over the training, in all and by layer",
@@ -133,7 +120,7 @@ ALL = tuple(FIGURES)
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """``all``, ``none`` or names separated by commas; UsageError if there is no such figure."""
+    """Split names at commas, or take ``all`` or ``none``; a UsageError for an unknown name."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words in (["all"], ["none"]):
         return ALL if words == ["all"] else ()
@@ -146,28 +133,28 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in ALL if name in words)
 
 
-def write_figure(stem: str, figure: Figure, out: Path) -> list[Path]:
-    """Write a figure into the folder ``out`` as PNG, SVG and PDF."""
-    paths = [out / f"{stem}.{form}" for form in FORMATS]
-    with style.styled():
-        for path in paths:
-            style.save(figure, path)
+def write_figures(
+    records: Records, out: Path, names: Collection[str] | None, formats: Sequence[str]
+) -> list[Path]:
+    """Write figures into the folder ``out``, in files of these formats (``png``, ``svg``, ...)."""
+    paths = []
+    for stem, figure in figures(records, ALL if names is None else names):
+        with style.styled():
+            for form in formats:
+                paths.append(out / f"{stem}.{form}")
+                style.save(figure, paths[-1])
     return paths
 
 
 def figures(records: Records, names: Collection[str] = ALL) -> Iterator[tuple[str, Figure]]:
-    """The name (without ending) and the figure, experiment by experiment."""
-    for stem, source, drawing in asked(records, names):
+    """Yield each figure with its name (without ending), experiment by experiment."""
+    for stem, source, drawing in _sources(records, names):
         if figure := drawing.draw(source):
             yield stem, figure
 
 
-def asked(records: Records, names: Collection[str] = ALL) -> Iterator[Asked]:
-    """Each figure that there may be.
-
-    Yields:
-        Its name, with the experiment's id where there are several, what it is drawn from, and how.
-    """
+def _sources(records: Records, names: Collection[str]) -> Iterator[tuple[str, Source, Drawing]]:
+    """Yield each figure's name, with the experiment's id where there are several, and its data."""
     finished = records.summary[records.summary["status"] == "finished"]  # others broke off
     finished = without_copies(_literal(finished))
     experiments = [experiment_id for experiment_id, _ in records.experiments()]

@@ -367,10 +367,10 @@ def compare_rows(
     records: Records, experiment_id: str, finished: pd.DataFrame, baseline: str
 ) -> Comparisons:
     """Compare the delivered networks of an experiment's rows; made once for equal questions."""
-    key = (experiment_id, baseline, records.shown.margin)
-    if key not in records.compared:
-        records.compared[key] = _compare_rows(records, finished, baseline)
-    return records.compared[key]
+    key = ("comparisons", experiment_id, baseline, records.options.margin)
+    if key not in records.memo:
+        records.memo[key] = _compare_rows(records, finished, baseline)
+    return records.memo[key]
 
 
 def _compare_rows(records: Records, finished: pd.DataFrame, baseline: str) -> Comparisons:
@@ -387,7 +387,7 @@ def _compare_rows(records: Records, finished: pd.DataFrame, baseline: str) -> Co
             continue
         marks[metric] = letters(values, METRICS[metric].better or "higher", fallen)
         if baseline and values[baseline]:
-            margin = records.shown.margin if metric == "method_acc" else None
+            margin = records.options.margin if metric == "method_acc" else None
             table = against(values, baseline, fallen, margin)
             tables.append(table.rename_axis("row").reset_index().assign(metric=metric))
     if not tables:

@@ -12,6 +12,7 @@ from wash_bench.config import fingerprint
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.files import digest_of
 from wash_bench.record.folders import run_folders
+from wash_bench.report.options import ReportOptions
 from wash_bench.report.read import record
 from wash_bench.report.read.columns import (
     BARRIER_FIELDS,
@@ -21,7 +22,6 @@ from wash_bench.report.read.columns import (
     TRAINING,
 )
 from wash_bench.report.read.summary import summary_frame
-from wash_bench.report.shown import Shown
 
 _EXPERIMENT = (*TRAINING, "experiment_id")
 # What a training has a file of for each evaluation that asked for it: the setting, the reader,
@@ -75,9 +75,9 @@ class Records:
         evaluations: evaluation settings by experiment id.
         configs: the resolved configuration of one of its cells by experiment id.
         warnings: what could not be read, naming the file.
-        shown: what the reader chose.
+        options: what the report is asked for.
         outcome_files: by cell, where each image's outcome may be, and the network's name there.
-        compared: comparisons between rows that were made already.
+        memo: results that were computed already, by what they are of.
     """
 
     summary: pd.DataFrame
@@ -91,9 +91,9 @@ class Records:
         default_factory=lambda: _Rows(CORRUPTION_FIELDS, _EXPERIMENT).table
     )
     warnings: list[str] = field(default_factory=list)
-    shown: Shown = field(default_factory=Shown)
+    options: ReportOptions = field(default_factory=ReportOptions)
     outcome_files: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
-    compared: dict[Any, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
 
     def outcomes(self, cell_id: str) -> np.ndarray | None:
         """Return accuracy (%) and NLL of a cell's delivered network by image, (images, 2)."""

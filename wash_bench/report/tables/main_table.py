@@ -16,7 +16,6 @@ from wash_bench.report.numbers.batchnorm import without_copies
 from wash_bench.report.numbers.comparisons import Comparisons, compare_rows
 from wash_bench.report.numbers.ensembles import equivalents
 from wash_bench.report.numbers.stats import Estimate, by_seed, estimate, paired
-from wash_bench.report.shown import columns_of
 from wash_bench.report.tables import caption, notes
 from wash_bench.report.tables.table import (
     MISSING,
@@ -45,11 +44,14 @@ SIGNIFICANT = "*"
 
 
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
-    """A table for each experiment, with so many decimals of the accuracies."""
-    return [
-        build(records, experiment_id, cells, columns_of(records.shown), digits)
-        for experiment_id, cells in records.experiments()
-    ]
+    """Build a table for each experiment, with so many decimals of the accuracies; only once."""
+    key = ("main_tables", digits, str(records.options))
+    if key not in records.memo:
+        records.memo[key] = [
+            build(records, experiment_id, cells, records.options.table_columns, digits)
+            for experiment_id, cells in records.experiments()
+        ]
+    return records.memo[key]
 
 
 def wide_table(records: Records, experiment_id: str, cells: pd.DataFrame) -> Table:
@@ -146,7 +148,7 @@ def build(
     """
     cells = without_copies(cells)
     finished = cells[cells["status"] == "finished"]
-    baseline = baseline_of(finished, baseline or records.shown.baseline)
+    baseline = baseline_of(finished, baseline or records.options.baseline)
     compared = compare_rows(records, experiment_id, finished, baseline)
     rows = _Rows(finished, digits, compared)
     absent = set() if own_networks(finished) else {*_OF_OWN_NETWORKS}
@@ -180,7 +182,7 @@ def build(
         keys=["method", *keys],
         experiment_id=experiment_id,
         intervals=caption.intervals(sorted(finished["seed"].unique())),
-        chosen=bool(records.shown.columns),
+        chosen=bool(records.options.columns),
     )
 
 
@@ -200,7 +202,7 @@ def comparisons(records: Records) -> pd.DataFrame:
     found = []
     for experiment_id, cells in records.experiments():
         finished = cells[cells["status"] == "finished"]
-        baseline = baseline_of(finished, records.shown.baseline)
+        baseline = baseline_of(finished, records.options.baseline)
         table = compare_rows(records, experiment_id, finished, baseline).against.copy()
         table.insert(0, "experiment_id", experiment_id)
         found.append(table)
@@ -236,21 +238,24 @@ def baseline_of(finished: pd.DataFrame, baseline: str) -> str:
 
 
 def check_baseline(records: Records) -> None:
-    """Refuse, with a UsageError, a baseline that no experiment has."""
+    """Refuse, with a UsageError, a baseline that no experiment has, and a margin without one."""
+    options = records.options
     summary = records.summary[records.summary["status"] == "finished"]
-    found = [
-        baseline_of(cells, records.shown.baseline) for _, cells in summary.groupby("experiment_id")
-    ]
-    if records.shown.baseline and not any(found):
+    found = [baseline_of(cells, options.baseline) for _, cells in summary.groupby("experiment_id")]
+    if any(found):
+        return
+    if options.baseline:
         known = sorted({*summary["method"], *summary["variant"]})
+        raise UsageError(f"--baseline {options.baseline}: {nearest(options.baseline, known)}")
+    if options.margin is not None:
         raise UsageError(
-            f"--baseline {records.shown.baseline}: {nearest(records.shown.baseline, known)}"
+            f"--margin {options.margin:g}: nothing to be equivalent to; name a row by --baseline"
         )
 
 
 def check_columns(records: Records) -> None:
     """Refuse, with a UsageError, a column that no record has."""
-    for key in records.shown.columns:
+    for key in records.options.columns:
         if key not in DERIVED_KEYS and key not in records.summary:
             raise UsageError(f"--columns {key}: none of these records has it")
 

@@ -25,7 +25,7 @@ OTHER = "Methods that are not installed"
 
 def methods_text(records: Records) -> str:
     """Return the text of methods.md; merge rules whose network collapsed stand in one line."""
-    baseline = records.shown.baseline or INDEPENDENT
+    baseline = records.options.baseline or INDEPENDENT
     merges = _headings()["merge"]
     parts = []
     for experiment_id, cells in records.experiments():

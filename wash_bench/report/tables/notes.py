@@ -45,7 +45,7 @@ def below(
     if "deep_ensemble_equivalent" in keys:
         lines.append(EQUIVALENT_SIZE)
     if compared.baseline and "less_baseline" in keys:
-        lines += _against(compared, records.shown.margin)
+        lines += _against(compared, records.options.margin)
     lines += broken_averages(finished)
     lines += no_numbers(finished)
     lines += own_settings(finished)

@@ -6,7 +6,6 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.errors import UsageError
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.tables import caption
 from wash_bench.report.tables.table import MISSING, Column, Table, build_table, format_fixed
@@ -80,9 +79,9 @@ def target_tables(records: Records) -> list[Table]:
         Tables with a row a curve and entries ``steps (seconds)``, means over the seeds; where not
         every seed got there, how many did, since a mean over those alone would flatter.
     """
-    if records.shown.target is None:
+    if records.options.target is None:
         return []
-    target = records.shown.target
+    target = records.options.target
     found = reached(records, target)
     tables = []
     for experiment_id, cells in records.experiments():
@@ -118,9 +117,3 @@ def _entry(curve: tuple[Any, pd.DataFrame], network: str) -> str:
     seconds = estimate(own["seconds"]).mean
     told = "" if math.isnan(seconds) else f" ({format_fixed(seconds, 1)} s)"
     return f"{format_fixed(estimate(own['step']).mean, 0)}{told}"
-
-
-def check_target(target: float | None) -> None:
-    """Refuse, with a UsageError, what is no accuracy in per cent."""
-    if target is not None and not 0 < target <= 100:
-        raise UsageError(f"--target {target:g}: an accuracy in per cent, above 0 and at most 100")
