@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.records import write_cell
-from wash_bench.runner.device import device_type
-from wash_bench.runner.experiment import tasks_of
+from wash_bench.settings.device import device_type
 from wash_bench.settings.resolve import resolve
 
 HEAVY = ("torch", "torchvision", "timm", "matplotlib", "pandas", "scipy", "sklearn")
 LAYERS = (
     *("config", "settings.resolve", "settings.table", "plugins.registry", "record.store"),
-    *("record.identity", "record.claims", "runner.context", "runner.experiment", "runner.worker"),
+    *("settings.cells", "record.claims", "runner.context", "runner.experiment", "runner.worker"),
     *("distributed.group", "distributed.world", "core.method", "core.wrapper", "data.catalog"),
 )
 
@@ -40,17 +39,16 @@ def after(*commands: list[str]) -> tuple[list[str], str]:
 def finish(out: Path, **options: str) -> list[str]:
     """Records as if a run with these options had finished; its command line."""
     resolved = resolve("digits", None, options)
-    for task in tasks_of(resolved.config, resolved.entries):
-        for cell in task.cells:
-            path = write_cell(out, cell.method, cell.seed, dataset="digits", epochs=10)
-            record = json.loads(path.read_text())
-            old = out / "trainings" / record["training_id"]
-            ids = ("cell_id", "training_id", "evaluation_id", "experiment_id")
-            record |= {name: getattr(cell, name) for name in ids}
-            path.unlink()
-            path.with_name(f"{cell.cell_id}.json").write_text(json.dumps(record))
-            if not (new := old.with_name(cell.training_id)).exists():
-                old.rename(new)
+    for cell in resolved.cells():
+        path = write_cell(out, cell.method, cell.seed, dataset="digits", epochs=10)
+        record = json.loads(path.read_text())
+        old = out / "trainings" / record["training_id"]
+        ids = ("cell_id", "training_id", "evaluation_id", "experiment_id")
+        record |= {name: getattr(cell, name) for name in ids}
+        path.unlink()
+        path.with_name(f"{cell.cell_id}.json").write_text(json.dumps(record))
+        if not (new := old.with_name(cell.training_id)).exists():
+            old.rename(new)
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return ["run", "digits", *given, f"--out={out}"]
 
@@ -92,7 +90,7 @@ def test_a_finished_run_of_a_device_that_is_not_here_is_found(tmp_path: Path) ->
 def test_the_type_of_a_device() -> None:
     import torch
 
-    from wash_bench.runner.setting import resolve_device
+    from wash_bench.settings.device import resolve_device
 
     assert [device_type(name) for name in ("cpu", "cuda", "cuda:1", "mps")] == [
         *("cpu", "cuda", "cuda", "mps")

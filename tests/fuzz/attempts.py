@@ -104,9 +104,9 @@ def stop_before_training() -> None:
         raise Interrupted("")
 
     warnings.simplefilter("ignore")
-    runs.carry_out = stop  # type: ignore[assignment]
+    runs.execute = stop  # type: ignore[assignment]
     verify.verify = stop  # type: ignore[assignment]
-    plan.plan_experiment = runs.plan_experiment = stop  # type: ignore[attr-defined]
+    plan.plan_cells = stop  # type: ignore[attr-defined]
 
 
 def inputs(

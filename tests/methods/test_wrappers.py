@@ -92,7 +92,7 @@ def test_options_reach_the_part_they_belong_to() -> None:
 @pytest.mark.parametrize("name", ["ema.decay", "papa+ema.decay", "papa+ema.ema.decay"])
 def test_a_wrappers_option_has_three_names(name: str) -> None:
     resolved = resolve("digits", None, {"methods": "papa+ema", "set": [f"{name}=0.5,0.25"]})
-    found = [config.set["papa+ema"]["ema"]["decay"] for config, _ in resolved.rounds]
+    found = [spec.options["ema"]["decay"] for spec in resolved.specs]
     assert found == [0.5, 0.25]
 
 

@@ -12,17 +12,17 @@ from wash_bench.cli.main import run_command
 from wash_bench.paper.cells import lines_of
 from wash_bench.paper.declared import read_table
 from wash_bench.record.claims import Claims
-from wash_bench.runner.experiment import groups_of
+from wash_bench.runner.experiment import side_by_side
 from wash_bench.runner.queue import sharded
 
 
 def _groups(lines):
-    return groups_of([each for line in lines for each in line.resolved.rounds])
+    return side_by_side([cell for line in lines for cell in line.cells])
 
 
 def test_one_training_is_not_started_twice_side_by_side(tiny_table: Path) -> None:
     groups = _groups(lines_of(read_table(tiny_table), "small"))
-    assert sorted(map(len, groups)) == [1, 4]
+    assert [len(task.cells) for task in groups[0]] == [1, 1, 1, 2]  # members without coupling
     for group in groups:
         assert len({task.training_id for task in group}) == len(group)
 

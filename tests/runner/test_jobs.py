@@ -17,6 +17,7 @@ from wash_bench.runner import experiment, jobs, pool
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.queue import Outcome
+from wash_bench.settings.cells import cells_of
 from wash_bench.settings.resolve import local_config
 from wash_bench.settings.table import SETTINGS
 
@@ -28,7 +29,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tasks(methods: tuple[str, ...] = DEFAULT_METHODS, **training: object) -> list:
     config = RunConfig(training=TrainingConfig(**{"device": "cpu", **training}))
-    return tasks_of(config, [find_method(name) for name in methods])
+    return tasks_of(cells_of(config, [find_method(name) for name in methods]))
 
 
 def context(**settings: object) -> RunContext:

@@ -16,6 +16,7 @@ from wash_bench.metrics import FURTHER, SUMMARY
 from wash_bench.plugins.registry import load_method_file
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
+from wash_bench.settings.cells import cells_of
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +186,7 @@ def test_methods_of_one_file_share_a_training_only_if_they_train_alike(
     )
     names = ("Plain", "Broken", "Half", "Cut")
     entries = [load_method_file(f"{file}:{name}") for name in names]
-    tasks = tasks_of(tiny, entries)
+    tasks = tasks_of(cells_of(tiny, entries))
     shared = [{cell.method for cell in task.cells} for task in tasks]
     assert shared == [{"plain", "broken"}, {"half"}, {"cut"}]
 
@@ -201,7 +202,9 @@ def test_a_folder_of_images_is_the_same_however_it_is_spelled(
 ) -> None:
     def identity(folder: str) -> str:
         training = tiny.training.model_copy(update={"dataset": f"folder:{folder}"})
-        (task,) = tasks_of(tiny.model_copy(update={"training": training}), entries_of("papa"))
+        (task,) = tasks_of(
+            cells_of(tiny.model_copy(update={"training": training}), entries_of("papa"))
+        )
         return task.cells[0].cell_id
 
     for place in ("here", "there"):

@@ -19,6 +19,7 @@ from wash_bench.config import RunConfig
 from wash_bench.record.environment import continued
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
+from wash_bench.settings.cells import cells_of
 
 
 def _killed_run(config: RunConfig, method: str, out: Path) -> None:
@@ -66,7 +67,7 @@ def test_killed_at_any_moment_and_resumed_to_the_same_bits(
 def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
     """A folder with a status and half an epoch of nothing starts from the beginning."""
     run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path / "whole"))
-    task = tasks_of(tiny, entries_of("papa"))[0]
+    task = tasks_of(cells_of(tiny, entries_of("papa")))[0]
     folder = tmp_path / "killed" / "trainings" / task.training_id
     folder.mkdir(parents=True)
     (folder / "status.json").write_text('{"status": "running", "reason": null}')

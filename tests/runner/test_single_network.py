@@ -20,9 +20,10 @@ from wash_bench.report.read.frames import load
 from wash_bench.report.tables.notes import own_settings
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
-from wash_bench.runner.plan import Times, plan_experiment
+from wash_bench.runner.plan import Times, plan_cells
 from wash_bench.runner.pool import checked
 from wash_bench.runner.recorded import cell_at
+from wash_bench.settings.cells import cells_of
 
 FACTORS = {"one": {}, "epochs": {"epochs": 3}, "batch": {"epochs": 3, "batch_size": 3}}
 
@@ -132,7 +133,9 @@ def test_it_goes_on_to_the_same_bits_and_in_processes_too(tiny: RunConfig, tmp_p
 @pytest.mark.parametrize(("budget", "steps", "shares"), [("one", 1, 1), ("epochs", 3, 3)])
 def test_a_plan_counts_its_steps(budget: str, steps: int, shares: int, tiny: RunConfig) -> None:
     config = with_options(tiny, budget=budget)
-    plan = plan_experiment(config, entries_of("naive-ensemble", "single"), times=Times(1.0, 0.0))
+    plan = plan_cells(
+        cells_of(config, entries_of("naive-ensemble", "single")), times=Times(1.0, 0.0)
+    )
     others, single = plan.cells
     assert single.steps == steps * others.steps
     assert 3 * single.seconds == shares * others.seconds
@@ -159,7 +162,7 @@ def test_a_wider_network_is_trained_planned_and_exported(
     weights = [member_0(tmp_path, rule)["0.weight"] for rule in ("single", "independent")]
     assert [len(rows) for rows in weights] == [16, 8]
     parameters = {m: r["summary"]["parameters"] for (m, _), r in records_of(tmp_path).items()}
-    plan = plan_experiment(config, entries_of("naive-ensemble", "single"))
+    plan = plan_cells(cells_of(config, entries_of("naive-ensemble", "single")))
     assert parameters == {cell.method: cell.parameters for cell in plan.cells}
     (path,) = (tmp_path / "cells").glob("single-*.json")
     network = load_network(cell_at(path), "averaged", RunContext(out=tmp_path, threads=1))
@@ -168,13 +171,15 @@ def test_a_wider_network_is_trained_planned_and_exported(
 
 def test_what_cannot_work_is_refused_in_one_line(tiny: RunConfig, tmp_path: Path) -> None:
     context = RunContext(out=tmp_path, threads=1)
-    wide = tasks_of(with_options(tiny, budget="width"), entries_of("naive-ensemble", "single"))
+    wide = tasks_of(
+        cells_of(with_options(tiny, budget="width"), entries_of("naive-ensemble", "single"))
+    )
     with pytest.raises(UsageError, match="method 'single': model 'test_resnet' takes no argument"):
         checked(wide, context)
     world = LocalWorld()
     world.ranks = 2
     with pytest.raises(UsageError, match="trains 1 network, which 2 processes cannot share"):
-        checked(tasks_of(tiny, entries_of("single")), context.but(world=world))
+        checked(tasks_of(cells_of(tiny, entries_of("single"))), context.but(world=world))
     low = Single(SingleOptions(lr=1e-5))
     with pytest.raises(UsageError, match="with lr=1e-05: --lr-min"):
         low.training_config(tiny.training)
@@ -183,8 +188,8 @@ def test_what_cannot_work_is_refused_in_one_line(tiny: RunConfig, tmp_path: Path
 def test_options_that_change_the_settings_change_the_training(tiny: RunConfig) -> None:
     ids = set()
     for options in ({}, {"budget": "epochs"}, {"lr": 0.01}, {"weight_decay": 0.0}):
-        (task,) = tasks_of(with_options(tiny, **options), entries_of("single"))
+        (task,) = tasks_of(cells_of(with_options(tiny, **options), entries_of("single")))
         ids.add((task.training_id, task.cells[0].cell_id))
-        (wash,) = tasks_of(tiny, entries_of("wash"))
+        (wash,) = tasks_of(cells_of(tiny, entries_of("wash")))
         assert task.cells[0].experiment_id == wash.cells[0].experiment_id
     assert len({training for training, _ in ids}) == len({cell for _, cell in ids}) == 4

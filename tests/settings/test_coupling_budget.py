@@ -20,7 +20,6 @@ from wash_bench.methods.papa import Papa, PapaOptions
 from wash_bench.methods.papa_all import PapaAll
 from wash_bench.methods.wash import Wash, WashOptions
 from wash_bench.plugins.registry import make_method
-from wash_bench.record.identity import cell_config, cell_of
 from wash_bench.settings.coupling import DEFAULT_REFERENCE, in_words, reference, unscaled
 from wash_bench.settings.resolve import Resolved, resolve
 
@@ -149,17 +148,15 @@ def test_imagenet_is_measured_by_its_own_preset() -> None:
 
 
 def test_the_record_shows_both_and_the_identity_is_that_of_the_scaled_options() -> None:
-    run = resolved("wash,papa", seeds="0")
-    entry = run.entries[0]
-    method = make_method(entry, run.config.set["wash"])
-    cell = cell_of(run.config, "cpu", method, None, 0)
-    record = json.loads(json.dumps(cell_config(run.config, cell, method.settings())))
+    cell = resolved("wash,papa", seeds="0").cells()[0]
+    method = cell.spec.make()
+    record = json.loads(json.dumps(cell.record(cell.config, method.settings())))
     assert list(record["coupling"]) == ["wash"]
     told = record["coupling"]["wash"]
     assert told["paper"] == {"p": 0.001} and told["reference"] == DEFAULT_REFERENCE
     assert told["scaled"]["p"] == record["set"]["wash"]["p"] == method.settings()["p"]
     by_hand = resolve("digits", None, {"methods": "wash", "set": [f"wash.p={told['scaled']['p']}"]})
-    assert cell_of(by_hand.config, "cpu", method, None, 0) == cell
+    assert by_hand.cells()[0].ids == cell.ids
     assert in_words(told) == (
         "p=0.001 over 229,800 steps (cifar10-resnet18), scaled to p=0.5745 over 400"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,9 +14,9 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.paper.declared import Row
 from wash_bench.plugins.registry import find_method
-from wash_bench.runner.experiment import groups_of
+from wash_bench.runner.experiment import side_by_side, tasks_of
 from wash_bench.settings.resolve import resolve
-from wash_bench.settings.sweep import differing, labels_of, rounds, variants
+from wash_bench.settings.sweep import differing, variants
 
 
 @given(
@@ -26,15 +27,6 @@ def test_every_combination_is_a_variant_once(periods: list[int], probabilities: 
     found = variants(find_method("wash"), {"every": periods, "p": probabilities})
     expected = [{"every": e, "p": p} for e, p in itertools.product(periods, probabilities)]
     assert found == expected
-
-
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-def test_rounds_hold_every_variant_once_and_no_method_twice(counts: list[int]):
-    of_methods = {f"m{i}": [{"x": k} for k in range(n)] for i, n in enumerate(counts)}
-    found = rounds(of_methods)
-    assert len(found) == max(counts)
-    for name, own in of_methods.items():
-        assert [chosen[name] for chosen in found if name in chosen] == own
 
 
 def test_values_come_as_text_and_as_toml_lists():
@@ -55,7 +47,7 @@ def test_lists_are_told_as_they_are_typed():
     swept = resolve(
         "digits", None, {"methods": "dart", "set": ["dart.branches=plain;cutout,mixup"]}
     )
-    names = [labels["dart"] for labels in labels_of(swept.rounds)]
+    names = [spec.label for spec in swept.specs]
     assert names == ["dart (branches=plain)", "dart (branches=cutout,mixup)"]
 
 
@@ -83,29 +75,37 @@ def test_what_is_wrong_is_told_in_a_line(given_: list[str], said: str):
 def test_a_sweep_is_the_same_cells_as_its_runs_one_by_one():
     options = {"methods": "wash,naive-ensemble", "seeds": "0,1"}
     swept = resolve("digits", None, options | {"set": ["wash.p=0.01,0.1"]})
-    found = {cell.cell_id for g in groups_of(swept.rounds) for task in g for cell in task.cells}
     alone = set()
     for p in ("0.01", "0.1"):
         one = resolve("digits", None, options | {"set": [f"wash.p={p}"]})
-        alone |= {c.cell_id for g in groups_of(one.rounds) for task in g for c in task.cells}
-    assert found == alone and len(found) == 6
-    assert labels_of(swept.rounds) == [{"wash": "wash (p=0.01)"}, {"wash": "wash (p=0.1)"}]
+        alone |= {cell.cell_id for cell in one.cells()}
+    assert {cell.cell_id for cell in swept.cells()} == alone and len(alone) == 6
+    labels = ["wash (p=0.01)", "wash (p=0.1)", "naive-ensemble"]
+    assert [cell.label for cell in swept.cells()] == labels * 2
 
 
 def test_a_merge_rule_that_is_swept_trains_once():
     swept = resolve("digits", None, {"methods": "trimmed-mean", "set": ["trimmed-mean.trim=0,0.3"]})
-    groups = groups_of(swept.rounds)
-    assert [len(group) for group in groups] == [len(swept.config.seeds)] * 2
-    first, second = ({task.training_id for task in group} for group in groups)
-    assert first == second
+    tasks = tasks_of(swept.cells())
+    assert [len(task.cells) for task in tasks] == [2] * len(swept.config.seeds)
+
+
+def test_cells_of_one_training_and_another_evaluation_are_in_another_group():
+    resolved = resolve("digits", None, {"methods": "wash", "seeds": "0"})
+    (cell,) = resolved.cells()
+    evaluation = cell.config.evaluation.model_copy(update={"ece_bins": 10})
+    other = replace(cell, config=cell.config.model_copy(update={"evaluation": evaluation}))
+    assert other.training_id == cell.training_id and other.cell_id != cell.cell_id
+    groups = side_by_side([cell, other])
+    assert [[task.cells for task in group] for group in groups] == [[(cell,)], [(other,)]]
 
 
 def test_the_papers_coupling_is_scaled_for_each_variant():
     options = {"methods": "wash", "coupling_budget": "paper", "set": ["wash.p=0.0001,0.0002"]}
-    configs = [config for config, _ in resolve("digits", None, options).rounds]
-    scaled = [config.set["wash"]["p"] for config in configs]
-    assert scaled[1] == pytest.approx(2 * scaled[0]) and scaled[0] > 0.0001
-    assert [config.coupling["wash"]["paper"]["p"] for config in configs] == [0.0001, 0.0002]
+    specs = resolve("digits", None, options).specs
+    first, second = (spec.options["p"] for spec in specs)
+    assert second == pytest.approx(2 * first) and first > 0.0001
+    assert [spec.coupling["paper"]["p"] for spec in specs] == [0.0001, 0.0002]
 
 
 def test_comm_and_plan_have_a_row_each(capsys: pytest.CaptureFixture[str]):

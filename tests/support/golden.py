@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 from wash_bench.plugins.registry import method_names
-from wash_bench.runner.experiment import tasks_of
 from wash_bench.settings.resolve import resolve
 
 AROUND = ("wash+ema", "wash+overlap", "papa+swa", "wash+fisher", "wash+ema+median", "dart+diwa")
@@ -41,8 +40,7 @@ def cells(preset: str, options: dict[str, Any]) -> dict[str, list[str]]:
     resolved = resolve(preset, None, {"seeds": "7", "device": "cpu"} | options)
     return {
         cell.method: [cell.cell_id, cell.training_id, cell.evaluation_id, cell.experiment_id]
-        for task in tasks_of(resolved.config, resolved.entries)
-        for cell in task.cells
+        for cell in resolved.cells()
     }
 
 

@@ -19,6 +19,7 @@ from wash_bench.plugins.registry import find_method
 from wash_bench.record import identity
 from wash_bench.runner.experiment import tasks_of
 from wash_bench.runner.setting import Setting
+from wash_bench.settings.cells import cells_of
 from wash_bench.settings.resolve import resolve
 from wash_bench.train.vary import member_hyperparameters
 
@@ -72,7 +73,9 @@ def test_classes_are_kept_in_one_spelling(given, meant) -> None:
 def test_the_identity_is_that_of_the_content(tiny, tmp_path, monkeypatch) -> None:
     def ids(**more) -> tuple[str, str]:
         training = tiny.training.model_copy(update=more)
-        (task,) = tasks_of(tiny.model_copy(update={"training": training}), [find_method("papa")])
+        (task,) = tasks_of(
+            cells_of(tiny.model_copy(update={"training": training}), [find_method("papa")])
+        )
         return task.training_id, task.cells[0].cell_id
 
     (tmp_path / "elsewhere").mkdir()

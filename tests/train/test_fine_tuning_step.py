@@ -20,13 +20,13 @@ from wash_bench.data.source import Batch
 from wash_bench.errors import UsageError
 from wash_bench.models.batchnorm import freeze
 from wash_bench.models.build import build_model
-from wash_bench.plugins.registry import find_method, make_method
-from wash_bench.record.identity import cell_of
+from wash_bench.plugins.registry import find_method
 from wash_bench.report import write
 from wash_bench.report.read import frames
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 from wash_bench.runner.setting import Setting
+from wash_bench.settings.cells import cells_of
 from wash_bench.train.engine import parts_of
 from wash_bench.train.loss import CompiledLoss, EagerLoss
 from wash_bench.train.optim import RowOptimizer
@@ -278,7 +278,8 @@ def test_resumed_to_the_same_bits(tiny: RunConfig, tmp_path) -> None:
 def test_each_is_part_of_the_identity(tiny: RunConfig) -> None:
     def cell(**more) -> str:
         config = tiny.model_copy(update={"training": tiny.training.model_copy(update=more)})
-        return cell_of(config, "cpu", make_method(find_method("wash"), {}), None, 0).training_id
+        (cell,) = cells_of(config, [find_method("wash")])
+        return cell.training_id
 
     changes = [{}, *({key: value} for key, value in ALL.items()), {"drop_path": 0.1}]
     assert len({cell(**change) for change in changes}) == len(changes)

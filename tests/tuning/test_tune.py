@@ -14,7 +14,6 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.settings.resolve import resolve
-from wash_bench.settings.sweep import rounds
 from wash_bench.tuning.choice import Tried, Tuned
 from wash_bench.tuning.grid import read_grid, widened
 
@@ -85,7 +84,7 @@ def test_grids_from_files_and_the_command_line(tmp_path: Path) -> None:
     path.write_text("wash.p = [0.1, 0.2]\n[[papa]]\nalpha = [0.9]\n[[papa]]\nalpha = 0.0\n")
     grid = read_grid([str(path), "dart.every=1,5"])
     assert grid["dart"] == [{"every": "1,5"}]
-    assert rounds(grid)[1] == {"papa": {"alpha": 0.0}}
+    assert grid["papa"] == [{"alpha": [0.9]}, {"alpha": 0.0}]
     for items, said in (
         ([], "nothing to tune"),
         ([str(path), "papa.every=1"], "papa has its grid already"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wash_bench.networks.merge import Merged
     from wash_bench.networks.rows import Row
     from wash_bench.runner.progress import Observer
+    from wash_bench.settings.cells import Cell
     from wash_bench.settings.resolve import Resolved
 
 RULES = "uniform-soup,greedy-soup"
@@ -29,15 +30,15 @@ class ToMerge:
         found: the networks.
         resolved: the settings, without the members.
         config: the settings, the members' files in them.
+        cells: a cell of each merge rule.
         origin: where the settings of the pictures come from.
-        methods: as they were given.
     """
 
     found: tuple[Found, ...]
     resolved: Resolved
     config: RunConfig
+    cells: tuple[Cell, ...]
     origin: str
-    methods: str
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def to_merge(
     """Find networks and settle the settings, as a UsageError where they do not go together."""
     from wash_bench.networks.found import find
     from wash_bench.networks.inputs import resolved_for
+    from wash_bench.settings.cells import cells_of
     from wash_bench.settings.checks import check_folder, check_start
     from wash_bench.settings.resolve import given
 
@@ -151,9 +153,10 @@ def to_merge(
     resolved, origin = resolved_for(found, said, **fixed)
     training = resolved.config.training.model_copy(update={"members": files})
     check_start(training)
-    check_methods(resolved)
     config = resolved.config.model_copy(update={"training": training})
-    return ToMerge(found, resolved, config, origin, ",".join(config.methods))
+    cells = cells_of(config, resolved.specs)
+    check_methods(cells)
+    return ToMerge(found, resolved, config, cells, origin)
 
 
 def merged(
@@ -176,7 +179,7 @@ def merged(
     from wash_bench.runner.progress import unobserved
 
     context = RunContext.of(these.resolved, debug=debug, observer=observer or unobserved)
-    done = merge_networks(these.config, these.resolved.entries, these.found, context)
+    done = merge_networks(these.cells, these.found, context)
     if not done.summary:
         reasons = sorted({reason for _, reason in done.outcome.failed})
         raise WashBenchError(f"the networks could not be measured: {'; '.join(reasons)}")

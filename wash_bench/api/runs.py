@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from wash_bench.api.options import as_options
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wash_bench.runner.plan import CellPlan
+    from wash_bench.runner.plan import Plan
     from wash_bench.runner.progress import Observer
     from wash_bench.runner.queue import Outcome
     from wash_bench.settings.resolve import Resolved
@@ -36,27 +36,6 @@ class Ran:
         from wash_bench.api.reports import table
 
         return table(self.folder, digits=digits)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What a run will cost.
-
-    Attributes:
-        cells: each with the name of its method or variant.
-        notes: how it was reckoned.
-        seconds: of all trainings, one after another.
-    """
-
-    cells: tuple[tuple[CellPlan, str], ...]
-    notes: tuple[str, ...]
-    seconds: float
-
-    def frame(self) -> pd.DataFrame:
-        """A row a cell; bytes and values are per member, times in seconds."""
-        import pandas as pd
-
-        return pd.DataFrame([{"name": name} | asdict(cell) for cell, name in self.cells])
 
 
 def run(
@@ -84,7 +63,7 @@ def run(
     said = as_options(options, jobs=1, report=False)
     found = resolved(preset, preset_file, said)
     with display_for_program(observer) as told:
-        outcome = carry_out(found, observer=told, debug=debug)
+        outcome = execute(found, observer=told, debug=debug)
     if found.report:
         from wash_bench.report.write import write_report
 
@@ -94,9 +73,9 @@ def run(
 
 def plan(
     preset: str | None = None, *, preset_file: str | Path | None = None, **options: Any
-) -> Planned:
+) -> Plan:
     """Count and time the cells of a run; nothing is trained. Arguments as of ``run``."""
-    return reckoned(resolved(preset, preset_file, as_options(options)))
+    return plan_of(resolved(preset, preset_file, as_options(options)))
 
 
 def resolved(
@@ -120,27 +99,18 @@ def resolved(
     return again.model_copy(update={"origin": f"{found.origin} {told}"})
 
 
-def carry_out(found: Resolved, **means: Any) -> Outcome:
+def execute(found: Resolved, **means: Any) -> Outcome:
     """Run what is not done yet; ``means`` are further fields of the ``RunContext``."""
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.experiment import run_rounds
+    from wash_bench.runner.experiment import run_cells
 
-    return run_rounds(found.rounds, RunContext.of(found, **means))
+    return run_cells(found.cells(), RunContext.of(found, **means))
 
 
-def reckoned(found: Resolved) -> Planned:
-    """The plan of all settings of a run, a method's variants together."""
-    from wash_bench.runner.plan import plan_experiment
-    from wash_bench.settings.sweep import labels_of
+def plan_of(found: Resolved) -> Plan:
+    """Plan the cells of a run, a method's variants together."""
+    from wash_bench.runner.plan import plan_cells
 
-    order = [entry.name for entry in found.entries]
-    cells, seconds, planned, trained = [], 0.0, None, {}
-    for (config, entries), labels in zip(found.rounds, labels_of(found.rounds), strict=True):
-        times = planned and planned.times
-        planned = plan_experiment(
-            config, entries, download=found.download, times=times, trained=trained
-        )
-        seconds += planned.total_seconds
-        cells += [(cell, labels.get(cell.method, cell.method)) for cell in planned.cells]
-    cells.sort(key=lambda named: order.index(named[0].method))
-    return Planned(tuple(cells), tuple(planned.notes if planned else ()), seconds)
+    order = [spec.label for spec in found.specs]
+    cells = sorted(found.cells(), key=lambda cell: order.index(cell.label))
+    return plan_cells(cells, download=found.download)

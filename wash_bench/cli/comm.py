@@ -73,7 +73,6 @@ def comm(
     Bytes on the wire: what the collectives send, BatchNorm statistics included.
     """
     from wash_bench.settings.resolve import given, resolve
-    from wash_bench.settings.sweep import labels_of
 
     classes = _whole("--num-classes", num_classes)
     channels = _whole("--in-chans", in_chans)
@@ -88,7 +87,6 @@ def comm(
     from wash_bench.core.layout import layout_of
     from wash_bench.core.method import Site
     from wash_bench.models.build import build_model
-    from wash_bench.plugins.registry import make_method
     from wash_bench.train.optim import optimizer_slots
 
     network = build_model(
@@ -103,17 +101,13 @@ def comm(
     site = Site(layout_of(network), training.population, len(optimizer_slots(training)))
     schedule = Schedule("cosine", _RATE, _RATE / 1000, n_steps, epoch_steps)
     rows = []
-    for (config, entries), labels in zip(resolved.rounds, labels_of(resolved.rounds), strict=True):
-        for entry in entries:
-            made = make_method(entry, config.set.get(entry.name, {}))
-            ledger = bill(made, site, schedule)
-            row = {"variant": labels.get(entry.name, entry.name)}
-            row |= _account(made, site, ledger, n_steps)
-            if link is not None:
-                row |= prediction(ledger, n_steps, link, step_seconds)
-            rows.append(row)
-    order = [entry.name for entry in resolved.entries]
-    rows.sort(key=lambda row: order.index(row["method"]))  # a method's variants together
+    for spec in resolved.specs:
+        made = spec.make()
+        ledger = bill(made, site, schedule)
+        row = {"variant": spec.label} | _account(made, site, ledger, n_steps)
+        if link is not None:
+            row |= prediction(ledger, n_steps, link, step_seconds)
+        rows.append(row)
     if as_json:
         import json
 

@@ -113,12 +113,11 @@ def paper_table(
     from wash_bench.paper.collect import collect
     from wash_bench.paper.write import markdown, write
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.experiment import groups_of, run_tasks
+    from wash_bench.runner.experiment import run_cells
 
     with keeping(), display_for(sys.stdout) as display:
         means = RunContext.of(local, debug=debug, observer=display)
-        rounds = [each for line in lines for each in line.resolved.rounds]
-        outcome = run_tasks(lambda: groups_of(rounds), means)
+        outcome = run_cells([cell for line in lines for cell in line.cells], means)
     if outcome.elsewhere:
         tell_elsewhere(outcome.elsewhere, "table")
     elif local.shard[1] > 1:

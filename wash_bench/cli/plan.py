@@ -31,15 +31,15 @@ def plan(
     from wash_bench.runner.units import span
 
     resolved = resolved_run(preset, preset_file, options)
-    from wash_bench.api.runs import reckoned
+    from wash_bench.api.runs import plan_of
 
-    planned = reckoned(resolved)
+    planned = plan_of(resolved)
     if as_json:
-        cells = [{"variant": name} | asdict(cell) for cell, name in planned.cells]
+        cells = [asdict(cell) for cell in planned.cells]
         notes = [*_coupling(resolved), *planned.notes]
         print_json({"cells": cells, "seconds": planned.seconds, "notes": notes})
         return
-    print_rows(HEADINGS, [_row(*named) for named in planned.cells], right=HEADINGS[1:-1])
+    print_rows(HEADINGS, [_row(cell) for cell in planned.cells], right=HEADINGS[1:-1])
     tell_settings(resolved)
     for note in (*_coupling(resolved), *planned.notes):
         typer.echo(note)
@@ -56,18 +56,18 @@ def _coupling(resolved: Resolved) -> list[str]:
 
     if resolved.config.coupling_budget == "given":
         return []
-    scaled = [each for config, _ in resolved.rounds for each in config.coupling.items()]
+    scaled = [(spec.entry.name, spec.coupling) for spec in resolved.specs if spec.coupling]
     lines = [f"coupling of {name}: {in_words(own)}" for name, own in scaled]
     if left := unscaled(resolved.entries, dict(scaled)):
         lines.append(f"coupling as given, its method does not say how it scales: {', '.join(left)}")
     return lines
 
 
-def _row(cell: CellPlan, name: str) -> list[str]:
+def _row(cell: CellPlan) -> list[str]:
     from wash_bench.runner.units import count, size, span
 
     return [
-        name,
+        cell.variant,
         str(cell.seed),
         count(cell.steps),
         count(cell.parameters),

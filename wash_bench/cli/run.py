@@ -57,12 +57,12 @@ def run(
         tell_settings(resolved)
     with keeping():
         from wash_bench.api.display import Display, display_for
-        from wash_bench.api.runs import carry_out
+        from wash_bench.api.runs import execute
         from wash_bench.distributed.group import joined
 
         with joined(resolved.config.training.device, resolved.silence) as world:
             with display_for(sys.stdout) if world.rank == 0 else Display() as display:
-                outcome = carry_out(resolved, debug=debug, observer=display, world=world)
+                outcome = execute(resolved, debug=debug, observer=display, world=world)
             if world.rank:
                 return
         if resolved.report and (outcome.finished or outcome.cached or outcome.failed):

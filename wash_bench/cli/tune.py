@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +14,8 @@ from wash_bench.cli.options import DEBUG, takes_settings
 from wash_bench.cli.run import Preset, PresetFile
 
 if TYPE_CHECKING:
+    from wash_bench.settings.cells import Cell, MethodSpec
     from wash_bench.settings.resolve import Resolved
-    from wash_bench.settings.sweep import Round
     from wash_bench.tuning.grid import Grid
 
 SEEDS = "100,101"
@@ -63,6 +65,7 @@ def tune(
     """
     from wash_bench.cli.run import end_if_failed, keeping, limit_threads
     from wash_bench.networks.start import of_start
+    from wash_bench.settings.cells import cells_of
     from wash_bench.settings.checks import check_folder, check_start
     from wash_bench.settings.resolve import resolve
     from wash_bench.tuning.grid import read_grid
@@ -75,7 +78,7 @@ def tune(
     check_start(base.config.training)
     more, _ = of_start(base.config.training, base.chosen, base.download)
     options = {**options, **more, "out": out, "seeds": options.get("seeds") or SEEDS}
-    first, rounds = _rounds(preset, preset_file, options, wanted)
+    first, specs = _specs(preset, preset_file, options, wanted)
     _own_seeds(first, base)
     folder = tables or first.out / "tuning"
     check_folder(first.out, "--out")
@@ -83,32 +86,35 @@ def tune(
     if first.threads:
         limit_threads(first.threads)
     with keeping():
-        failed = _run(first, rounds, debug)
+        failed = _run(first, cells_of(first.config, specs), debug)
         if widen:
-            failed = _widen(preset, preset_file, options, first, rounds, debug) or failed
-    _tell(name, first, base, rounds, folder)
+            failed = _widen(preset, preset_file, options, first, specs, debug) or failed
+    _tell(name, first, base, cells_of(first.config, specs), folder)
     end_if_failed(failed)
 
 
-def _rounds(
+def _specs(
     preset: str | None, preset_file: Path | None, options: dict[str, Any], grid: Grid
-) -> tuple[Resolved, list[Round]]:
-    """The settings of the grid, each once, under everything else that was asked for."""
+) -> tuple[Resolved, list[MethodSpec]]:
+    """The methods of the grid with each of their settings once, a method's together."""
     from wash_bench.plugins.options import parse_set
     from wash_bench.settings.resolve import resolve
-    from wash_bench.settings.sweep import rounds
 
     fixed = parse_set(options.get("set") or [])
     files = options.get("method") or []
-    found, resolved = [], None
-    for block in rounds(grid):
-        own = {method: fixed.get(method, {}) | table for method, table in block.items()}
-        named = [name for name in block if not _from_file(name, files)]
-        more = {"set": {**fixed, **own}, "methods": named or None, "method": files}
-        resolved = resolve(preset, preset_file, {**options, **more})
-        found += [each for each in resolved.rounds if each not in found]
-    assert resolved is not None
-    return resolved, found
+
+    def resolved(names: Iterable[str], own: dict[str, Any]) -> Resolved:
+        named = [name for name in names if not _from_file(name, files)]
+        more = {"set": own, "methods": named or None, "method": files}
+        return resolve(preset, preset_file, {**options, **more})
+
+    first = resolved(grid, fixed)
+    specs: list[MethodSpec] = []
+    for method, tables in grid.items():
+        for table in tables:
+            found = resolved(grid, {**fixed, method: fixed.get(method, {}) | table}).specs
+            specs += [spec for spec in found if spec.entry.name == method and spec not in specs]
+    return first, [replace(spec, label="") for spec in specs]
 
 
 def _from_file(name: str, files: list[str]) -> bool:
@@ -129,15 +135,15 @@ def _own_seeds(resolved: Resolved, base: Resolved) -> None:
         )
 
 
-def _run(resolved: Resolved, rounds: list[Round], debug: bool) -> list[tuple[str, str]]:
+def _run(resolved: Resolved, cells: Sequence[Cell], debug: bool) -> list[tuple[str, str]]:
     """Train what is not done; the failed cells."""
     from wash_bench.api.display import display_for
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.experiment import run_rounds
+    from wash_bench.runner.experiment import run_cells
 
     with display_for(sys.stdout) as display:
         means = RunContext.of(resolved, debug=debug, observer=display)
-        return run_rounds(rounds, means).failed
+        return run_cells(cells, means).failed
 
 
 def _widen(
@@ -145,30 +151,33 @@ def _widen(
     preset_file: Path | None,
     options: dict[str, Any],
     resolved: Resolved,
-    rounds: list[Round],
+    specs: list[MethodSpec],
     debug: bool,
 ) -> list[tuple[str, str]]:
-    """Add settings beyond the edges to ``rounds`` and run them, until the best are inside."""
+    """Add settings beyond the edges to ``specs`` and run them, until the best are inside."""
+    from wash_bench.settings.cells import cells_of
     from wash_bench.tuning.grid import widened
     from wash_bench.tuning.outcome import outcome_of
 
     failed: list[tuple[str, str]] = []
     for _ in range(WIDENINGS):
-        known = {entry.name: entry for _, entries in rounds for entry in entries}
+        known = {spec.entry.name: spec.entry for spec in specs}
         found = {
             tuned.method: settings
-            for tuned in outcome_of(rounds, resolved.out)
+            for tuned in outcome_of(cells_of(resolved.config, specs), resolved.out)
             if (settings := widened(tuned, known[tuned.method]))
         }
         if not found:
             break
-        _, more = _rounds(preset, preset_file, options, found)
-        rounds += [each for each in more if each not in rounds]
-        failed = _run(resolved, rounds, debug)
+        _, more = _specs(preset, preset_file, options, found)
+        specs += [each for each in more if each not in specs]
+        failed = _run(resolved, cells_of(resolved.config, specs), debug)
     return failed
 
 
-def _tell(name: str, resolved: Resolved, base: Resolved, rounds: list[Round], folder: Path) -> None:
+def _tell(
+    name: str, resolved: Resolved, base: Resolved, cells: Sequence[Cell], folder: Path
+) -> None:
     """Write the tables, and print the choice."""
     from wash_bench.tuning.outcome import environments_of, outcome_of
     from wash_bench.tuning.write import Tuning, notes, write
@@ -177,8 +186,8 @@ def _tell(name: str, resolved: Resolved, base: Resolved, rounds: list[Round], fo
         name,
         resolved.config,
         base.config,
-        outcome_of(rounds, resolved.out),
-        environments_of(rounds, resolved.out),
+        outcome_of(cells, resolved.out),
+        environments_of(cells, resolved.out),
     )
     written = write(tuning, folder)
     for note in notes(tuning):

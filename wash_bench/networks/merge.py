@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wash_bench.config import RunConfig
 from wash_bench.core.independent import Independent
 from wash_bench.core.population import Population
 from wash_bench.distributed.world import LocalWorld
@@ -20,11 +19,10 @@ from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.networks.found import Found
 from wash_bench.networks.inputs import check_names
 from wash_bench.networks.score import network_of
-from wash_bench.plugins.registry import MethodEntry, make_method, method_names
+from wash_bench.plugins.registry import method_names
 from wash_bench.record.asked import write_asked
 from wash_bench.record.environment import capture
 from wash_bench.record.events import EventLog
-from wash_bench.record.identity import cell_config
 from wash_bench.record.presence import alone
 from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
@@ -34,7 +32,7 @@ from wash_bench.runner.perform import perform
 from wash_bench.runner.queue import Outcome, open_part
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import TrainingTask
-from wash_bench.settings.resolve import Resolved
+from wash_bench.settings.cells import Cell
 from wash_bench.train import checkpoint
 
 
@@ -57,33 +55,25 @@ class Merged:
     summary: Mapping[str, Any]
 
 
-def check_methods(resolved: Resolved) -> None:
+def check_methods(cells: Sequence[Cell]) -> None:
     """A UsageError for a method that needs a training of its own, or has several variants."""
-    config = resolved.config
-    if resolved.further:
+    if len({cell.method for cell in cells}) < len({cell.label for cell in cells}):
         raise UsageError("--set: merge takes one value of an option; give each its own --out")
-    for entry in resolved.entries:
-        method = make_method(entry, config.set.get(entry.name, {}))
-        if method.training_key() != Independent().training_key():
+    for cell in cells:
+        if cell.spec.make().training_key() != Independent().training_key():
             raise UsageError(
-                f"--methods {entry.name}: it trains, and these networks are trained; merge takes "
+                f"--methods {cell.method}: it trains, and these networks are trained; merge takes "
                 f"{', '.join(method_names('merge'))} and naive-ensemble"
             )
 
 
-def merge(
-    config: RunConfig,
-    entries: Sequence[MethodEntry],
-    found: Sequence[Found],
-    context: RunContext,
-) -> Merged:
+def merge(cells: Sequence[Cell], found: Sequence[Found], context: RunContext) -> Merged:
     """Measure networks, their ensemble and their merges, and record it in the run folder.
 
     What is recorded there already is not measured again.
 
     Args:
-        config: settings, whose ``training.members`` are the files of ``found``.
-        entries: the merge rules.
+        cells: merge rules at one seed; their ``training.members`` are the files of ``found``.
         found: the networks.
         context: how it is carried out.
 
@@ -93,11 +83,12 @@ def merge(
     context.set_up_torch()
     store, outcome = Store(context.out), Outcome()
     with alone(store):
-        (task,) = tasks_of(config, entries)  # rules that only merge share one training
+        (task,) = tasks_of(cells)  # rules that only merge share one training
         write_asked(store.root, asked_of([[task]]), worker=False)
-        setting = Setting.of(config.training, context.download)
-        setting.check(config.evaluation)
-        check_names(found, setting.data.class_names, config.training.dataset)
+        training = task.config.training
+        setting = Setting.of(training, context.download)
+        setting.check(task.config.evaluation)
+        check_names(found, setting.data.class_names, training.dataset)
         folder = store.training(task.training_id)
         state = checkpoint.pointer(folder.path)
         if state is None:
@@ -136,7 +127,7 @@ def _write_state(
     write_summed(
         folder.path / "training.json",
         {
-            "config": cell_config(task.config, task.cells[0], method.settings()),
+            "config": task.cells[0].record(task.config, method.settings()),
             "rule": method.training_key(),
             "recipes": [recipe.as_dict() for recipe in setting.recipes(task.seed)],
             "start": setting.about_start(),

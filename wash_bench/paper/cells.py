@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
 from wash_bench.paper.declared import Named, Row
+from wash_bench.settings.cells import Cell, cells_of
 
 if TYPE_CHECKING:
     from wash_bench.settings.resolve import Resolved
@@ -21,6 +23,12 @@ class Line:
     population: int
     augment: str
     resolved: Resolved
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Its cells, one a seed."""
+        specs = [replace(spec, label=self.row.label) for spec in self.resolved.specs]
+        return cells_of(self.resolved.config, specs)
 
 
 def lines_of(

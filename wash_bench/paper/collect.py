@@ -11,7 +11,6 @@ from wash_bench.paper.finished import BESIDE, Entry, PaperTable
 from wash_bench.paper.published import Published, find
 from wash_bench.record.store import Store
 from wash_bench.report.numbers.stats import estimate
-from wash_bench.runner.experiment import tasks_of
 
 
 def collect(
@@ -23,11 +22,11 @@ def collect(
     environments: list[dict[str, Any]] = []
     for line in lines:
         found = []
-        for task in tasks_of(line.resolved.config, line.resolved.entries):
-            record = store.cell(task.cells[0].cell_id)
+        for cell in line.cells:
+            record = store.cell(cell.cell_id)
             if record is not None and record["status"] == "finished":
                 found.append(record)
-                folder = store.training(task.training_id)
+                folder = store.training(cell.training_id)
                 environments.append(folder.environment_so_far())
         of_line.append(found)
     seconds = {

@@ -4,10 +4,9 @@ In the order in which a run passes through it:
 
 - ``context``: how a run is carried out (folder, processes, threads, observer); no result depends
   on it.
-- ``device``: the type of the device, asked for without torch.
 - ``setting``: device, data and networks of a training configuration.
 - ``task``: a training task, the unit of work: one training with all the cells that read it.
-- ``experiment``: a configuration's training tasks, and the call that runs them all.
+- ``experiment``: cells as training tasks, and the call that runs a list of cells.
 - ``queue``: which tasks are open, and what became of their cells.
 - ``jobs``: how many trainings side by side fill the machine (``--jobs auto``).
 - ``pool``: works tasks off in this process, or in a pool of processes (``--jobs``).

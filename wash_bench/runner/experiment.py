@@ -5,130 +5,94 @@ Where all is done no torch is imported: to find that out takes the identities of
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wash_bench.config import RunConfig
-from wash_bench.data.catalog import FOLDER_PREFIX
-from wash_bench.data.place import content_of
 from wash_bench.distributed.group import agree
 from wash_bench.distributed.spread import Spread
 from wash_bench.errors import UsageError
-from wash_bench.models.init_checkpoint import content_of_checkpoint
-from wash_bench.plugins.registry import MethodEntry, make_method
+from wash_bench.plugins.registry import MethodEntry
 from wash_bench.record.asked import Asked, write_asked
 from wash_bench.record.claims import Claims
-from wash_bench.record.identity import Cell, cell_of
 from wash_bench.record.presence import alone
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.device import device_type
 from wash_bench.runner.jobs import jobs_for
 from wash_bench.runner.pool import in_pool, in_process
 from wash_bench.runner.queue import Outcome, open_part, sharded
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.worker import share_out
-from wash_bench.settings.sweep import Round, labels_of
+from wash_bench.settings.cells import Cell, cells_of
 
 
-def tasks_of(
-    config: RunConfig, entries: Sequence[MethodEntry], labels: Mapping[str, str] | None = None
-) -> list[TrainingTask]:
-    """The trainings of an experiment, seeds outside, methods with one rule together."""
-    device = device_type(config.training.device)
-    dataset, content = config.training.dataset, None
-    if dataset.startswith(FOLDER_PREFIX):  # images may have been added since the last run
-        content = content_of(Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser())
-    start = _start(config)
-    members = [content_of_checkpoint(Path(path)) for path in config.training.members]
-    groups: dict[str, list[tuple[Cell, MethodEntry]]] = {}
-    for seed in config.seeds:
-        for entry in entries:
-            method = make_method(entry, config.set.get(entry.name, {}))
-            cell = cell_of(
-                config,
-                device,
-                method,
-                entry.identity,
-                seed,
-                content,
-                start,
-                entry.training_identity,
-                members,
-            )
-            groups.setdefault(cell.training_id, []).append((cell, entry))
-    return [
-        TrainingTask(config, tuple(c for c, _ in group), tuple(e for _, e in group), labels or {})
-        for group in groups.values()
-    ]
+def tasks_of(cells: Iterable[Cell]) -> list[TrainingTask]:
+    """Return cells as tasks: those with one training and one evaluation together."""
+    tasks: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        tasks.setdefault((cell.training_id, cell.config.model_dump_json()), []).append(cell)
+    return [TrainingTask(tuple(own)) for own in tasks.values()]
 
 
-def groups_of(rounds: Sequence[Round]) -> list[list[TrainingTask]]:
-    """Trainings in groups that can be carried out side by side.
+def side_by_side(cells: Iterable[Cell]) -> list[list[TrainingTask]]:
+    """Return tasks in groups that can be carried out side by side.
 
     Returns:
-        Groups of one data set and network. Where two rounds read one training, the later one's
-        cells are in a later group, which finds it trained.
+        Groups of one data set and network. Where two tasks read one training, the later one is in
+        a later group, which finds it trained.
     """
     by_training: dict[str, list[dict[str, TrainingTask]]] = {}
-    for (config, entries), labels in zip(rounds, labels_of(rounds), strict=True):
-        groups = by_training.setdefault(config.training.model_dump_json(), [])
-        for task in tasks_of(config, entries, labels):
-            free = (group for group in groups if task.training_id not in group)
-            if (group := next(free, None)) is None:
-                groups.append(group := {})
-            group[task.training_id] = task
+    for task in tasks_of(cells):
+        groups = by_training.setdefault(task.config.training.model_dump_json(), [])
+        free = (group for group in groups if task.training_id not in group)
+        if (group := next(free, None)) is None:
+            groups.append(group := {})
+        group[task.training_id] = task
     return [list(group.values()) for groups in by_training.values() for group in groups]
 
 
 def run_experiment(
     config: RunConfig, entries: Sequence[MethodEntry], context: RunContext
 ) -> Outcome:
-    """Run what is not done yet of an experiment: what became of each of its cells."""
-    return run_rounds([(config, entries)], context)
+    """Run the cells of methods whose options stand in ``config.set``."""
+    return run_cells(cells_of(config, entries), context)
 
 
-def run_rounds(rounds: Sequence[Round], context: RunContext) -> Outcome:
-    """The same of several settings of methods in one experiment."""
-    world, training = context.world, rounds[0][0].training
-    if world.ranks > 1 and ((context.jobs or 1) > 1 or context.worker):
-        option = "--worker" if context.worker else "--jobs"
-        raise UsageError(f"{option} trains each population in one process: leave it out here")
-    Spread(training.population, world.ranks)  # refuses more processes than members
-    for config, entries in rounds:
-        agree(world, _identity(config, entries))
-    return run_tasks(lambda: groups_of(rounds), context)
+def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
+    """Run what is not done yet of a list of cells.
 
-
-def run_tasks(groups: Callable[[], Iterable[list[TrainingTask]]], context: RunContext) -> Outcome:
-    """Run what is not done yet of several groups of tasks, one group after another.
+    Tasks of one data set and network are carried out side by side, such groups one after another.
 
     Args:
-        groups: gives the groups: tasks that can be carried out side by side, of one data set and
-            network, each training once. It is called once the folder belongs to this run. Where
-            two groups have a training in common, the later one finds it trained.
+        cells: the cells; their ids are computed once the folder belongs to this run.
         context: how they are carried out.
 
     Returns:
         What became of each cell.
 
     Raises:
-        UsageError: a time limit, which processes that share a population do not keep.
+        UsageError: processes that share a population cannot do what is asked for.
     """
     world, store, outcome = context.world, Store(context.out), Outcome()
-    if context.time_limit and world.ranks > 1:
-        raise UsageError("--time-limit is of trainings in one process: leave it out")
+    if world.ranks > 1:
+        if (context.jobs or 1) > 1 or context.worker:
+            option = "--worker" if context.worker else "--jobs"
+            raise UsageError(f"{option} trains each population in one process: leave it out here")
+        if context.time_limit:
+            raise UsageError("--time-limit is of trainings in one process: leave it out")
+        for population in {cell.config.training.population for cell in cells}:
+            Spread(population, world.ranks)  # refuses more processes than members
+        agree(world, _identity(cells))
     if context.worker:
         with Claims(store.root, context.stale) as claims:
-            taken = list(groups())
+            taken = side_by_side(cells)
             write_asked(store.root, asked_of(taken), worker=True)
             _run_as_worker(taken, context, claims, outcome)
         return outcome
     with alone(store) if world.rank == 0 else contextlib.nullcontext():
         shares: list[list[TrainingTask]] = []
         if world.rank == 0:
-            shares = list(sharded(groups(), context.shard))
+            shares = list(sharded(side_by_side(cells), context.shard))
             write_asked(store.root, asked_of(shares), worker=False)
         for tasks in world.share(shares):
             _run_open(tasks, store, context, outcome)
@@ -144,7 +108,7 @@ def asked_of(groups: Iterable[Sequence[TrainingTask]]) -> list[Asked]:
             cell.experiment_id,
             cell.method,
             cell.seed,
-            task.labels.get(cell.method, cell.method),
+            cell.label,
             task.training.epochs,
         )
         for tasks in groups
@@ -188,17 +152,25 @@ def _run_as_worker(
     outcome.failed, outcome.elsewhere = found.failed, found.elsewhere
 
 
-def _start(config: RunConfig) -> str | None:
-    """The digest of the checkpoint that members start from, if they do."""
-    path = config.training.checkpoint
-    return content_of_checkpoint(path) if path else None
-
-
-def _identity(config: RunConfig, entries: Sequence[MethodEntry]) -> dict[str, Any]:
+def _identity(cells: Sequence[Cell]) -> dict[str, Any]:
     """What the processes of one run must have in common; data may lie elsewhere on each host."""
-    settings = config.model_dump(mode="json", exclude={"training": {"data_dir"}})
-    for section in ("training", "evaluation"):
-        settings |= settings.pop(section)
-    settings["init"] = _start(config) or settings["init"]
-    settings["device"] = device_type(config.training.device)
-    return settings | {f"file of {e.name}": e.identity for e in entries if e.identity}
+    trainings = {}
+    for cell in cells:
+        config = cell.config
+        key = config.model_dump_json(exclude={"training": {"data_dir"}})
+        if key not in trainings:
+            settings = config.model_dump(mode="json", exclude={"training": {"data_dir"}})
+            for section in ("training", "evaluation"):
+                settings |= settings.pop(section)
+            about = cell.inputs.about
+            trainings[key] = settings | {name: about[name] for name in ("init", "device")
+                                         if name in about}  # fmt: skip
+    first, *others = trainings.values()
+    entries = {cell.method: cell.spec.entry for cell in cells}
+    return first | {
+        "methods": list(dict.fromkeys(cell.label for cell in cells)),
+        "set": {cell.label: dict(cell.spec.options) for cell in cells},
+        "seeds": list(dict.fromkeys(cell.seed for cell in cells)),
+        "settings of further rows": others,
+        **{f"file of {name}": e.identity for name, e in entries.items() if e.identity},
+    }

@@ -6,7 +6,6 @@ from typing import Any
 from wash_bench.core.method import Site
 from wash_bench.errors import CellFailure
 from wash_bench.record.environment import capture, continued
-from wash_bench.record.identity import cell_config
 from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.context import RunContext
@@ -83,7 +82,7 @@ def _write_cells(
                 "seed": cell.seed,
                 "status": "failed" if reason else "finished",
                 "reason": reason,
-                "config": cell_config(task.config, cell, method.settings()),
+                "config": cell.record(task.config, method.settings()),
                 "options": method.settings(),
                 "summary": {} if reason else measured[cell.cell_id],
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,7 +149,7 @@ def _about(task: TrainingTask, trainer: Trainer) -> dict[str, Any]:
     method, population = trainer.method, trainer.population
     site = Site(population.layout, trainer.n, len(population.optimizer_state))
     return {
-        "config": cell_config(task.trained_config, task.cells[0], method.settings()),
+        "config": task.cells[0].record(task.trained_config, method.settings()),
         "rule": method.training_key(),
         "facts": method.facts(site),
         "recipes": [recipe.as_dict() for recipe in trainer.recipes],

@@ -1,10 +1,13 @@
-"""What an experiment will cost, without training: steps, parameters, bytes, memory, time."""
+"""What cells will cost, without training: steps, parameters, bytes, memory, time."""
+
+from __future__ import annotations
 
 import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,19 +15,24 @@ from wash_bench.config import RunConfig
 from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
-from wash_bench.core.method import Site
+from wash_bench.core.ledger import Ledger
+from wash_bench.core.method import Method, Site
 from wash_bench.core.precision import autocast
 from wash_bench.data.source import Batch
 from wash_bench.data.stand_in import StandIn, can_stand_in
 from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
-from wash_bench.plugins.registry import MethodEntry
 from wash_bench.runner.evaluation import member_steps
-from wash_bench.runner.experiment import tasks_of
+from wash_bench.runner.experiment import side_by_side
 from wash_bench.runner.pool import check_task
-from wash_bench.runner.setting import Setting, resolve_device
+from wash_bench.runner.setting import Setting
+from wash_bench.settings.cells import Cell
+from wash_bench.settings.device import resolve_device
 from wash_bench.train.engines import EAGER_STEPS, make_engine
 from wash_bench.train.optim import optimizer_slots
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TIMED_STEPS = 5
 FEW_IMAGES = 16  # of a timed step at a scale that is beyond a CPU
@@ -33,11 +41,21 @@ ENOUGH_SECONDS = 10.0  # of timed steps, where a step takes long (as float16 on 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell. Everything sent is per member; a cell that shares a training costs none.
+    """What one cell will cost; a cell that shares a training costs no time.
 
-    What is sent is None where the method does not predict it.
+    Attributes:
+        variant: what the run calls the method and its options.
+        method, seed: which cell it is.
+        steps: optimizer steps of a member.
+        parameters: of a member.
+        sent_values, sent_bytes, wire_bytes: per member over the training; None where the method
+            does not predict it.
+        memory_bytes: of the population.
+        seconds: of the training and its evaluation.
+        shared_with: the method whose training it reads, if an earlier cell has trained it.
     """
 
+    variant: str
     method: str
     seed: int
     steps: int
@@ -60,85 +78,115 @@ class Times:
 
 @dataclass
 class Plan:
-    """What an experiment will cost: by cell, with notes on how; and what was timed for it."""
+    """What a list of cells will cost, in its order, with notes on how that was computed."""
 
     cells: list[CellPlan] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    times: Times | None = None
 
     @property
-    def total_seconds(self) -> float:
+    def seconds(self) -> float:
         """Of all trainings, one after another."""
         return sum(cell.seconds for cell in self.cells)
 
+    def frame(self) -> pd.DataFrame:
+        """Return a row a cell; bytes and values are per member, times in seconds."""
+        import pandas as pd
 
-def plan_experiment(
-    config: RunConfig,
-    entries: Sequence[MethodEntry],
-    *,
-    download: bool = False,
-    times: Times | None = None,
-    trained: dict[str, str] | None = None,
+        rows = [asdict(cell) for cell in self.cells]
+        return pd.DataFrame(rows).rename(columns={"variant": "name"})
+
+
+def plan_cells(
+    cells: Sequence[Cell], *, download: bool = False, times: Times | None = None
 ) -> Plan:
-    """Count and time; nothing is trained or recorded, and what a run would refuse is refused."""
-    trained = {} if trained is None else trained  # by training, the method that an earlier plan has
-    setting, stand_in = _setting(config, download)
-    setting.check(config.evaluation)
-    slow = stand_in and setting.device.type == "cpu"
-    times = times or _times(setting, slow)
-    timed = {_of_step(setting): times}
-    costs: dict[str, _Cost] = {}
-    plan = Plan(times=times)
-    for task in tasks_of(config, entries):
-        key = task.training.model_dump_json()
-        if key not in costs:
-            layout, own = check_task(task, setting), setting.but(task.training)
-            if _of_step(own) not in timed:
-                timed[_of_step(own)] = _times(own, slow)
-            costs[key] = _cost(config, own, layout, timed[_of_step(own)])
-        cost, trained_by = costs[key], trained.get(task.training_id)
-        for cell, method in zip(task.cells, task.methods(), strict=True):
-            ledger = bill(method, cost.site, cost.schedule)
-            seconds = 0.0
-            if trained_by is None:
-                steps = member_steps(method, cost.site.n, cost.schedule)
-                seconds = steps * cost.times.step + cost.evaluation_seconds
-            plan.cells.append(
-                CellPlan(
-                    cell.method,
-                    cell.seed,
-                    cost.schedule.steps,
-                    cost.site.layout.size,
-                    ledger and ledger.sent_values,
-                    ledger and ledger.sent_bytes,
-                    ledger and ledger.wire_bytes,
-                    cost.memory,
-                    seconds,
-                    trained_by,
-                )
-            )
-            trained_by = trained.setdefault(task.training_id, cell.method)
-    schedule = setting.schedule
-    evaluation_seconds = _evaluation_images(config, setting) * times.image
-    plan.notes = [
-        f"{schedule.steps_per_epoch} steps an epoch x {config.training.epochs} epochs, "
+    """Count and time cells; nothing is trained or recorded. Raises the same errors as a run.
+
+    Args:
+        cells: the cells.
+        download: whether missing data may be fetched.
+        times: what a step takes; None to measure it, once for each kind of step.
+
+    Returns:
+        The costs, in the order of the cells.
+    """
+    timed: dict[str, Times] = {}
+    costs: dict[tuple[str, str], _Cost] = {}
+    bills: dict[tuple[int, str], Ledger | None] = {}
+    planned: dict[str, CellPlan] = {}
+    trained: dict[str, str] = {}
+    notes: dict[str, None] = {}
+    for group in side_by_side(cells):
+        setting, stand_in = _setting(group[0].config, download)
+        slow = stand_in and setting.device.type == "cpu"
+        for task in group:
+            key = task.training.model_dump_json(), task.config.evaluation.model_dump_json()
+            if key not in costs:
+                setting.check(task.config.evaluation)
+                layout, own = check_task(task, setting), setting.but(task.training)
+                step = _of_step(own)
+                if step not in timed:
+                    timed[step] = times or _times(own, slow)
+                costs[key] = _cost(task.config, own, layout, timed[step])
+                about = _notes(task.config, setting, timed.get(_of_step(setting)), stand_in)
+                notes |= dict.fromkeys(about)
+            cost = costs[key]
+            for cell, method in zip(task.cells, task.methods(), strict=True):
+                of = id(cell.spec), key[0]
+                if of not in bills:
+                    bills[of] = bill(method, cost.site, cost.schedule)
+                shared_with = trained.get(task.training_id)
+                planned[cell.cell_id] = _planned(cell, method, bills[of], cost, shared_with)
+                trained.setdefault(task.training_id, cell.method)
+    return Plan([planned[cell.cell_id] for cell in cells], list(notes))
+
+
+def _planned(
+    cell: Cell, method: Method, ledger: Ledger | None, cost: _Cost, shared_with: str | None
+) -> CellPlan:
+    seconds = 0.0
+    if shared_with is None:
+        steps = member_steps(method, cost.site.n, cost.schedule)
+        seconds = steps * cost.times.step + cost.evaluation_seconds
+    return CellPlan(
+        cell.label,
+        cell.method,
+        cell.seed,
+        cost.schedule.steps,
+        cost.site.layout.size,
+        ledger and ledger.sent_values,
+        ledger and ledger.sent_bytes,
+        ledger and ledger.wire_bytes,
+        cost.memory,
+        seconds,
+        shared_with,
+    )
+
+
+def _notes(config: RunConfig, setting: Setting, times: Times | None, stand_in: bool) -> list[str]:
+    notes = [
+        f"{setting.schedule.steps_per_epoch} steps an epoch x {config.training.epochs} epochs, "
         f"{setting.data.train_size} training images, batches of {config.training.batch_size}",
-        f"time from up to {TIMED_STEPS} timed steps of one member ({times.step * 1e3:.1f} ms on "
-        f"{setting.device}, {torch.get_num_threads()} threads) times members and steps, plus "
-        f"{evaluation_seconds:.0f} s a training of evaluation; exchanges are not timed",
         "memory is the population's (weights, optimizer state, "
         f"{'a gradient row a member' if setting.own_gradients else 'one gradient row'}), "
         "activations and data not counted",
     ]
-    if about := setting.about_batchnorm():
-        plan.notes.append(about)
-    if stand_in:
-        plan.notes.append(
-            f"the images of {config.training.dataset} are not here: noise of their shape was timed,"
-            " without reading and augmenting"
-            + (f"; float32, {FEW_IMAGES} images at most, scaled to the batch" if slow else "")
+    if times:
+        evaluation_seconds = _evaluation_images(config, setting) * times.image
+        timed = (
+            f"time from up to {TIMED_STEPS} timed steps of one member ({times.step * 1e3:.1f} ms "
+            f"on {setting.device}, {torch.get_num_threads()} threads) times members and steps, "
+            f"plus {evaluation_seconds:.0f} s a training of evaluation; exchanges are not timed"
         )
-    return plan
+        notes.insert(1, timed)
+    if about := setting.about_batchnorm():
+        notes.append(about)
+    if stand_in:
+        few = f"; float32, {FEW_IMAGES} images at most, scaled to the batch"
+        notes.append(
+            f"the images of {config.training.dataset} are not here: noise of their shape was timed,"
+            " without reading and augmenting" + few * (setting.device.type == "cpu")
+        )
+    return notes
 
 
 @dataclass(frozen=True)
@@ -164,7 +212,7 @@ def _cost(config: RunConfig, setting: Setting, layout: Layout, times: Times) -> 
 
 def _of_step(setting: Setting) -> str:
     """The settings on which the time of a step depends."""
-    others = {"population", "epochs", "lr", "weight_decay"}
+    others = {"population", "epochs", "lr", "weight_decay", "augment", "init"}
     return setting.config.model_dump_json(exclude=others)
 
 

@@ -13,9 +13,9 @@ from wash_bench.config import RunConfig
 from wash_bench.errors import UsageError, nearest
 from wash_bench.plugins.registry import find_method
 from wash_bench.record.folders import run_folders
-from wash_bench.record.identity import Cell
 from wash_bench.record.schema import read_record
 from wash_bench.runner.task import TrainingTask
+from wash_bench.settings.cells import Cell, CellIds, Inputs, MethodSpec
 from wash_bench.settings.methods import find_methods
 
 
@@ -93,5 +93,7 @@ def task_of(cell: CellRecord, methods: tuple[str, ...] = ()) -> TrainingTask:
     data = cell.data
     ids = [data[key] for key in ("cell_id", "training_id", "evaluation_id", "experiment_id")]
     found = {entry.name: entry for entry in find_methods((), methods)}
-    entry = find_method(data["method"], found)
-    return TrainingTask(cell.config, (Cell(data["method"], data["seed"], *ids),), (entry,))
+    spec = MethodSpec(find_method(data["method"], found), cell.config.set.get(data["method"], {}))
+    known = CellIds(*ids)
+    again = Cell(spec, data["seed"], cell.config, Inputs(cell.config.training), known)
+    return TrainingTask((again,))

@@ -27,28 +27,10 @@ from wash_bench.models.check import check_fit
 from wash_bench.models.head import head_parameters
 from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.seeds import derive
+from wash_bench.settings.device import resolve_device
 from wash_bench.train.engines import engine_name
 from wash_bench.train.optim import optimizer_slots
 from wash_bench.train.vary import member_hyperparameters
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of a name, ``auto`` the first accelerator; a UsageError if it is not there."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        if torch.backends.mps.is_available():
-            there.append("mps")
-        raise UsageError(
-            f"device {name!r} is not there; this machine has: {', '.join(there)}"
-        ) from error
-    return device
 
 
 @dataclass

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.method import Method
-from wash_bench.plugins.registry import MethodEntry, make_method
-from wash_bench.record.identity import Cell
 from wash_bench.runner.progress import Progress, Status
+from wash_bench.settings.cells import Cell
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """The cells that share one training, each with its method's entry. Travels to processes."""
+    """The cells that share one training and its evaluation. Travels to processes."""
 
-    config: RunConfig
     cells: tuple[Cell, ...]
-    entries: tuple[MethodEntry, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """What to call methods, by name, of which the run has several variants."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings that the cells have in common."""
+        return self.cells[0].config
 
     @property
     def training_id(self) -> str:
@@ -46,25 +45,17 @@ class TrainingTask:
 
     def methods(self) -> list[Method]:
         """The cells' methods with their options, made anew."""
-        options = self.config.set
-        return [make_method(entry, options.get(entry.name, {})) for entry in self.entries]
+        return [cell.spec.make() for cell in self.cells]
 
     def progress(self, status: Status, **more: Any) -> Progress:
         """A progress record of this task; ``more`` are further fields of it."""
-        names = tuple(self.labels.get(cell.method, cell.method) for cell in self.cells)
+        names = tuple(cell.label for cell in self.cells)
         return Progress(self.training_id, names, self.seed, status, **more)
 
     def part(self, kept: set[str]) -> TrainingTask | None:
         """The task reduced to the cells with these ids; None if it has none of them."""
-        pairs = [
-            (cell, entry)
-            for cell, entry in zip(self.cells, self.entries, strict=True)
-            if cell.cell_id in kept
-        ]
-        if not pairs:
-            return None
-        cells, entries = zip(*pairs, strict=True)
-        return replace(self, cells=cells, entries=entries)
+        cells = tuple(cell for cell in self.cells if cell.cell_id in kept)
+        return TrainingTask(cells) if cells else None
 
 
 Results = list[tuple[str, str | None]]

@@ -15,7 +15,6 @@ from wash_bench.evaluate.scores import accuracy, nll
 from wash_bench.loggers.contract import LoggedTraining
 from wash_bench.loggers.feed import LogFeed
 from wash_bench.record.events import EventLog
-from wash_bench.record.identity import cell_config
 from wash_bench.record.store import TrainingFolder
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.setting import Setting
@@ -46,7 +45,7 @@ class Trainer:
             folder.path.name,
             task.cells[0].experiment_id,
             folder.path,
-            cell_config(task.trained_config, task.cells[0], self.method.settings()),
+            task.cells[0].record(task.trained_config, self.method.settings()),
         )
         self.schedule = setting.schedule
         self.population: Population = setting.population(self.seed, self.world.members(self.n))

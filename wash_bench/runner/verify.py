@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -208,12 +208,10 @@ def _environment(
     cell: CellRecord, task: TrainingTask, folder: TrainingFolder, device: str
 ) -> tuple[Difference, ...]:
     """What differs of machine, versions, threads, processes, and of the cell's identity."""
-    from wash_bench.runner.experiment import tasks_of
-
     recorded, here = dict(folder.environment_so_far()), dict(capture(device))
     if "ranks" in cell.data["summary"]:
         recorded["processes"], here["processes"] = cell.data["summary"]["ranks"], 1
-    ((again,),) = (found.cells for found in tasks_of(cell.config, task.entries))
+    again = replace(task.cells[0], known=None)
     recorded["cell id (settings, data, method)"] = cell.data["cell_id"]
     here["cell id (settings, data, method)"] = again.cell_id
     return tuple(

@@ -10,6 +10,7 @@ training is left out; what a preset file or ``--set`` says is taken as of the pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget, Rates
@@ -17,7 +18,8 @@ from wash_bench.core.clock import Schedule
 from wash_bench.core.independent import Independent
 from wash_bench.core.wrapper import Wrapper
 from wash_bench.data.counts import steps, steps_per_epoch
-from wash_bench.plugins.registry import MethodEntry, make_method
+from wash_bench.plugins.registry import MethodEntry
+from wash_bench.settings.cells import MethodSpec
 from wash_bench.settings.presets import find_preset
 
 if TYPE_CHECKING:
@@ -44,44 +46,34 @@ def of_coupling(entry: MethodEntry, options: Mapping[str, Any]) -> dict[str, Any
     return {key: value for key, value in options.items() if key in names}
 
 
-def scale(
-    entries: Sequence[MethodEntry],
-    options: Mapping[str, dict[str, Any]],
-    training: TrainingConfig,
-    paper: TrainingConfig,
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Options of the papers' training turned into those of this one.
+def scaled(spec: MethodSpec, training: TrainingConfig, paper: TrainingConfig) -> MethodSpec:
+    """Return a method whose options, as of the papers' training, are scaled to this one.
 
     Args:
-        entries: the methods.
-        options: their options by name, the coupling as in the papers' training.
+        spec: the method with the coupling of the papers' training.
         training: this training.
         paper: the papers' training, of the preset ``reference(training.dataset)``.
 
     Returns:
-        The options by name for this training, and the record of what was scaled by name: paper,
-        scaled (options), reference, paper_steps, steps, limited.
+        The method with scaled options, and ``coupling``: paper and scaled (options), reference,
+        paper_steps, steps, limited. Unchanged where the method says nothing about other lengths.
     """
     lengths = steps(training), training.epochs, steps(paper), paper.epochs
     budget = Budget(*lengths, _rates(training), _rates(paper))
-    changed = {method: dict(own) for method, own in options.items()}
-    record = {}
-    for entry in entries:
-        method = make_method(entry, options.get(entry.name, {}))
-        result = method.scaled(budget)
-        if not result.options:
-            continue
-        before = of_coupling(entry, method.settings())
-        changed.setdefault(entry.name, {}).update(result.options)
-        record[entry.name] = {
-            "paper": before,
-            "scaled": of_coupling(entry, before | result.options),
-            "reference": reference(training.dataset),
-            "paper_steps": budget.paper_steps,
-            "steps": budget.steps,
-            "limited": result.limited,
-        }
-    return changed, record
+    method = spec.make()
+    result = method.scaled(budget)
+    if not result.options:
+        return spec
+    before = of_coupling(spec.entry, method.settings())
+    record = {
+        "paper": before,
+        "scaled": of_coupling(spec.entry, before | result.options),
+        "reference": reference(training.dataset),
+        "paper_steps": budget.paper_steps,
+        "steps": budget.steps,
+        "limited": result.limited,
+    }
+    return replace(spec, options={**spec.options, **result.options}, coupling=record)
 
 
 def _rates(training: TrainingConfig) -> Rates:

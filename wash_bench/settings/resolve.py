@@ -5,7 +5,7 @@ values are checked by pydantic before it is loaded.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.errors import UsageError, nearest
 from wash_bench.loggers.find import check_loggers
 from wash_bench.plugins.registry import MethodEntry
+from wash_bench.settings.cells import Cell, MethodSpec, cells_of, labelled
 from wash_bench.settings.checks import check_names
 from wash_bench.settings.complaints import checked
-from wash_bench.settings.coupling import paper_options, reference, scale
+from wash_bench.settings.coupling import paper_options, reference, scaled
 from wash_bench.settings.layers import Layer, merge_model_args, parse_list
 from wash_bench.settings.local import LocalConfig
 from wash_bench.settings.methods import find_methods, merge_options
 from wash_bench.settings.origin import origin
 from wash_bench.settings.presets import DEFAULT_PRESET, NO_PRESET, find_preset, read_preset
-from wash_bench.settings.sweep import Round, rounds, variants
+from wash_bench.settings.sweep import variants
 from wash_bench.settings.table import LOCAL, SETTINGS
 
 FRESH = {"subset_seed": "seed"}
@@ -34,25 +35,25 @@ class Resolved(LocalConfig):
     """A run, ready to be planned or started.
 
     Attributes:
-        config: its settings, with the first variant of each method that is swept.
-        entries: the methods, in the order of ``config.methods``.
-        further: the same settings with the other variants; a method is in as many as it has.
+        config: its settings; ``set`` and ``coupling`` of the first variant of each method.
+        specs: the methods with their own options, a method's variants together.
         origin: a line that says where the settings come from.
         chosen: the keys that a preset, a file or the options gave.
     """
 
     config: InstanceOf[RunConfig]
-    entries: list[InstanceOf[MethodEntry]]
-    further: tuple[InstanceOf[RunConfig], ...] = ()
+    specs: list[InstanceOf[MethodSpec]]
     origin: str = ""
     chosen: frozenset[str] = frozenset()
 
     @property
-    def rounds(self) -> list[Round]:
-        """All settings, each with its methods: every method at most once in a round."""
-        known = {entry.name: entry for entry in self.entries}
-        configs = (self.config, *self.further)
-        return [(config, [known[name] for name in config.methods]) for config in configs]
+    def entries(self) -> list[MethodEntry]:
+        """The methods, in the order of ``config.methods``."""
+        return list({spec.entry.name: spec.entry for spec in self.specs}.values())
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return a cell of each method and variant at each seed, seeds outside."""
+        return cells_of(self.config, self.specs)
 
 
 def resolve(
@@ -130,17 +131,23 @@ class _Resolver:
             papers = {"set": paper_options(values.get("dataset", ""))}
             of_papers = Layer("the papers' preset", papers)
         values["set"] = options = merge_options(entries, self.layers, of_papers, self.tuned)
-        of_methods = {entry.name: variants(entry, options.get(entry.name, {})) for entry in entries}
+        specs = [
+            MethodSpec(e, own) for e in entries for own in variants(e, options.get(e.name, {}))
+        ]
         sections = self._sections(values)
         local, top = sections.pop(LOCAL), sections.pop("")
         config = checked(RunConfig, top | sections | {"preset": preset}, self._label)
         check_names(config.training)
-        paper = None
         if config.coupling_budget == "paper":
             paper = _training_of(reference(config.training.dataset))
-        config, *further = (_round(config, entries, own, paper) for own in rounds(of_methods))
+            specs = [scaled(spec, config.training, paper) for spec in specs]
+        specs = labelled(specs)
+        first = {spec.entry.name: spec for spec in reversed(specs)}
+        own = {name: dict(first[name].options) for name in config.methods if first[name].options}
+        record = {name: dict(first[name].coupling) for name in own if first[name].coupling}
+        config = config.model_copy(update={"set": own, "coupling": record})
         told = origin(self.layers, self.tuned, config.training.dataset)
-        found = {"config": config, "entries": entries, "further": further, "origin": told}
+        found = {"config": config, "specs": specs, "origin": told}
         found["chosen"] = frozenset(self.source)
         resolved = checked(Resolved, local | found, self._label)
         check_loggers(resolved.log)
@@ -184,19 +191,3 @@ def _finite(value: Any) -> bool:
 
 def _training_of(preset: str) -> TrainingConfig:
     return resolve(preset, None, {}).config.training
-
-
-def _round(
-    config: RunConfig,
-    entries: Sequence[MethodEntry],
-    chosen: Mapping[str, dict[str, Any]],
-    paper: TrainingConfig | None,
-) -> RunConfig:
-    """The settings with one variant of some methods, scaled from the papers' training if given."""
-    options = {name: own for name, own in chosen.items() if own}
-    changed: dict[str, Any] = {"methods": tuple(chosen), "set": options}
-    if paper:
-        own = [entry for entry in entries if entry.name in chosen]
-        options, record = scale(own, options, config.training, paper)
-        changed |= {"set": options, "coupling": record}
-    return config.model_copy(update=changed)

@@ -18,12 +18,9 @@ from wash_bench.plugins.options import as_typed, parse_value
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from wash_bench.config import RunConfig
     from wash_bench.plugins.entry import MethodEntry
 
 Options = dict[str, Any]
-Round = tuple["RunConfig", "Sequence[MethodEntry]"]
-"""Settings of a run, and the methods that have them: each at most once."""
 
 
 def variants(entry: MethodEntry, options: Mapping[str, Any]) -> list[Options]:
@@ -38,15 +35,6 @@ def variants(entry: MethodEntry, options: Mapping[str, Any]) -> list[Options]:
             items = _values(f"{entry.base}.{name}", value, field)
         choices.append([(name, item) for item in items])
     return [dict(chosen) for chosen in itertools.product(*choices)]
-
-
-def rounds(of_methods: Mapping[str, Sequence[Options]]) -> list[dict[str, Options]]:
-    """One variant, or table of a grid, of each method a round; who has fewer is in the first."""
-    most = max((len(own) for own in of_methods.values()), default=0)
-    return [
-        {name: own[place] for name, own in of_methods.items() if place < len(own)}
-        for place in range(most)
-    ]
 
 
 def differing(variants_of_one: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -83,23 +71,6 @@ def told(options: Mapping[str, Any], names: Iterable[str]) -> str:
 def all_told(options: Mapping[str, Any]) -> str:
     """All of a method's options, as ``every=10 alpha=0.9``."""
     return " ".join(f"{name}={as_typed(value)}" for name, value in flattened(options).items())
-
-
-def labels_of(rounds: Sequence[Round]) -> list[dict[str, str]]:
-    """For each round, what its methods are called, by name, beside their variants in others."""
-    options: dict[str, list[Mapping[str, Any]]] = {}
-    for config, entries in rounds:
-        for entry in entries:
-            options.setdefault(entry.name, []).append(config.set.get(entry.name, {}))
-    names = {name: differing(own) for name, own in options.items()}
-    return [
-        {
-            entry.name: f"{entry.name} ({told(config.set.get(entry.name, {}), names[entry.name])})"
-            for entry in entries
-            if names[entry.name]
-        }
-        for config, entries in rounds
-    ]
 
 
 def _values(label: str, value: Any, field: FieldInfo | None) -> list[Any]:

@@ -7,47 +7,40 @@ from typing import Any
 
 from wash_bench.record.store import Store
 from wash_bench.report.numbers.stats import estimate
-from wash_bench.runner.experiment import tasks_of
-from wash_bench.settings.sweep import Round, flattened
+from wash_bench.settings.cells import Cell, MethodSpec
+from wash_bench.settings.sweep import flattened
 from wash_bench.tuning.choice import CHOSEN_BY, Tried, Tuned
 
 BESIDE = ("member_val_acc_mean", "consensus_relative", "sent_values_per_step")
 """Metrics that stand beside in the table, and choose nothing."""
 
 
-def outcome_of(rounds: Sequence[Round], out: Path) -> list[Tuned]:
-    """What the run folder holds of each method's settings, in the order of the rounds."""
+def outcome_of(cells: Sequence[Cell], out: Path) -> list[Tuned]:
+    """What the run folder holds of each method's settings, in the order of the cells."""
     store = Store(out)
-    tried: dict[str, list[Tried]] = {}
-    failed: dict[str, list[str]] = {}
-    for config, entries in rounds:
-        for entry in entries:
-            options = config.set.get(entry.name, {})
-            records = _records(store, (config, [entry]))
-            for record in records:
-                if record["status"] == "failed":
-                    reason = f"seed {record['seed']}: {record['reason']}"
-                    failed.setdefault(entry.name, []).append(reason)
-            found = [record for record in records if record["status"] != "failed"]
-            tried.setdefault(entry.name, []).append(_tried(flattened(options), found))
-    return [
-        Tuned(method, tuple(settings), tuple(failed.get(method, ())))
-        for method, settings in tried.items()
-    ]
+    records: dict[str, dict[int, tuple[MethodSpec, list[dict[str, Any]]]]] = {}
+    for cell in cells:
+        own = records.setdefault(cell.method, {}).setdefault(id(cell.spec), (cell.spec, []))
+        if (record := store.cell(cell.cell_id)) is not None:
+            own[1].append(record)
+    found = []
+    for method, settings in records.items():
+        tried, failed = [], []
+        for spec, of_spec in settings.values():
+            bad = [record for record in of_spec if record["status"] == "failed"]
+            failed += [f"seed {record['seed']}: {record['reason']}" for record in bad]
+            finished = [record for record in of_spec if record["status"] != "failed"]
+            tried.append(_tried(flattened(spec.options), finished))
+        found.append(Tuned(method, tuple(tried), tuple(failed)))
+    return found
 
 
-def environments_of(rounds: Sequence[Round], out: Path) -> list[dict[str, Any]]:
+def environments_of(cells: Sequence[Cell], out: Path) -> list[dict[str, Any]]:
     """Where the trainings ran, one record each."""
     store = Store(out)
-    tasks = [task for round_ in rounds for task in tasks_of(*round_)]
-    ids = dict.fromkeys(task.training_id for task in tasks)
+    ids = dict.fromkeys(cell.training_id for cell in cells)
     found = [store.training(training_id).environment_so_far() for training_id in ids]
     return [environment for environment in found if environment]
-
-
-def _records(store: Store, round_: Round) -> list[dict[str, Any]]:
-    cells = [cell for task in tasks_of(*round_) for cell in task.cells]
-    return [record for cell in cells if (record := store.cell(cell.cell_id)) is not None]
 
 
 def _tried(options: dict[str, Any], records: Sequence[dict[str, Any]]) -> Tried:
