@@ -9,7 +9,7 @@ RUNS ?= runs
 # Of the papers' tables: paper or small; PAPER_FLAGS takes --plan, --download, --published FILE, ...
 SCALE ?= small
 PAPER_FLAGS ?=
-TABLES := $(patsubst wash_bench/paper/tables/%.toml,table-%,$(sort $(wildcard wash_bench/paper/tables/*.toml)))
+TABLES := $(patsubst wash_bench/tables/%.toml,table-%,$(sort $(wildcard wash_bench/tables/*.toml)))
 
 .PHONY: help imagenet-weights demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-methods \
   results-gate results-tuning results-converged results-converged-methods results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean

@@ -10,8 +10,7 @@ import pytest
 
 from tests.support.paper_files import _SCALE
 from wash_bench.cli.main import run_command
-from wash_bench.paper.cells import lines_of
-from wash_bench.paper.declared import read_table
+from wash_bench.settings.study import read_study, study_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper-tables.md"
 HEAD = """
@@ -50,7 +49,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_each_row_has_the_settings_that_it_names(table: Path) -> None:
-    lines = {line.row.label: line for line in lines_of(read_table(table), "small")}
+    lines = {line.row.label: line for line in study_of(read_study(table), "small").lines}
     configs = {label: line.resolved.config for label, line in lines.items()}
     tuned = configs["wash, tuned"]
     assert tuned.set["wash"] == {"p": 0.2, "every": 2}

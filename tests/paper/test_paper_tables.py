@@ -11,27 +11,24 @@ import pytest
 from tests.support.paper_files import TINY
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
-from wash_bench.paper import budget_plot, write
-from wash_bench.paper.cells import lines_of
-from wash_bench.paper.collect import collect
-from wash_bench.paper.cost import plan_lines
-from wash_bench.paper.declared import Named, find_table, read_table, table_names
-from wash_bench.paper.finished import Entry
-from wash_bench.paper.plot import draw
-from wash_bench.paper.published import read_published
 from wash_bench.plugins.registry import make_method
-from wash_bench.report.numbers.stats import estimate
+from wash_bench.report.figures import budget_plot
+from wash_bench.report.figures.rows_plot import draw
+from wash_bench.report.published import read_published
+from wash_bench.report.tables.study import StudyTable
+from wash_bench.runner.plan import plan_cells
+from wash_bench.settings.study import NamedFile, find_table, read_study, study_of, table_names
 
 
 @pytest.mark.parametrize(
     ("name", "scale"),
-    [(name, scale) for name in table_names() for scale in find_table(name).table.scale],
+    [(name, scale) for name in table_names() for scale in find_table(name).file.scale],
 )
 def test_every_table_resolves_and_its_rows_differ(name: str, scale: str) -> None:
     named = find_table(name)
-    of_scale = named.table.scale[scale]
-    lines = lines_of(named, scale)
-    rows = len(named.table.rows(scale))
+    of_scale = named.file.scale[scale]
+    lines = study_of(named, scale).lines
+    rows = len(named.file.rows(scale))
     assert len(lines) == rows * len(of_scale.population) * len(of_scale.augment)
     found = set()
     for line in lines:
@@ -47,13 +44,13 @@ def test_every_table_resolves_and_its_rows_differ(name: str, scale: str) -> None
 
 
 def test_the_published_settings_are_those_of_the_presets() -> None:
-    (line, *_) = lines_of(find_table("cifar100-vgg16"), "paper", population=[5])
+    (line, *_) = study_of(find_table("cifar100-vgg16"), "paper", population=[5]).lines
     training = line.resolved.config.training
     assert (training.dataset, training.model, training.epochs) == ("cifar100", "vgg16_bn", 300)
     assert training.population == 5
     budgets = {
         line.resolved.config.training.epochs
-        for line in lines_of(find_table("coupling-budget"), "small")
+        for line in study_of(find_table("coupling-budget"), "small").lines
     }
     assert max(budgets) == 8 * min(budgets) and len(budgets) == 3
 
@@ -63,15 +60,15 @@ def test_a_table_is_planned_without_its_data(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("wash_bench.runner.plan.TIMED_STEPS", 1)
     named = find_table("cifar10-resnet18")
     small = {"model": "test_resnet", "stem": "keep", "amp": "off", "epochs": 3, "device": "cpu"}
-    lines = lines_of(named, "paper", population=[3], augment=["homogeneous"], further=small)
-    plans, notes = plan_lines(lines, download=False)
-    assert [planned.line.row.label for planned in plans] == [
-        row.label for row in named.table.rows("paper")
+    study = study_of(named, "paper", small, population=[3], augment=["homogeneous"])
+    plan = plan_cells(study.cells)
+    assert list(dict.fromkeys(planned.variant for planned in plan.cells)) == [
+        row.label for row in named.file.rows("paper")
     ]
-    assert {planned.cell.steps for planned in plans} == {3 * 766}
-    time = {planned.line.row.label: planned.seconds for planned in plans}
+    assert {planned.steps for planned in plan.cells} == {3 * 766}
+    time = {planned.variant: planned.seconds for planned in plan.cells}
     assert time["naive-ensemble"] > 0 and time["greedy-soup"] == 0  # one training for both
-    assert any("noise of their shape" in note for note in notes)
+    assert any("noise of their shape" in note for note in plan.notes)
 
 
 @pytest.mark.slow
@@ -116,32 +113,34 @@ def test_a_table_runs_and_stands_beside_the_published_numbers(
 
 def test_equal_budgets_alone_are_compared(tiny_table: Path, tmp_path: Path) -> None:
     """Letters inside a group, and differences to its best: a long training is no better rule."""
-    named = read_table(tiny_table)
-    lines = lines_of(named, "small", seeds=[0, 1, 2])[:4]
+    named = read_study(tiny_table)
+    study = study_of(named, "small", {"seeds": [0, 1, 2]})
+    lines = list(study.lines[:4])
     training = lines[3].resolved.config.training.model_copy(update={"epochs": 2})
     config = lines[3].resolved.config.model_copy(update={"training": training})
     lines[3] = replace(lines[3], resolved=lines[3].resolved.model_copy(update={"config": config}))
-    table = collect(named, "small", lines, tmp_path, [])
+    table = StudyTable.of(replace(study, lines=tuple(lines)), tmp_path)
     values = ({0: 80.0, 1: 81.0, 2: 82.0}, {0: 79.0, 1: 82.0, 2: 81.0}, {0: 70.0, 1: 71.0, 2: 72.0},
               {0: 90.0, 1: 91.0, 2: 92.0})  # fmt: skip
     for place, by_seed in enumerate(values):
-        table.entries[place, "method_acc"] = Entry(estimate(by_seed.values()), by_seed, None, None)
+        table.values[place, "method_acc"] = by_seed
     assert table.letters() == {(i, "method_acc"): mark for i, mark in enumerate("aab")}
-    rows = write.frame(table).query("metric == 'method_acc'")
+    rows = table.frame().query("metric == 'method_acc'")
     assert rows["below_best"].tolist() == pytest.approx([0, 1 / 3, 10, 0])
     assert rows["letters"].tolist() == ["a", "a", "b", ""]
-    text = write.markdown(table)
+    text = table.table().markdown()
     assert "| row | N | augmentation | delivered |" in text
     assert "| 81.00 ± 2.48 a |" in text and "| 80.67 ± 3.79 a |" in text
     assert "| 91.00 ± 2.48 |" in text and "Letters compare rows of equal" in text
 
 
 def test_a_failed_average_does_not_squeeze_the_figure(tiny_table: Path, tmp_path: Path) -> None:
-    named = read_table(tiny_table)
-    table = collect(named, "small", lines_of(named, "small")[:3], tmp_path, [])
+    named = read_study(tiny_table)
+    study = study_of(named, "small")
+    table = StudyTable.of(replace(study, lines=study.lines[:3]), tmp_path)
     assert draw(table) is None
     for place, value in enumerate((84.0, 85.5, 16.5)):
-        table.entries[place, "average_acc"] = Entry(estimate([value]), {0: value}, None, None)
+        table.values[place, "average_acc"] = {0: value}
     figure = draw(table)
     assert figure.legends[0].get_title().get_text() == "one seed\n◂ a value below the axis"
     (axes,) = figure.axes
@@ -150,21 +149,21 @@ def test_a_failed_average_does_not_squeeze_the_figure(tiny_table: Path, tmp_path
     assert [text.get_text() for text in axes.texts] == ["◂ 16"]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "papa", "wash p=0.1", "wash p=0.2"]  # fmt: skip
-    table.entries[2, "average_acc"] = Entry(estimate([85.0]), {0: 85.0}, None, None)
+    table.values[2, "average_acc"] = {0: 85.0}
     assert draw(table).legends[0].get_title().get_text() == "one seed"
 
 
 def test_several_budgets_are_drawn_as_curves(tmp_path: Path) -> None:
     """The gap is to the ensemble of the same budget, paired by seed."""
     named = find_table("coupling-budget")
-    table = collect(named, "small", lines_of(named, "small"), tmp_path, [])
+    table = StudyTable.of(study_of(named, "small"), tmp_path)
     assert budget_plot.draw(table) is None
     for place, line in enumerate(table.lines):
         epochs = line.resolved.config.training.epochs
         base = {0: 80.0 + epochs / 4, 1: 81.0 + epochs / 4}
         for metric, more in (("average_acc", 0.5), ("ensemble_acc", 1.5)):
             values = {seed: value + more for seed, value in base.items()}
-            table.entries[place, metric] = Entry(estimate(values.values()), values, None, None)
+            table.values[place, metric] = values
     left, right = budget_plot.draw(table).axes
     curves = [bar.lines[0].get_ydata() for bar in right.containers]
     assert len(curves) == 4 and all(list(curve) == [-1.0, -1.0, -1.0] for curve in curves)
@@ -174,17 +173,17 @@ def test_several_budgets_are_drawn_as_curves(tmp_path: Path) -> None:
 
 def test_budgets_of_several_networks_are_no_curve(tmp_path: Path) -> None:
     named = find_table("architectures")
-    table = collect(named, "small", lines_of(named, "small"), tmp_path, [])
+    table = StudyTable.of(study_of(named, "small"), tmp_path)
     for place in range(len(table.lines)):
-        table.entries[place, "average_acc"] = Entry(estimate([80.0]), {0: 80.0}, None, None)
+        table.values[place, "average_acc"] = {0: 80.0}
     assert budget_plot.draw(table) is None and draw(table) is not None
 
 
 def test_a_table_without_cells_says_so(tiny_table: Path, tmp_path: Path) -> None:
-    named = read_table(tiny_table)
-    table = collect(named, "small", lines_of(named, "small"), tmp_path, read_published())
-    assert "No cell finished." in write.markdown(table)
-    assert write.frame(table)["ours"].isna().all()
+    named = read_study(tiny_table)
+    table = StudyTable.of(study_of(named, "small"), tmp_path, read_published())
+    assert "No cell finished." in table.table().markdown()
+    assert table.frame()["ours"].isna().all()
 
 
 def test_a_row_of_several_methods_is_one_of_each(tmp_path: Path) -> None:
@@ -194,7 +193,7 @@ method = ["papa", "wash"]
 settings = { epochs = 9 }
 """
     path.write_text(TINY.replace('label = "papa"\nmethod = "papa"\n', several, 1))
-    papa, wash = read_table(path).table.rows("small")[:2]
+    papa, wash = read_study(path).file.rows("small")[:2]
     assert (papa.label, papa.method, papa.settings) == ("papa, long", "papa", {"epochs": 9})
     assert (wash.label, wash.method, wash.settings) == ("wash, long", "wash", {"epochs": 9})
 
@@ -205,7 +204,7 @@ settings = { epochs = 9 }
         (('method = "papa"', 'method = ["papa", "wash"]'), "needs rows with different labels"),
         (("average_acc", "averaged_acc"), "no metric 'averaged_acc'; did you mean 'average_acc'"),
         (('label = "papa"', 'label = "wash p=0.1"'), "needs rows with different labels"),
-        (("about", "abuot"), "about: Field required"),
+        (("about", "abuot"), "abuot: Extra inputs are not permitted"),
         (("p = [0.1, 0.2]", "q = [0.1, 0.2]"), "row 'wash': method 'wash' has no opti"),
     ],
 )
@@ -213,13 +212,13 @@ def test_a_wrong_table_is_told(tmp_path: Path, change: tuple[str, str], message:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY.replace(*change, 1))
     with pytest.raises(UsageError, match=message):
-        lines_of(read_table(path), "small")
+        study_of(read_study(path), "small")
 
 
 def test_names_that_are_not_there_are_told() -> None:
     with pytest.raises(UsageError, match="did you mean 'cifar10-resnet18'"):
         find_table("cifar10-resnet81")
     only = find_table("ablation-p")
-    table = only.table.model_copy(update={"scale": {"paper": only.table.scale["paper"]}})
+    table = only.file.model_copy(update={"scale": {"paper": only.file.scale["paper"]}})
     with pytest.raises(UsageError, match="has no scale 'small': it has paper"):
-        lines_of(Named("x", table), "small")
+        study_of(NamedFile("x", table), "small")

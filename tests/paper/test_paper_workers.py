@@ -9,26 +9,25 @@ import pandas as pd
 import pytest
 
 from wash_bench.cli.main import run_command
-from wash_bench.paper.cells import lines_of
-from wash_bench.paper.declared import read_table
 from wash_bench.record.claims import Claims
 from wash_bench.runner.experiment import side_by_side
 from wash_bench.runner.queue import sharded
+from wash_bench.settings.study import read_study, study_of
 
 
-def _groups(lines):
-    return side_by_side([cell for line in lines for cell in line.cells])
+def _groups(table: Path, **options):
+    return side_by_side(study_of(read_study(table), "small", options).cells)
 
 
 def test_one_training_is_not_started_twice_side_by_side(tiny_table: Path) -> None:
-    groups = _groups(lines_of(read_table(tiny_table), "small"))
+    groups = _groups(tiny_table)
     assert [len(task.cells) for task in groups[0]] == [1, 1, 1, 2]  # members without coupling
     for group in groups:
         assert len({task.training_id for task in group}) == len(group)
 
 
 def test_shares_of_a_table_are_all_of_it_and_each_training_is_in_one(tiny_table: Path) -> None:
-    groups = _groups(lines_of(read_table(tiny_table), "small", seeds=[0, 1]))
+    groups = _groups(tiny_table, seeds=[0, 1])
     cells = [cell.cell_id for group in groups for task in group for cell in task.cells]
     shares = []
     for i in (1, 2, 3):
@@ -52,9 +51,7 @@ def test_workers_and_shares_make_the_table(
     with Claims(tmp_path) as other:  # works on the first training that is left
         (task,) = [
             task
-            for group in _groups(
-                lines_of(read_table(tiny_table), "small", further={"device": "cpu"})
-            )
+            for group in _groups(tiny_table, device="cpu")
             for task in group
             if task.cells[0].method == "wash" and f"{task.cells[0].cell_id}.json" not in done
         ][:1]

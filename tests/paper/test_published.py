@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from wash_bench.errors import UsageError
-from wash_bench.paper.declared import find_table, table_names
-from wash_bench.paper.published import COLUMNS, FILE, find, read_published
+from wash_bench.report.published import COLUMNS, FILE, find, read_published
+from wash_bench.settings.study import find_table, table_names
 
 LINES = read_published()
 
@@ -85,7 +85,7 @@ def test_every_declared_cell_can_be_filled(tmp_path: Path) -> None:
         {**CELL, "paper": table.papers[0], "table": name, "N": n, "augment": augment,
          "method": row.label, "metric": metric, "value": 1.5, "source": "mine"}
         for name in table_names()
-        if (table := find_table(name).table).papers
+        if (table := find_table(name).file).papers
         for row in table.rows("paper")
         for n in table.scale["paper"].population
         for augment in table.scale["paper"].augment

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
-from wash_bench.paper.declared import Row
 from wash_bench.plugins.registry import find_method
 from wash_bench.runner.experiment import side_by_side, tasks_of
 from wash_bench.settings.resolve import resolve
+from wash_bench.settings.study import Row
 from wash_bench.settings.sweep import differing, variants
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from wash_bench.api.options import as_options
 if TYPE_CHECKING:
     import pandas as pd
 
+    from wash_bench.config import TrainingConfig
     from wash_bench.runner.plan import Plan
     from wash_bench.runner.progress import Observer
     from wash_bench.runner.queue import Outcome
@@ -83,20 +84,27 @@ def resolved(
 ) -> Resolved:
     """The settings of a run, checked, and how pictures are taken by a network to start from."""
     # torch has not been imported when it returns, unless there is such a network.
-    from wash_bench.networks.start import of_start
-    from wash_bench.settings.checks import check_folder, check_start
+    from wash_bench.settings.checks import check_folder
     from wash_bench.settings.resolve import resolve
 
     file = Path(preset_file) if preset_file else None
-    found = resolve(preset, file, options)
+    found = resolve(preset, file, options, start=settings_of_start)
     check_folder(found.out, "--out")
-    check_start(found.config.training)
-    more, told = of_start(found.config.training, found.chosen, found.download)
-    if not more:
-        return found
-    again = resolve(preset, file, {**options, **more})
-    check_start(again.config.training)
-    return again.model_copy(update={"origin": f"{found.origin} {told}"})
+    return found
+
+
+def settings_of_start(
+    training: TrainingConfig, chosen: Collection[str], download: bool
+) -> tuple[dict[str, Any], str]:
+    """Return what the network that members start from says of settings; UsageError if none."""
+    from wash_bench.networks.start import of_start
+    from wash_bench.settings.checks import check_start
+
+    check_start(training)
+    more, told = of_start(training, chosen, download)
+    if "init" in more:
+        check_start(training.model_copy(update={"init": more["init"]}))
+    return more, told
 
 
 def execute(found: Resolved, **means: Any) -> Outcome:

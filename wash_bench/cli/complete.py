@@ -72,7 +72,7 @@ def preset(incomplete: str) -> list[str]:
 
 def table(incomplete: str) -> list[str]:
     """One of the papers' tables."""
-    from wash_bench.paper.declared import table_names
+    from wash_bench.settings.study import table_names
 
     return _beginning(table_names(), incomplete)
 

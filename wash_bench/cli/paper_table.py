@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from wash_bench.cli import complete
 from wash_bench.cli.options import DEBUG, takes_settings
-
-if TYPE_CHECKING:
-    from wash_bench.paper.cells import Line
-    from wash_bench.paper.declared import Named
 
 
 @takes_settings(
@@ -76,13 +71,12 @@ def paper_table(
 
     The same command goes on with a table that was stopped.
     """
-    from wash_bench.cli.run import end_if_failed, keeping, limit_threads, tell_elsewhere
-    from wash_bench.paper.cells import lines_of
-    from wash_bench.paper.declared import find_table
-    from wash_bench.paper.published import read_published
-    from wash_bench.settings.checks import check_folder
-    from wash_bench.settings.resolve import given, local_config
-    from wash_bench.settings.table import LOCAL, SETTINGS
+    from wash_bench.api.runs import settings_of_start
+    from wash_bench.cli.plan import plan_study
+    from wash_bench.cli.run import run_study
+    from wash_bench.report.published import read_published
+    from wash_bench.settings.resolve import given
+    from wash_bench.settings.study import find_table, study_of
 
     if name is None:
         _list(as_json)
@@ -91,52 +85,26 @@ def paper_table(
     numbers = {key: _numbers(key, options.pop(key)) for key in ("population", "seeds")}
     augment = (options.pop("augment") or "").split(",")
     ours = {"out": f"runs/paper-{scale}"} | given(options)
-    local = local_config({key: v for key, v in ours.items() if SETTINGS[key].section == LOCAL})
-    named = find_table(name)
-    of_papers = read_published(published)
-    lines = lines_of(
-        named,
+    read_published(published)  # refuses a wrong file before anything is trained
+    study = study_of(
+        find_table(name),
         scale,
+        ours | ({"seeds": seeds} if (seeds := numbers["seeds"]) else {}),
+        population=numbers["population"],
         augment=[kind for kind in augment if kind],
-        further={key: value for key, value in ours.items() if SETTINGS[key].section != LOCAL},
-        **numbers,
+        start=settings_of_start,
     )
-    out, tables = local.out, tables or local.out / "tables"
-    check_folder(out, "--out")
-    check_folder(tables, "--tables")
-    if local.threads:
-        limit_threads(local.threads)
     if plan:
-        _plan(named, scale, lines, local.download)
+        plan_study(study)
         return
-    from wash_bench.api.display import display_for
-    from wash_bench.paper.collect import collect
-    from wash_bench.paper.write import markdown, write
-    from wash_bench.runner.context import RunContext
-    from wash_bench.runner.experiment import run_cells
-
-    with keeping(), display_for(sys.stdout) as display:
-        means = RunContext.of(local, debug=debug, observer=display)
-        outcome = run_cells([cell for line in lines for cell in line.cells], means)
-    if outcome.elsewhere:
-        tell_elsewhere(outcome.elsewhere, "table")
-    elif local.shard[1] > 1:
-        typer.echo(
-            f"Share {options['shard']} is done. merge-records joins the run folders; this command "
-            "without --shard, on the folder that holds all, writes the table."
-        )
-    else:
-        table = collect(named, scale, lines, out, of_papers)
-        written = write(table, tables)
-        typer.echo(markdown(table))
-        typer.echo(f"Written: {', '.join(map(str, written))}")
-    end_if_failed(outcome.failed)
+    tables = tables or study.local.out / "tables"
+    run_study(study, tables, published=published, debug=debug)
 
 
 def _check_scale(scale: str) -> None:
     """Refuse a scale that no table has."""
     from wash_bench.errors import UsageError, nearest
-    from wash_bench.paper.declared import SCALES
+    from wash_bench.settings.study import SCALES
 
     if scale not in SCALES:
         raise UsageError(f"--scale {scale}: {nearest(scale, SCALES)}")
@@ -144,10 +112,10 @@ def _check_scale(scale: str) -> None:
 
 def _list(as_json: bool) -> None:
     from wash_bench.cli.printing import print_json, print_rows
-    from wash_bench.paper.declared import find_table, table_names
+    from wash_bench.settings.study import find_table, table_names
 
     if as_json:
-        tables = {name: find_table(name).table for name in table_names()}
+        tables = {name: find_table(name).file for name in table_names()}
         print_json(
             [
                 {"name": name, "title": table.title, "papers": table.papers,
@@ -158,37 +126,9 @@ def _list(as_json: bool) -> None:
         return
     rows = []
     for name in table_names():
-        table = find_table(name).table
+        table = find_table(name).file
         rows.append((name, table.title, ", ".join(table.papers), ", ".join(table.scale)))
     print_rows(("table", "what it is", "papers", "scales"), rows)
-
-
-def _plan(named: Named, scale: str, lines: list[Line], download: bool) -> None:
-    from wash_bench.cli.printing import print_rows
-    from wash_bench.paper.cost import plan_lines
-    from wash_bench.runner.units import count, size, span
-
-    plans, notes = plan_lines(lines, download=download)
-    headings = ("row", "N", "augmentation", "seeds", "steps", "sent", "on the wire", "time")
-    rows = [
-        (
-            planned.line.row.label,
-            str(planned.line.population),
-            planned.line.augment,
-            str(len(planned.line.resolved.config.seeds)),
-            count(planned.cell.steps),
-            size(planned.cell.sent_bytes),
-            size(planned.cell.wire_bytes),
-            span(planned.seconds),
-        )
-        for planned in plans
-    ]
-    typer.echo(f"{named.table.title}: {named.name} at scale {scale}; bytes are per member and seed")
-    print_rows(headings, rows, right=("N", "seeds", *headings[4:]))
-    for note in notes:
-        typer.echo(note)
-    total = span(sum(planned.seconds for planned in plans))
-    typer.echo(f"Estimated time of all trainings, one after another: {total}")
 
 
 def _numbers(key: str, text: str | None) -> tuple[int, ...]:

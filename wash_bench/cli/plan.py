@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wash_bench.cli.options import DEBUG, JSON, takes_settings
-from wash_bench.cli.run import Preset, PresetFile, resolved_run, tell_settings
+from wash_bench.cli.run import (
+    Preset,
+    PresetFile,
+    Scale,
+    limit_threads,
+    read_study_of,
+    resolved_run,
+    tell_settings,
+)
 
 if TYPE_CHECKING:
     from wash_bench.runner.plan import CellPlan
     from wash_bench.settings.resolve import Resolved
+    from wash_bench.settings.study import Study
 
 
 @takes_settings(of_preset=True)
 def plan(
     preset: Preset = None,
     preset_file: PresetFile = None,
+    scale: Scale = "",
     as_json: Annotated[bool, JSON] = False,
     debug: Annotated[bool, DEBUG] = False,
     **options: Any,
@@ -30,6 +40,10 @@ def plan(
     from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.runner.units import span
 
+    study = read_study_of(preset, preset_file, scale, options)
+    if study is not None:
+        plan_study(study, as_json=as_json)
+        return
     resolved = resolved_run(preset, preset_file, options)
     from wash_bench.api.runs import plan_of
 
@@ -46,6 +60,35 @@ def plan(
     typer.echo(f"Estimated time of all trainings, one after another: {span(planned.seconds)}")
 
 
+def plan_study(study: Study, *, as_json: bool = False) -> None:
+    """Print what each row of a study costs; nothing is trained."""
+    from wash_bench.cli.printing import print_json, print_rows
+    from wash_bench.runner.plan import plan_cells
+    from wash_bench.runner.units import count, size, span
+
+    if study.local.threads:
+        limit_threads(study.local.threads)
+    planned = plan_cells(study.cells, download=study.local.download)
+    if as_json:
+        cells = [asdict(cell) for cell in planned.cells]
+        print_json({"cells": cells, "seconds": planned.seconds, "notes": planned.notes})
+        return
+    rows, left = [], iter(planned.cells)
+    for line in study.lines:
+        own = [next(left) for _ in line.cells]
+        first = own[0]
+        about = [line.row.label, str(line.population), line.augment, str(len(own))]
+        sent = [count(first.steps), size(first.sent_bytes), size(first.wire_bytes)]
+        rows.append([*about, *sent, span(sum(cell.seconds for cell in own))])
+    at = f" at scale {study.scale}" if study.scale else ""
+    typer.echo(f"{study.file.title}: {study.name}{at}; bytes are per member and seed")
+    print_rows(OF_STUDY, rows, right=("N", "seeds", *OF_STUDY[4:]))
+    for note in planned.notes:
+        typer.echo(note)
+    typer.echo(f"Estimated time of all trainings, one after another: {span(planned.seconds)}")
+
+
+OF_STUDY = ("row", "N", "augmentation", "seeds", "steps", "sent", "on the wire", "time")
 HEADINGS = ("method", "seed", "steps", "parameters", "values sent", "sent", "on the wire",
             "memory", "time", "trained with")  # fmt: skip
 

@@ -1,11 +1,14 @@
-"""``wash-bench run``: resolve, train, evaluate, report."""
+"""``wash-bench run``: cells of a preset or of a study file, run and reported.
+
+``tune``, ``paper-table`` and ``merge`` share what is below: each makes a list of cells.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,14 +18,17 @@ from wash_bench.cli import complete
 from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
+    from wash_bench.runner.queue import Outcome
+    from wash_bench.settings.cells import Cell
+    from wash_bench.settings.local import LocalConfig
     from wash_bench.settings.resolve import Resolved
-
+    from wash_bench.settings.study import Study
 
 Preset = Annotated[
     str | None,
     typer.Argument(
-        metavar="PRESET",
-        help="Settings to start from (see wash-bench presets).",
+        metavar="PRESET|FILE.toml",
+        help="Settings to start from (see wash-bench presets), or a study file.",
         show_default="digits; for another --dataset none",
         autocompletion=complete.preset,
     ),
@@ -37,12 +43,22 @@ PresetFile = Annotated[
     ),
 ]
 
+Scale = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Which of a study file's scales, where it has several.",
+        show_default="its only one",
+    ),
+]
+
 
 @takes_settings(of_preset=True)
 def run(
     context: typer.Context,
     preset: Preset = None,
     preset_file: PresetFile = None,
+    scale: Scale = "",
     debug: Annotated[bool, DEBUG] = False,
     **options: Any,
 ) -> None:
@@ -50,28 +66,114 @@ def run(
 
     The same command goes on with a run that was stopped; finished cells are not trained again.
     """
+    study = read_study_of(preset, preset_file, scale, options)
+    if study is not None:
+        run_study(study, study.local.out / "tables", debug=debug, arguments=context.obj)
+        return
     resolved = resolved_run(preset, preset_file, options)
-    if resolved.procs > 1 and "RANK" not in os.environ:
-        _in_processes(resolved, context.obj)
     if os.environ.get("RANK", "0") == "0":
         tell_settings(resolved)
-    with keeping():
-        from wash_bench.api.display import Display, display_for
-        from wash_bench.api.runs import execute
-        from wash_bench.distributed.group import joined
-
-        with joined(resolved.config.training.device, resolved.silence) as world:
-            with display_for(sys.stdout) if world.rank == 0 else Display() as display:
-                outcome = execute(resolved, debug=debug, observer=display, world=world)
-            if world.rank:
-                return
-        if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
+    outcome = run_cells(resolved.cells(), resolved, debug=debug, arguments=context.obj)
+    if outcome is None:
+        return
+    if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
+        with keeping():
             if not resolved.worker:
                 _report(resolved.out)
             elif not outcome.elsewhere:
                 _report_once(resolved)
     if outcome.elsewhere:
         tell_elsewhere(outcome.elsewhere, "report")
+    end_if_failed(outcome.failed)
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    local: LocalConfig,
+    *,
+    debug: bool = False,
+    arguments: list[str] | None = None,
+) -> Outcome | None:
+    """Run a list of cells, with a display of its progress.
+
+    Args:
+        cells: the cells.
+        local: how they are carried out.
+        debug: print tracebacks of failing cells.
+        arguments: the command line, for ``--procs``; None where a command does not take it.
+
+    Returns:
+        What became of the cells; None in a process that only shares populations.
+    """
+    if arguments is not None and local.procs > 1 and "RANK" not in os.environ:
+        _in_processes(cells, local, arguments)
+    if local.threads:
+        limit_threads(local.threads)
+    from wash_bench.api.display import Display, display_for
+    from wash_bench.distributed.group import joined
+    from wash_bench.runner.context import RunContext
+    from wash_bench.runner.experiment import run_cells as run_list
+
+    with keeping(), joined(cells[0].config.training.device, local.silence) as world:
+        with display_for(sys.stdout) if world.rank == 0 else Display() as display:
+            context = RunContext.of(local, debug=debug, observer=display, world=world)
+            outcome = run_list(cells, context)
+        return None if world.rank else outcome
+
+
+def read_study_of(
+    preset: str | None, preset_file: Path | None, scale: str, options: Mapping[str, Any]
+) -> Study | None:
+    """Return the study that ``PRESET`` names as a file; None where it is a preset's name."""
+    from wash_bench.errors import UsageError
+
+    if not (preset or "").endswith(".toml"):
+        if scale:
+            raise UsageError("--scale is of a study file: name one in place of the preset")
+        return None
+    from wash_bench.api.runs import settings_of_start
+    from wash_bench.settings.resolve import given
+    from wash_bench.settings.study import read_study, study_of
+
+    if preset_file is not None:
+        raise UsageError("--preset-file: a study file names its preset itself; leave one out")
+    named = read_study(Path(str(preset)))
+    return study_of(named, scale, given(options), start=settings_of_start)
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    *,
+    published: Path | None = None,
+    debug: bool = False,
+    arguments: list[str] | None = None,
+) -> None:
+    """Run a study, and write its table or report into ``folder``, unless its file says where."""
+    from wash_bench.settings.checks import check_folder
+
+    local, folder = study.local, study.file.report.keep or folder
+    check_folder(local.out, "--out")
+    check_folder(folder, "--tables")
+    outcome = run_cells(study.cells, local, debug=debug, arguments=arguments)
+    if outcome is None:
+        return
+    if outcome.elsewhere:
+        tell_elsewhere(outcome.elsewhere, "table")
+    elif local.shard[1] > 1:
+        typer.echo(
+            f"Share {local.shard[0]}/{local.shard[1]} is done. This command without --shard, on a "
+            "folder that all shares were run on, writes the table."
+        )
+    elif local.report:
+        from wash_bench.cli.printing import console_for_stdout
+        from wash_bench.report.published import read_published
+        from wash_bench.report.study import write_study
+
+        numbers, console = read_published(published), console_for_stdout()
+        text, written = write_study(study, local.out, folder, numbers=numbers, console=console)
+        typer.echo(text, nl=bool(text))
+        typer.echo(f"Written: {', '.join(map(str, written))}")
     end_if_failed(outcome.failed)
 
 
@@ -125,16 +227,17 @@ def _report_once(resolved: Resolved) -> None:
             claims.release(claim)
 
 
-def _in_processes(resolved: Resolved, arguments: list[str]) -> NoReturn:
+def _in_processes(cells: Sequence[Cell], local: LocalConfig, arguments: list[str]) -> NoReturn:
     """Carry out this command line in ``--procs`` processes, and end with their exit code."""
     from wash_bench.cores import cores
     from wash_bench.distributed.launch import launch
     from wash_bench.distributed.spread import Spread
 
-    Spread(resolved.config.training.population, resolved.procs)  # refuses too many
-    if not resolved.threads:
-        limit_threads(max(1, cores() // resolved.procs))
-    raise typer.Exit(launch(resolved.procs, arguments))
+    for population in {cell.config.training.population for cell in cells}:
+        Spread(population, local.procs)  # refuses too many
+    if not local.threads:
+        limit_threads(max(1, cores() // local.procs))
+    raise typer.Exit(launch(local.procs, arguments))
 
 
 def resolved_run(preset: str | None, preset_file: Path | None, options: dict[str, Any]) -> Resolved:

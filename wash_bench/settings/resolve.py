@@ -5,7 +5,7 @@ values are checked by pydantic before it is loaded.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ from wash_bench.settings.table import LOCAL, SETTINGS
 
 FRESH = {"subset_seed": "seed"}
 """Defaults of a run without a preset that records of earlier runs do not have."""
+
+
+StartFn = Callable[[TrainingConfig, Collection[str], bool], tuple[dict[str, Any], str]]
+"""Of a configuration, the chosen keys and whether to download: settings by key, and a sentence."""
 
 
 class Resolved(LocalConfig):
@@ -62,6 +66,7 @@ def resolve(
     options: Mapping[str, Any],
     *,
     defaults: bool = False,
+    start: StartFn | None = None,
 ) -> Resolved:
     """Lay the options over the preset file over the preset, and check everything.
 
@@ -71,6 +76,7 @@ def resolve(
         preset_file: the user's own preset.
         options: what the command line gave, by key with underscores; None means not given.
         defaults: start from the built-in defaults where no preset is named.
+        start: asks the network that members start from for further settings.
 
     Returns:
         The run; an unknown name or key, or a value out of range, is refused in one line.
@@ -90,7 +96,7 @@ def resolve(
         layers.append(Layer(str(preset_file), own.values))
         name = own.name
     layers.append(Layer("", given(options)))
-    return _Resolver(layers, tuned, fresh).run(name)
+    return _Resolver(layers, tuned, fresh, start).run(name)
 
 
 def local_config(options: Mapping[str, Any]) -> LocalConfig:
@@ -109,10 +115,17 @@ class _Resolver:
     ``fresh`` has the defaults that are not the fields' own.
     """
 
-    def __init__(self, layers: list[Layer], tuned: Layer | None, fresh: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        layers: list[Layer],
+        tuned: Layer | None,
+        fresh: Mapping[str, Any],
+        start: StartFn | None,
+    ) -> None:
         self.layers = layers
         self.tuned = tuned
         self.fresh = fresh
+        self.start = start
         self.source: dict[str, tuple[Layer, Any]] = {}  # key -> the layer that decides, its value
 
     def run(self, preset: str) -> Resolved:
@@ -138,6 +151,15 @@ class _Resolver:
         local, top = sections.pop(LOCAL), sections.pop("")
         config = checked(RunConfig, top | sections | {"preset": preset}, self._label)
         check_names(config.training)
+        of_start = ""
+        if self.start is not None:
+            more, of_start = self.start(
+                config.training, frozenset(self.source), bool(local.get("download"))
+            )
+            training = sections["training"] | self._sections(more)["training"]
+            sections = {**sections, "training": training}
+            if more:
+                config = checked(RunConfig, top | sections | {"preset": preset}, self._label)
         if config.coupling_budget == "paper":
             paper = _training_of(reference(config.training.dataset))
             specs = [scaled(spec, config.training, paper) for spec in specs]
@@ -147,6 +169,7 @@ class _Resolver:
         record = {name: dict(first[name].coupling) for name in own if first[name].coupling}
         config = config.model_copy(update={"set": own, "coupling": record})
         told = origin(self.layers, self.tuned, config.training.dataset)
+        told = " ".join(filter(None, [told, of_start]))
         found = {"config": config, "specs": specs, "origin": told}
         found["chosen"] = frozenset(self.source)
         resolved = checked(Resolved, local | found, self._label)

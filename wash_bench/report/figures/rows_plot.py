@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from wash_bench.paper.finished import PaperTable
+    from wash_bench.report.tables.study import StudyTable
 
 SHOWN = QUANTITIES | {"greedy_acc": Look("#CC79A7", "P", "-", "#CC79A7")}
 """How metrics are drawn."""
@@ -30,12 +30,12 @@ SPAN = 12.0
 """Percentage points below the best value that the axis shows."""
 
 
-def draw(table: PaperTable) -> Figure | None:
+def draw(table: StudyTable) -> Figure | None:
     """The figure of a table; None where no line has an accuracy."""
-    shown = [metric for metric in SHOWN if metric in table.named.table.metrics]
+    shown = [metric for metric in SHOWN if metric in table.study.file.metrics]
     panels: dict[tuple[int, str, str, str], list[int]] = {}
     for place, line in enumerate(table.lines):
-        if any(table.entries[place, metric].ours.n for metric in shown):
+        if any(table.ours(place, metric).n for metric in shown):
             training = line.resolved.config.training
             key = (line.population, line.augment, training.dataset, training.model)
             panels.setdefault(key, []).append(place)
@@ -61,11 +61,11 @@ def draw(table: PaperTable) -> Figure | None:
     return figure
 
 
-def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -> bool:
+def _panel(axes: Axes, table: StudyTable, places: list[int], shown: list[str]) -> bool:
     """Draw the lines of one panel; whether a value stands below its axis."""
     from matplotlib.ticker import MaxNLocator
 
-    found = [table.entries[place, metric].ours for place in places for metric in shown]
+    found = [table.ours(place, metric) for place in places for metric in shown]
     means = [value.mean for value in found if value.n]
     kept = [value for value in found if value.n and value.mean >= max(means) - SPAN]
     low, high = style.accuracy_limits(kept)
@@ -75,7 +75,7 @@ def _panel(axes: Axes, table: PaperTable, places: list[int], shown: list[str]) -
         # One quantity a little above another, or the bars hide each other.
         aside = (order - (len(shown) - 1) / 2) * 0.16
         for row, place in enumerate(places):
-            value = table.entries[place, metric].ours
+            value = table.ours(place, metric)
             if value.n and value.mean < low:
                 below.setdefault(row, []).append((metric, value))
             elif value.n:
@@ -111,7 +111,7 @@ def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) 
     )
 
 
-def _legend(figure: Figure, table: PaperTable, shown: list[str], below: bool) -> None:
+def _legend(figure: Figure, table: StudyTable, shown: list[str], below: bool) -> None:
     narrow = figure.get_figwidth() < style.paper().text
     title = style.bars(len({record["seed"] for record in table.records}))
     if below:

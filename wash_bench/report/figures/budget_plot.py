@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from wash_bench.paper.finished import PaperTable
+    from wash_bench.report.tables.study import StudyTable
 
 REFERENCE = "naive-ensemble"
 Seeds = Mapping[int, float]
 
 
-def draw(table: PaperTable) -> Figure | None:
+def draw(table: StudyTable) -> Figure | None:
     """The curves of a table in which budgets alone differ; None of any other table."""
     trainings = [line.resolved.config.training for line in table.lines]
     if len({(t.dataset, t.model, t.population, t.augment) for t in trainings}) > 1:
@@ -66,14 +66,13 @@ def draw(table: PaperTable) -> Figure | None:
     return figure
 
 
-def _by_method(table: PaperTable, metric: str) -> dict[str, dict[int, Seeds]]:
+def _by_method(table: StudyTable, metric: str) -> dict[str, dict[int, Seeds]]:
     """By method and epochs, the values by seed."""
     found: dict[str, dict[int, Seeds]] = {}
     for place, line in enumerate(table.lines):
-        entry = table.entries.get((place, metric))
-        if entry and entry.by_seed:
+        if by_seed := table.values.get((place, metric)):
             epochs = line.resolved.config.training.epochs
-            found.setdefault(line.row.method, {})[epochs] = entry.by_seed
+            found.setdefault(line.row.method, {})[epochs] = by_seed
     return found
 
 
@@ -102,7 +101,7 @@ def _curve(
     )
 
 
-def _legend(figure: Figure, axes: Axes, table: PaperTable) -> None:
+def _legend(figure: Figure, axes: Axes, table: StudyTable) -> None:
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower center",

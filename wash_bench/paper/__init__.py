@@ -1,1 +1,0 @@
-"""The papers' tables: declared as data, run at a scale, set beside the published numbers."""
