@@ -24,6 +24,7 @@ the weights that its step began with, one vector; weight decay, which the code a
 weights, falls on the unmixed ones. g never exceeds 1, should the rate still grow after the start.
 The code leaves biases and normalization without weight decay; here the run decides.
 
+The code's default graph is the alternating one, as here.
 Unverified: which graph the paper's main results have; its text was not at hand beyond the abstract.
 """
 

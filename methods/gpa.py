@@ -15,7 +15,8 @@ The members' weights are y; what a step moved them by moves z. Around a coupled 
 acts on y, and x and z are moved by as much.
 
 Choices: z and x in full for each member, two vectors beside the weights (the authors keep one, as x
-follows from y and z). Weight decay acts at y; in the authors' optimizer at z, or at y on request.
+follows from y and z). Weight decay acts at y, within the run's optimizer's step, which moves z:
+neither of the authors' two modes, in which z decays by itself, or by y on request.
 BatchNorm statistics are those gathered at y; the columns with re-estimated statistics are x's.
 
 Verified in the authors' documentation (facebookresearch/optimizers, gpa/README.md, commit f606606):

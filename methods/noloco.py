@@ -12,7 +12,8 @@ two terms are eta (mean(theta) - phi_n), so that one vector would do; the code s
 does this.) The rule and the defaults are those of the published code (sparse_optimizer_c.py, commit
 a1b4a42), with the run's own optimizer as the inner one. Of an odd number of members, one drawn at
 random is its own partner; of one member the rule is an outer optimizer on one trajectory. With two
-members, which start as one, it is DiLoCo with plain momentum.
+members, which start as one, it is DiLoCo with plain momentum. The default momentum of 0.5 is of the
+published configurations; the code's function that builds the optimizer defaults to 0.9.
 
 All members start as member 0. The last step is not an outer one: the members end distinct and their
 average is the single model. Pairs come from a stream that all members share.

@@ -18,7 +18,9 @@ computed in a pseudo-synchronization too; its effect on the weights is taken bac
 optimizer's momentum stays, and nothing is saved. Each member remembers the weights that its step
 began with. One draw a step serves all members. A pull is at most the whole way, eta lr <= p.
 
-Unverified: eta, H, and whether members draw apart; the paper's text was not at hand.
+The published code defaults to eta = 0.5 and H = 100; its example command has 1 and 32. All its
+ranks are seeded alike, so that members draw together, as here. Unverified: the paper's own eta and
+H; its text was not at hand.
 """
 
 from __future__ import annotations

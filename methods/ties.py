@@ -10,16 +10,16 @@ With delta_n = theta_n - theta_0 the change of member n since the common start,
 A coordinate where nobody agrees, as all were trimmed, stays at the start. With density 1 and
 members that all moved in one direction it is the uniform soup.
 
-The steps are those of mergekit (arcee-ai/mergekit, commit a6e4028, sparsify.py and
-generalized_task_arithmetic.py), which trims tensor by tensor and takes int(density K) of K values,
-here at least one. ``per = model`` trims each member's vector as a whole. ``combine = sum`` adds
-what agrees. mergekit's renormalization of what is left after a trim is not offered.
+The defaults are those of the authors' code, which fusion_bench follows: each member's vector is
+trimmed as a whole (``per = model``), density 0.2, lambda 1. ``per = tensor`` is mergekit's ranking
+(arcee-ai/mergekit, commit a6e4028, sparsify.py and generalized_task_arithmetic.py), tensor by
+tensor, which earlier versions had as the default: presets under which TIES was recorded keep it.
+int(density K) of K values are taken, at least one. ``combine = sum`` adds what agrees. mergekit's
+renormalization of what is left after a trim is not offered.
 
 The paper merges networks of several tasks; here the members learned the same one. BatchNorm's
 running statistics are averaged over the members; ``reestimated`` has them re-estimated on training
 images. The members need ``--init shared`` or ``--init checkpoint:PATH``.
-
-Unverified: density and lambda, and whether the paper ranks a tensor or the whole network.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class TiesOptions(ScaledOptions):
         0.2,
         "share of a member's change that is kept, the largest values",
         unit="share of values",
-        unverified="recalled, not checked against the paper",
         gt=0,
         le=1,
     )
     per: Scope = option(
-        "tensor", "rank the values of each tensor, or of the whole network", unverified="mergekit's"
+        "model",
+        "rank the values of the whole network (the authors'), or of each tensor (mergekit's)",
     )
     combine: Combination = option("mean", COMBINE)
 

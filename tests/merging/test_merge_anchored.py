@@ -75,6 +75,12 @@ def test_ties_trims_elects_and_merges(density, per, combine):
     close(merged(rule, population, start=START), around(np.array(change), 0.8))
 
 
+def test_ties_ranks_the_whole_network_unless_told_otherwise():
+    population = members(4)
+    change = naive_ties([naive_trim(row.tolist(), 0.2) for row in deltas(population)], True)
+    close(merged(Ties(), population, start=START), around(np.array(change)))
+
+
 @pytest.mark.parametrize("elect", [False, True])
 def test_dare_drops_at_random_and_rescales(elect):
     population = members(3)

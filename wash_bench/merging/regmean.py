@@ -74,6 +74,7 @@ def gram_matrices(
                 groups, _, k = rows.shape
                 grams[name] = torch.zeros(groups, k, k, dtype=float64_for(rows), device=rows.device)
             for x in _inputs(module, inputs[0].detach()):
+                x = x.to(grams[name].dtype)
                 grams[name] += x @ x.mT
 
         return hook

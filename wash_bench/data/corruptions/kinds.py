@@ -67,14 +67,16 @@ def _images(planes: torch.Tensor, like: Images) -> Images:
 
 
 def _disk(radius: float, softness: float) -> np.ndarray:
-    reach = math.ceil(radius) + 1 if radius <= 8 else math.ceil(radius)
+    reach = max(8, math.ceil(radius))  # the published grid; a smaller one adds weight at its edge
     steps = np.arange(-reach, reach + 1.0)
     disk = (steps[:, None] ** 2 + steps**2 <= radius**2).astype(np.float64)
     around = np.arange(-1.0, 2.0) if radius <= 8 else np.arange(-2.0, 3.0)
     taps = np.exp(-(around**2) / (2 * softness**2))
     taps /= taps.sum()
     disk = ndimage.correlate1d(disk / disk.sum(), taps, axis=0, mode="mirror")
-    return ndimage.correlate1d(disk, taps, axis=1, mode="mirror")
+    disk = ndimage.correlate1d(disk, taps, axis=1, mode="mirror")
+    edge = reach - int(np.abs(steps[disk.any(axis=0)]).max())  # zeros, which small images lack
+    return disk[edge : len(disk) - edge, edge : len(disk) - edge]
 
 
 def glass_blur(x: Images, strength: tuple[float, int, int], stream: Generator) -> Images:
