@@ -15,6 +15,7 @@ from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.errors import UsageError, nearest
 from wash_bench.loggers.find import check_loggers
 from wash_bench.plugins.registry import MethodEntry
+from wash_bench.settings.barrier_budget import within_budget
 from wash_bench.settings.cells import Cell, MethodSpec, cells_of, labelled
 from wash_bench.settings.checks import check_names
 from wash_bench.settings.complaints import checked
@@ -160,6 +161,10 @@ class _Resolver:
             sections = {**sections, "training": training}
             if more:
                 config = checked(RunConfig, top | sections | {"preset": preset}, self._label)
+        reduced = ""
+        if self.fresh:
+            evaluation, reduced = within_budget(config, self.source)
+            config = config.model_copy(update={"evaluation": evaluation})
         if config.coupling_budget == "paper":
             paper = _training_of(reference(config.training.dataset))
             specs = [scaled(spec, config.training, paper) for spec in specs]
@@ -169,7 +174,7 @@ class _Resolver:
         record = {name: dict(first[name].coupling) for name in own if first[name].coupling}
         config = config.model_copy(update={"set": own, "coupling": record})
         told = origin(self.layers, self.tuned, config.training.dataset)
-        told = " ".join(filter(None, [told, of_start]))
+        told = " ".join(filter(None, [told, of_start, reduced]))
         found = {"config": config, "specs": specs, "origin": told}
         found["chosen"] = frozenset(self.source)
         resolved = checked(Resolved, local | found, self._label)
