@@ -94,6 +94,11 @@ _SCORES = {
 _OF_REST = ("member", "best", "ensemble", "average", "average_bn", "method")
 
 
+def heading_of(network: str) -> str:
+    """Return the name of a network (``member``, ``average_bn``, ...) in tables and figures."""
+    return _NETWORKS[network][0]
+
+
 def _score(
     network: str, score: str, *, rest: bool = False, short: str = "", legend: str = ""
 ) -> Metric:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.metrics import heading_of
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.tables import caption
 from wash_bench.report.tables.table import MISSING, Column, Table, build_table, format_fixed
@@ -17,17 +19,18 @@ if TYPE_CHECKING:
 
 # What an event's accuracy is of; all but the members' own is logged with --merge-every.
 NETWORKS = {
-    "val_acc": "members",
-    "ensemble_val_acc": "ensemble",
-    "average_val_acc": "averaged",
-    "average_bn_val_acc": "averaged, BN re-est.",
+    "val_acc": heading_of("member"),
+    "ensemble_val_acc": heading_of("ensemble"),
+    "average_val_acc": heading_of("average"),
+    "average_bn_val_acc": heading_of("average_bn"),
 }
+AVERAGED, NOT_WATCHED = NETWORKS["average_val_acc"], "not watched"
 COLUMNS = ("experiment_id", "curve", "seed", "training_id", "network", "target")
 COLUMNS += ("epoch", "step", "seconds")
 
 
 def reached(records: Records, target: float) -> pd.DataFrame:
-    """When each training first reached a target.
+    """Find when each training first reached a target.
 
     Args:
         records: finished cells and their events.
@@ -36,44 +39,57 @@ def reached(records: Records, target: float) -> pd.DataFrame:
     Returns:
         A row a training and network with the columns ``COLUMNS``: of ``members``, the epoch in
         which their mean accuracy is at the target or above. Epoch, step and seconds are NaN where
-        it never was; seconds are steps times the training's mean seconds a step.
+        it never was.
     """
     import pandas as pd
 
     from wash_bench.report.read.variants import curves
 
     events = records.events[records.events["metric"].isin(NETWORKS)]
-    means = events.groupby(["training_id", "metric", "epoch", "step"], as_index=False)["value"]
-    means = means.mean()
+    keys = ["training_id", "metric", "epoch", "step"]
+    means = events.groupby(keys, as_index=False)["value"].mean()
     found = []
     for experiment_id, cells in records.experiments():
         cells = cells[cells["status"] == "finished"]
-        if cells.empty:
-            continue
-        pace = dict(zip(cells["training_id"], cells["train_seconds"] / cells["steps"], strict=True))
-        for row in curves(cells).to_dict("records"):
-            own = means[means["training_id"] == row["training_id"]]
+        trained = cells.drop_duplicates("training_id").set_index("training_id")
+        for row in curves(cells).to_dict("records") if len(cells) else ():
+            training = row["training_id"]
+            own = means[means["training_id"] == training]
+            seconds = _seconds(records.events, trained.loc[training])
             for metric, network in NETWORKS.items():
                 points = own[own["metric"] == metric].sort_values("epoch")
                 if points.empty:
                     continue
                 there = points[points["value"] >= target]
                 epoch, step = there.iloc[0][["epoch", "step"]] if len(there) else (math.nan,) * 2
-                seconds = step * pace[row["training_id"]]
-                head = (
-                    experiment_id,
-                    row["curve"],
-                    row["seed"],
-                    row["training_id"],
-                    network,
-                    target,
-                )
-                found.append((*head, epoch, step, seconds))
+                head = (experiment_id, row["curve"], row["seed"], training, network, target)
+                found.append((*head, epoch, step, seconds(step)))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
+def _seconds(events: pd.DataFrame, cell: pd.Series) -> Callable[[float], float]:
+    """Return the seconds of training up to a step, of one training.
+
+    Steps count by the members that take them, as losses are logged: where one member trains first,
+    as with DART, its steps take a part of the others' time.
+    """
+    import numpy as np
+
+    losses = events[(events["training_id"] == cell.name) & (events["metric"] == "train_loss")]
+    active = losses.groupby("step")["member"].nunique()
+    ranks = float(cell.get("ranks", 1) or 1)
+    ranks = 1.0 if math.isnan(ranks) else ranks
+    steps = np.array([0.0, *active.index])
+    if len(active) and steps[-1] == cell["steps"]:
+        work = np.cumsum([0.0, *np.diff(steps) * np.ceil(active / ranks)])
+    else:
+        steps = work = np.array([0.0, cell["steps"]])  # nothing says who trained
+    pace = cell["train_seconds"] / work[-1]
+    return lambda step: float(np.interp(step, steps, work)) * pace
+
+
 def target_tables(records: Records) -> list[Table]:
-    """A table for each experiment whose accuracy over the training is known.
+    """Build a table for each experiment whose accuracy over the training is known.
 
     Returns:
         Tables with a row a curve and entries ``steps (seconds)``, means over the seeds; where not
@@ -89,6 +105,8 @@ def target_tables(records: Records) -> list[Table]:
         if rows.empty:
             continue
         shown = [name for name in NETWORKS.values() if (rows["network"] == name).any()]
+        if AVERAGED not in shown and cells["population"].max() > 1:
+            shown.append(AVERAGED)
         columns: list[Column[Any]] = [Column("method", lambda row: str(row[0]), right=False)]
         columns += [Column(name, partial(_entry, network=name)) for name in shown]
         table = build_table(
@@ -97,8 +115,9 @@ def target_tables(records: Records) -> list[Table]:
             columns,
             caption=[
                 "Optimizer steps of a member, and seconds of training, until the accuracy first "
-                f"stood at {target:g} % or above; means over the seeds. It was looked at "
-                "after whole epochs, at those of --eval-every and --merge-every."
+                f"was at {target:g} % or above; means over the seeds. The members are validated at "
+                "the epochs of --eval-every, average and ensemble at those of --merge-every: where "
+                "an average was not watched, nothing is known of it."
             ],
             experiment_id=experiment_id,
         )
@@ -110,10 +129,10 @@ def _entry(curve: tuple[Any, pd.DataFrame], network: str) -> str:
     _, rows = curve
     own = rows[rows["network"] == network]
     if own.empty:
-        return MISSING
+        return NOT_WATCHED if network == AVERAGED else MISSING
     there = int(own["step"].notna().sum())
     if there < len(own):
         return f"{there} of {len(own)} seeds" if len(own) > 1 else "not reached"
     seconds = estimate(own["seconds"]).mean
-    told = "" if math.isnan(seconds) else f" ({format_fixed(seconds, 1)} s)"
-    return f"{format_fixed(estimate(own['step']).mean, 0)}{told}"
+    took = "" if math.isnan(seconds) else f" ({format_fixed(seconds, 1)} s)"
+    return f"{format_fixed(estimate(own['step']).mean, 0)}{took}"
