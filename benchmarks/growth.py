@@ -19,13 +19,13 @@ from loops import loop_of, setting_of
 from matplotlib.figure import Figure
 from timing import machine, median_seconds, write
 
+from wash_bench.config.known_methods import CURVES
 from wash_bench.core.bill import bill
 from wash_bench.core.method import Method, Site
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.report import style
-from wash_bench.report.figures.looks import COLOURS
 from wash_bench.report.tables import markdown
 from wash_bench.train.optim import optimizer_slots
 
@@ -69,12 +69,12 @@ def drawn(found: dict[str, list[dict]]) -> Figure:
     by_d = found["parameters"]
     for axis, (what, rows) in zip(axes, found.items(), strict=False):
         x = [row["d"] if what == "parameters" else row["x"] for row in rows]
-        axis.plot(x, [row["ms"] for row in rows], "o-", color=COLOURS["wash"])
+        axis.plot(x, [row["ms"] for row in rows], "o-", color=CURVES["wash"][0])
         axis.set(xlabel=what, ylabel="ms a step and member")
         if what == "parameters":
             axis.set(xscale="log", yscale="log")
             right = axis.twinx()
-            right.plot(x, [row["MiB"] for row in rows], "s--", color=COLOURS["papa"])
+            right.plot(x, [row["MiB"] for row in rows], "s--", color=CURVES["papa"][0])
             right.set(yscale="log", ylabel="MiB a member (dashed)")
         else:
             axis.set_ylim(bottom=0)
@@ -84,7 +84,7 @@ def drawn(found: dict[str, list[dict]]) -> Figure:
         (("wash, p = 0.001", "o-"), ("papa, every 10 steps", "s-")), ("wash", "papa"), strict=True
     ):
         sent = [row["sent"][name] for row in by_d]
-        last.plot([row["d"] for row in by_d], sent, mark, color=COLOURS[colour], label=name)
+        last.plot([row["d"] for row in by_d], sent, mark, color=CURVES[colour][0], label=name)
     last.set(xscale="log", yscale="log", xlabel="parameters", ylabel="bytes sent a step and member")
     last.legend()
     return figure

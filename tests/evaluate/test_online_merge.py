@@ -135,6 +135,25 @@ def test_the_first_epoch_at_the_target_counts(logged: Path) -> None:
     assert set(found.index.get_level_values("network")) == {"members", "averaged"}
 
 
+@pytest.mark.parametrize(("alone", "epoch"), [(4, 3), (4, 6), (2, 2), (7, 8), (0, 5)])
+def test_seconds_count_by_the_members_that_trained(tmp_path: Path, alone: int, epoch: int) -> None:
+    """One of three members trains first, as with DART: its epochs take a third of the time."""
+    cell = write_cell(tmp_path, "dart", 0)
+    lines: list[tuple[int, str, int | None, float]] = []
+    for at in range(1, 9):
+        lines += [(at, "train_loss", member, 1.0) for member in range(1 if at <= alone else 3)]
+        lines.append((at, "val_acc", 0, 90.0 if at >= epoch else 10.0))
+    _log(cell, lines)
+    records = frames.load([tmp_path])
+    (row,) = reached(records, 60.0).to_dict("records")
+    work = [1 if at <= alone else 3 for at in range(1, 9)]
+    assert row["epoch"] == epoch
+    assert row["seconds"] == pytest.approx(41.5 * sum(work[:epoch]) / sum(work))
+    records.options = ReportOptions(target=60.0)
+    (table,) = target_tables(records)
+    assert table.frame()["averaged"].tolist() == ["not watched"]
+
+
 def test_a_seed_that_never_got_there_is_counted_not_left_out(logged: Path) -> None:
     records = frames.load([logged])
     records.options = ReportOptions(target=60.0)

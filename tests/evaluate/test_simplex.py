@@ -17,9 +17,9 @@ from wash_bench.evaluate.barrier import barrier_points
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.simplex import barycentric, simplex_points
 from wash_bench.report.figures.catalogue import figures
-from wash_bench.report.numbers import simplex_map
+from wash_bench.report.numbers import segments as simplex_map
 from wash_bench.report.read import frames
-from wash_bench.report.read.variants import curves
+from wash_bench.report.read.summary import curves
 from wash_bench.runner.setting import Setting
 
 # The simplex measurement ----------------------------------------------------------------------

@@ -286,6 +286,15 @@ def test_outcomes_of_a_measured_network_are_those_of_its_training(tmp_path):
     assert found.tolist() == [[100, 0.5], [0, 2], [100, 0.25]]
 
 
+def test_a_margin_needs_a_row_to_compare_with(tmp_path, capsys):
+    write_cell(tmp_path, "wash", 0)
+    out = tmp_path / "report"
+    command = ["report", str(tmp_path), "--figures", "none", "--out", str(out)]
+    assert run_command([*command, "--margin", "0.3"]) == 2
+    assert "--baseline" in capsys.readouterr().err and not out.exists()
+    assert run_command([*command, "--margin", "0.3", "--baseline", "wash"]) == 0
+
+
 def test_two_seeds_are_compared_with_nothing(tmp_path):
     for method in ("wash", "best-member"):
         for seed in range(2):

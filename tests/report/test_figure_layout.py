@@ -16,7 +16,7 @@ from tests.support.simplex_records import with_triangle
 from wash_bench.plugins.registry import method_names
 from wash_bench.report.figures import pairs_plot, pareto_plot
 from wash_bench.report.figures.catalogue import ALL, figures
-from wash_bench.report.figures.looks import looks_of
+from wash_bench.report.figures.curve_styles import styles_of
 from wash_bench.report.read import frames
 
 SIX = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
@@ -108,14 +108,14 @@ def test_no_two_methods_or_variants_look_alike():
     every = {name: name for name in method_names()}
     every |= {f"{name}+overlap": f"{name}+overlap" for name in SIX}
     every |= {f"dart ({place})": "dart" for place in range(5)}
-    looks = looks_of(every)
+    looks = styles_of(every)
     assert len({(look.colour, look.marker) for look in looks.values()}) == len(every) > 40
     # Of one method, settings share the colour; what it looks like alone is a matter of its name.
     assert {looks[name].colour for name in every if every[name] == "dart"} == {"#009E73"}
     for name in SIX:
-        assert looks[name] == looks_of({name: name})[name] or looks[name].line != "-"
-    assert looks_of({"a": "swa"})["a"] == looks_of({"b": "swa"})["b"]
-    many = looks_of({str(place): "dart" for place in range(300)})
+        assert looks[name] == styles_of({name: name})[name] or looks[name].line != "-"
+    assert styles_of({"a": "swa"})["a"] == styles_of({"b": "swa"})["b"]
+    many = styles_of({str(place): "dart" for place in range(300)})
     assert len({(look.colour, look.marker) for look in many.values()}) == 300
 
 

@@ -21,7 +21,7 @@ from wash_bench.report.figures.catalogue import ALL, figures, parse_names, write
 from wash_bench.report.numbers import pareto
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.read import frames
-from wash_bench.report.read.variants import curves
+from wash_bench.report.read.summary import curves
 from wash_bench.report.write import write_report
 
 # Consensus ------------------------------------------------------------------------------------

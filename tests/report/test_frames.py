@@ -12,7 +12,7 @@ import pytest
 from tests.support.records import write_cell
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.report.read import frames
-from wash_bench.report.read.variants import curves
+from wash_bench.report.read.summary import curves
 from wash_bench.report.tables.main_table import main_tables
 
 REQUIRED = [

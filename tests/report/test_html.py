@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.records import FACTS, write_cell
-from wash_bench.report import embedded, write
+from wash_bench.report import page as embedded
+from wash_bench.report import write
 from wash_bench.report.page import _unbroken, sort_value, write_page
 from wash_bench.report.read import frames
 from wash_bench.report.tables.main_table import main_tables

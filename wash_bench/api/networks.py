@@ -73,11 +73,11 @@ class MergedNetworks:
 
         return pd.DataFrame(self.matrix, index=list(self.names), columns=list(self.names))
 
-    def why(self, margin: float = 1.0) -> str:
+    def diagnose_drop(self, margin: float = 1.0) -> str:
         """Why the average of all is so many points below its members; empty if it is not."""
-        from wash_bench.report.numbers.causes import why
+        from wash_bench.report.numbers.diagnosis import diagnose_drop
 
-        return why(self.merged.summary, margin)
+        return diagnose_drop(self.merged.summary, margin)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from wash_bench.config.corruptions import SEVERITIES, WORDS, spelled_out
 from wash_bench.config.field import MEASURE, RECORD, WHAT, Settings, setting
+from wash_bench.config.known_methods import DEFAULT_METHODS
 from wash_bench.config.training import TrainingConfig
 from wash_bench.errors import nearest
-
-DEFAULT_METHODS = ("wash", "wash-opt", "papa", "dart", "greedy-soup", "naive-ensemble")
 
 
 class EvaluationConfig(Settings):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.figures.looks import Look
+from wash_bench.report.figures.curve_styles import CurveStyle
 from wash_bench.report.numbers.stats import estimate
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 COLUMNS = 3
 QUANTITIES = {  # by metric
-    "average_acc": Look("#0072B2", "o", "-", "#0072B2"),
-    "average_bn_acc": Look("#56B4E9", "o", (0, (3, 1.5)), "white"),
-    "member_acc_mean": Look("#E69F00", "s", (0, (1, 1.2)), "#E69F00"),
-    "ensemble_acc": Look("#333333", "D", (0, (4, 1.2, 1, 1.2)), "white"),
+    "average_acc": CurveStyle("#0072B2", "o", "-", "#0072B2"),
+    "average_bn_acc": CurveStyle("#56B4E9", "o", (0, (3, 1.5)), "white"),
+    "member_acc_mean": CurveStyle("#E69F00", "s", (0, (1, 1.2)), "#E69F00"),
+    "ensemble_acc": CurveStyle("#333333", "D", (0, (4, 1.2, 1, 1.2)), "white"),
 }
 
 

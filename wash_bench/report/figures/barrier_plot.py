@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
-from wash_bench.report.figures.looks import Look, looks_of
-from wash_bench.report.numbers.pairs import barriers
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
+from wash_bench.report.numbers.segments import barriers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         for name, method in dict(zip(curves["curve"], curves["method"], strict=True)).items()
         if name in measured
     }
-    looks = looks_of(methods)
+    looks = styles_of(methods)
     blocks = math.ceil(len(methods) / MOST_COLUMNS)
     columns = math.ceil(len(methods) / blocks)
     with style.styled():
@@ -66,7 +66,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: Look) -> None:
+def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: CurveStyle) -> None:
     for bn, line in (("averaged", SOLID), ("reestimated", DASHED)):
         variant = rows[rows["bn"] == bn]
         if variant.empty:
@@ -89,7 +89,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, value: str, look: Look) -> None:
         )
 
 
-def _each(axes: Axes, rows: pd.DataFrame, value: str, look: Look) -> None:
+def _each(axes: Axes, rows: pd.DataFrame, value: str, look: CurveStyle) -> None:
     """A thin line a segment, all in one artist: of many seeds there are hundreds."""
     from matplotlib.collections import LineCollection
 

@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from wash_bench.config.known_methods import INDEPENDENT as REFERENCE
 from wash_bench.report import style
-from wash_bench.report.figures.looks import Look, looks_of
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
 from wash_bench.report.numbers.stats import Estimate, estimate, paired
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from wash_bench.report.tables.study import StudyTable
 
-REFERENCE = "naive-ensemble"
 Seeds = Mapping[int, float]
 
 
@@ -37,7 +37,7 @@ def draw(table: StudyTable) -> Figure | None:
         return None
     with style.styled():
         figure, ((left, right),) = style.new_figure(2.7, 1, 2)
-        looks = looks_of({method: method for method in (*curves, REFERENCE)})
+        looks = styles_of({method: method for method in (*curves, REFERENCE)})
         shown = {method: _estimates(values) for method, values in curves.items()}
         gaps = {
             method: {at: paired(seeds, reference[at]) for at, seeds in values.items()
@@ -83,7 +83,7 @@ def _estimates(values: Mapping[int, Seeds]) -> dict[int, Estimate]:
 def _curve(
     axes: Axes,
     values: Mapping[int, Estimate],
-    look: Look,
+    look: CurveStyle,
     aside: float,
     label: str = "",
     ends: tuple[float, float] = (-math.inf, math.inf),

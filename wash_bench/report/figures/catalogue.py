@@ -23,7 +23,7 @@ from wash_bench.report.figures import (
     simplex_plot,
     training_plot,
 )
-from wash_bench.report.numbers.batchnorm import without_copies
+from wash_bench.report.numbers.diagnosis import without_copies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ class Source:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Which trainings are one curve (``variants.curves``)."""
-        from wash_bench.report.read.variants import curves
+        from wash_bench.report.read.summary import curves
 
         return curves(self.cells)
 

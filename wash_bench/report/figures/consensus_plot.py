@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.figures import training_plot
-from wash_bench.report.figures.looks import Look, looks_of
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     in_parts = set(parts["curve"])
     recorded = {*total["curve"], *in_parts}
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = looks_of({name: methods[name] for name in methods if name in recorded})
+    looks = styles_of({name: methods[name] for name in methods if name in recorded})
     shown = [name for name in looks if name in in_parts]
     columns = min(MOST_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns) if shown else 0
@@ -78,7 +78,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, Look]) -> None:
+def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, CurveStyle]) -> None:
     axes.set_ylabel(METRICS["consensus_distance"].titled)
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
@@ -88,7 +88,7 @@ def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, Look]) -> None:
         axes.set_xlim(0, 2 * float(total["epoch"].max()))
 
 
-def _profile(axes: Axes, parts: pd.DataFrame, looks: dict[str, Look]) -> None:
+def _profile(axes: Axes, parts: pd.DataFrame, looks: dict[str, CurveStyle]) -> None:
     """The last epoch, tensor by tensor."""
     axes.set_title("each tensor at the end, of its largest", loc="left", fontweight="bold")
     axes.set_xlabel("tensor, from the input to the output")
@@ -117,7 +117,7 @@ def _maps(
     grid: GridSpecBase,
     parts: pd.DataFrame,
     shown: list[str],
-    looks: dict[str, Look],
+    looks: dict[str, CurveStyle],
 ) -> None:
     """Tensors over epochs, one map a curve and one scale for all."""
     from matplotlib.cm import ScalarMappable

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wash_bench.metrics import METRICS, heading_of
 from wash_bench.report import style
-from wash_bench.report.figures.looks import looks_of
+from wash_bench.report.figures.curve_styles import styles_of
 from wash_bench.report.figures.training_plot import draw_legend
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-NETWORKS = {
-    "member": "members' mean",
-    "ensemble": "ensemble",
-    "average": "averaged",
-    "average_bn": "averaged, BN re-est.",
-}
+NETWORKS = {"member": METRICS["member_acc_mean"].drawn}
+NETWORKS |= {network: heading_of(network) for network in ("ensemble", "average", "average_bn")}
 
 
 def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
@@ -39,7 +36,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     means = rows.groupby(keys, as_index=False)["accuracy"].mean()
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
     curved, measured = set(rows["curve"]), set(means["network"])
-    looks = looks_of({name: methods[name] for name in methods if name in curved})
+    looks = styles_of({name: methods[name] for name in methods if name in curved})
     shown = [network for network in NETWORKS if network in measured]
     kinds = rows["corruption"].nunique()
     with style.styled():
@@ -57,10 +54,8 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
                     mean.index, low, high, color=look.colour, alpha=0.18, linewidth=0
                 )
                 panel.plot(mean.index, mean, linestyle=look.line, **look.points)
-            told = (
-                f"mean over {kinds} corruptions" if kinds > 1 else str(rows["corruption"].iloc[0])
-            )
-            style.headline(panel, f"{NETWORKS[network]}, accuracy (%)", told)
+            note = f"mean over {kinds} corruptions" if kinds > 1 else rows["corruption"].iloc[0]
+            style.headline(panel, f"{NETWORKS[network]}, accuracy (%)", note)
             panel.set_xticks(sorted(means["severity"].unique()))
         for panel in axes[-1]:
             panel.set_xlabel("severity")

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
-from wash_bench.report.figures.looks import looks_of
-from wash_bench.report.numbers.pairs import barriers
+from wash_bench.report.figures.curve_styles import styles_of
+from wash_bench.report.numbers.segments import barriers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     measured = set(pairs["curve"])
     names = [name for name in dict.fromkeys(curves["curve"]) if name in measured]
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = looks_of({name: methods[name] for name in names})
+    looks = styles_of({name: methods[name] for name in names})
     maps = {name: matrix(pairs[pairs["curve"] == name]) for name in names}
     columns = min(MOST_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)

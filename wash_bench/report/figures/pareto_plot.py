@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.config.known_methods import INDEPENDENT
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
-from wash_bench.report.figures.looks import Look, looks_of
-from wash_bench.report.numbers.pareto import INDEPENDENT, Offer, front, inference, sent
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
+from wash_bench.report.numbers.pareto import ParetoPoint, front, inference, sent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
                 axes.axhline(mark.accuracy.mean, **MARKS[mark.model])
         silent = [offer.variant for offer in plain if offer.cost == 0]
 
-        def x(offer: Offer) -> float:  # those that send nothing stand side by side
+        def x(offer: ParetoPoint) -> float:  # those that send nothing stand side by side
             if offer.cost > 0:
                 return offer.cost
             place = silent.index(offer.variant) - (len(silent) - 1) / 2
@@ -102,7 +103,7 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
         place = {cost: position for position, cost in enumerate(costs)}
         spread = 0.56 / max(1, len(variants) - 1)
 
-        def x(offer: Offer) -> float:
+        def x(offer: ParetoPoint) -> float:
             return (
                 place[offer.cost]
                 + (variants.index(offer.variant) - (len(variants) - 1) / 2) * spread
@@ -132,15 +133,15 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _looks(offers: list[Offer]) -> dict[str, Look]:
-    return looks_of({offer.variant: offer.method for offer in offers})
+def _looks(offers: list[ParetoPoint]) -> dict[str, CurveStyle]:
+    return styles_of({offer.variant: offer.method for offer in offers})
 
 
-def _width(looks: dict[str, Look]) -> float:
+def _width(looks: dict[str, CurveStyle]) -> float:
     return style.paper().column if len(looks) <= FEW else style.paper().text
 
 
-def _columns(looks: dict[str, Look], further: Sequence[str]) -> int:
+def _columns(looks: dict[str, CurveStyle], further: Sequence[str]) -> int:
     """How many columns of names fit into the legend, which is filled column by column."""
     labels = [*map(_label, looks), *further]
     for count in range(min(5, len(labels)), 1, -1):
@@ -151,7 +152,7 @@ def _columns(looks: dict[str, Look], further: Sequence[str]) -> int:
     return 1
 
 
-def _legend_height(looks: dict[str, Look], further: Sequence[str]) -> float:
+def _legend_height(looks: dict[str, CurveStyle], further: Sequence[str]) -> float:
     """In inches, of the names alone."""
     columns = _split([*map(_label, looks), *further], _columns(looks, further))
     return 0.14 * max(sum(label.count("\n") + 1 for label in column) for column in columns)
@@ -191,7 +192,7 @@ def _axis(axes: Axes, costs: list[float], *, silent: bool) -> float:
     return zero
 
 
-def _floor(axes: Axes, offers: list[Offer]) -> float:
+def _floor(axes: Axes, offers: list[ParetoPoint]) -> float:
     """Set the accuracies that are shown; what is far below stands on the lower edge, in words."""
     values = sorted(o.accuracy.mean for o in offers if math.isfinite(o.accuracy.mean))
     if not values:
@@ -205,7 +206,9 @@ def _floor(axes: Axes, offers: list[Offer]) -> float:
     return floor
 
 
-def _point(axes: Axes, x: float, offer: Offer, look: Look, floor: float, *, open_: bool) -> None:
+def _point(
+    axes: Axes, x: float, offer: ParetoPoint, look: CurveStyle, floor: float, *, open_: bool
+) -> None:
     from matplotlib.text import Annotation
 
     mean = offer.accuracy.mean
@@ -251,7 +254,7 @@ def _point(axes: Axes, x: float, offer: Offer, look: Look, floor: float, *, open
 
 def _legend(
     figure: Figure,
-    looks: dict[str, Look],
+    looks: dict[str, CurveStyle],
     note: str,
     cells: pd.DataFrame,
     lines: Mapping[str, dict[str, Any]] | None = None,

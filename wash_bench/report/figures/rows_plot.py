@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.figures.ablation_plot import QUANTITIES
-from wash_bench.report.figures.looks import Look
+from wash_bench.report.figures.curve_styles import CurveStyle
 from wash_bench.report.numbers.stats import Estimate
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from wash_bench.report.tables.study import StudyTable
 
-SHOWN = QUANTITIES | {"greedy_acc": Look("#CC79A7", "P", "-", "#CC79A7")}
+SHOWN = QUANTITIES | {"greedy_acc": CurveStyle("#CC79A7", "P", "-", "#CC79A7")}
 """How metrics are drawn."""
 GUTTER = 0.13
 """Room for one value below the axis, as a share of the axis."""

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
-from wash_bench.report.figures.looks import looks_of
-from wash_bench.report.numbers.simplex_map import CORNERS, HEIGHT, STATISTICS, Map, maps, on_grid
+from wash_bench.report.figures.curve_styles import styles_of
+from wash_bench.report.numbers.segments import CORNERS, HEIGHT, STATISTICS, Map, maps, on_grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     names = list(dict.fromkeys(one.curve for one in found))
     kinds = [bn for bn in STATISTICS if any(one.bn == bn for one in found)]
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = looks_of({name: methods[name] for name in names})
+    looks = styles_of({name: methods[name] for name in names})
     blocks = math.ceil(len(names) / MOST_COLUMNS)
     columns = math.ceil(len(names) / blocks)
     each = {(one.curve, one.bn): one for one in found}

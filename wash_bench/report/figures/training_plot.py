@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.metrics import METRICS
+from wash_bench.metrics import METRICS, heading_of
 from wash_bench.report import style
-from wash_bench.report.figures.looks import Look, looks_of
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 Panel = tuple[str, str, str, str]  # metric, title, note, scale
 
+_MEMBERS = METRICS["member_acc_mean"].drawn
 PANELS: tuple[Panel, ...] = (
-    ("val_acc", "validation accuracy (%)", "members' mean", "linear"),
-    ("train_loss", "training loss (nats)", "members' mean", "linear"),
+    ("val_acc", "validation accuracy (%)", _MEMBERS, "linear"),
+    ("train_loss", "training loss (nats)", _MEMBERS, "linear"),
     ("consensus_relative", METRICS["consensus_relative"].drawn, "", "log"),
     (
         "sent_mb",
@@ -30,9 +31,14 @@ PANELS: tuple[Panel, ...] = (
 )
 # Logged with --merge-every; where there is no BatchNorm, the ensemble takes the second place.
 MERGED: tuple[Panel, ...] = (
-    ("average_val_acc", "averaged, validation accuracy (%)", "", "linear"),
-    ("average_bn_val_acc", "averaged, BN re-estimated (%)", "on validation data", "linear"),
-    ("ensemble_val_acc", "ensemble, validation accuracy (%)", "", "linear"),
+    ("average_val_acc", f"{heading_of('average')}, validation accuracy (%)", "", "linear"),
+    (
+        "average_bn_val_acc",
+        f"{METRICS['average_bn_acc'].drawn} (%)",
+        "on validation data",
+        "linear",
+    ),
+    ("ensemble_val_acc", f"{heading_of('ensemble')}, validation accuracy (%)", "", "linear"),
 )
 FLOAT32 = 4  # bytes of a value, in records of values alone
 
@@ -57,7 +63,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None
     methods = dict(zip(curves["curve"], curves["method"], strict=True))
     recorded = set(rows["curve"])
     methods = {name: methods[name] for name in methods if name in recorded}
-    looks = looks_of(methods)
+    looks = styles_of(methods)
     with style.styled():
         lines = len(panels) // 2
         figure, axes = style.new_figure(0.5 + 2.2 * lines, lines, 2, sharex=True)
@@ -95,7 +101,7 @@ def megabytes(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_lines(
-    axes: Axes, means: pd.DataFrame, looks: dict[str, Look], scale: str, metric: str
+    axes: Axes, means: pd.DataFrame, looks: dict[str, CurveStyle], scale: str, metric: str
 ) -> list[str]:
     """A line a curve, the mean of its trainings by epoch, in a band of their range.
 
@@ -141,7 +147,7 @@ def _told(silent: Sequence[str]) -> str:
     )
 
 
-def draw_legend(figure: Figure, looks: dict[str, Look], curves: pd.DataFrame) -> None:
+def draw_legend(figure: Figure, looks: dict[str, CurveStyle], curves: pd.DataFrame) -> None:
     """The curves' names below a figure, and what a band is."""
     from matplotlib.patches import Patch
 

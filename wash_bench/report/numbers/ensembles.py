@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.report.numbers.pareto import INDEPENDENT
+from wash_bench.config.known_methods import INDEPENDENT
 from wash_bench.report.numbers.stats import by_seed, estimate
 
 if TYPE_CHECKING:

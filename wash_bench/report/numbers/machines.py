@@ -27,7 +27,7 @@ COMPARED = {
 }
 
 
-def mixed(rows: pd.DataFrame) -> str:
+def environment_warning(rows: pd.DataFrame) -> str:
     """A sentence that names, after its colon, how machines or versions differ, if they do."""
     parts = []
     for key, name in COMPARED.items():

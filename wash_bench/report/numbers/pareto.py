@@ -13,12 +13,9 @@ from wash_bench.report.numbers.stats import Estimate, estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-INDEPENDENT = "naive-ensemble"
-"""The method whose members never meet."""
-
 
 @dataclass(frozen=True)
-class Offer:
+class ParetoPoint:
     """One model that a method delivers: what it costs and how good it is.
 
     Attributes:
@@ -57,7 +54,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def sent(cells: pd.DataFrame) -> list[Offer]:
+def sent(cells: pd.DataFrame) -> list[ParetoPoint]:
     """Each variant's single network, and the same re-estimated, by megabytes sent per member."""
     offers = []
     for variant, rows in cells.groupby("variant", sort=False):
@@ -68,11 +65,13 @@ def sent(cells: pd.DataFrame) -> list[Offer]:
         ):
             accuracy = estimate(values)
             if accuracy.n and math.isfinite(cost):
-                offers.append(Offer(str(variant), rows["method"].iloc[0], model, cost, accuracy))
+                offers.append(
+                    ParetoPoint(str(variant), rows["method"].iloc[0], model, cost, accuracy)
+                )
     return offers
 
 
-def inference(cells: pd.DataFrame) -> list[Offer]:
+def inference(cells: pd.DataFrame) -> list[ParetoPoint]:
     """Each variant's models by the forward passes that one image takes."""
     offers = []
     for variant, rows in cells.groupby("variant", sort=False):
@@ -87,7 +86,9 @@ def inference(cells: pd.DataFrame) -> list[Offer]:
         for model, cost, values in models:
             accuracy = estimate(values)
             if accuracy.n:
-                offers.append(Offer(str(variant), rows["method"].iloc[0], model, cost, accuracy))
+                offers.append(
+                    ParetoPoint(str(variant), rows["method"].iloc[0], model, cost, accuracy)
+                )
     return offers
 
 

@@ -1,5 +1,7 @@
 """``summary.csv``: a row a cell, with what it is, its settings and all that was measured."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 
@@ -9,8 +11,8 @@ from wash_bench.config import DEFAULT_METHODS, TrainingConfig
 from wash_bench.config.field import TRAINING, settings_of
 from wash_bench.metrics import METRICS, SUMMARY
 from wash_bench.report.read.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
-from wash_bench.report.read.variants import name_variants
 from wash_bench.settings.coupling import in_words
+from wash_bench.settings.sweep import differing, told
 
 _COLUMNS = tuple(metric.key for metric in SUMMARY)
 _TEXT = {metric.key for metric in METRICS.values() if metric.unit == "text"}
@@ -97,3 +99,45 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return json.dumps(value, sort_keys=True)
     return str(value) if name in _TEXT and value is not None else value
+
+
+def name_variants(frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+    """One method with two settings in one experiment becomes two rows of the table."""
+    for _, rows in frame.groupby(["experiment_id", "method"]):
+        own = [cells[row]["options"] for row in rows.index]
+        names = differing(own)
+        for row, options in zip(rows.index, own, strict=True):
+            if text := told(options, names):
+                frame.loc[row, "variant"] = f"{frame.loc[row, 'method']} ({text})"
+
+
+def curves(cells: pd.DataFrame) -> pd.DataFrame:
+    """Which trainings are one curve in the figures of an experiment.
+
+    Methods that share a training (as greedy soup and the naive ensemble) have the same curve.
+
+    Args:
+        cells: the experiment's rows of the summary.
+
+    Returns:
+        A row a training with columns training_id, seed, curve (the variants' names joined) and
+        method (the one that gives the curve its colour).
+    """
+    owner = {name: name for name in cells["variant"].unique()}
+    for _, group in cells.groupby("training_id", sort=False):
+        merged = {owner[name] for name in group["variant"]}
+        head = min(merged, key=list(owner).index)
+        owner = {name: head if old in merged else old for name, old in owner.items()}
+    names: dict[str, list[str]] = {}
+    for name, head in owner.items():
+        names.setdefault(head, []).append(name)
+    rows = cells.drop_duplicates("training_id")
+    method = dict(zip(cells["variant"], cells["method"], strict=True))
+    return pd.DataFrame(
+        {
+            "training_id": rows["training_id"].tolist(),
+            "seed": rows["seed"].tolist(),
+            "curve": [", ".join(names[owner[name]]) for name in rows["variant"]],
+            "method": [method[names[owner[name]][-1]] for name in rows["variant"]],
+        }
+    )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.config import CHECKPOINT_PREFIX
 from wash_bench.data.catalog import spec_of
 from wash_bench.metrics import METRICS
-from wash_bench.report.numbers.batchnorm import TWICE
-from wash_bench.report.numbers.machines import machine, mixed
+from wash_bench.report.numbers.diagnosis import TWICE
+from wash_bench.report.numbers.machines import environment_warning, machine
 from wash_bench.report.numbers.stats import ENOUGH
 from wash_bench.settings.presets import NO_PRESET
 
@@ -73,7 +73,7 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     environments = records.environments_of(cells)
     if told := machine(environments, f" ({METRICS['train_seconds'].heading} is their wall time)"):
         sentences.append(told)
-    if several := mixed(environments):
+    if several := environment_warning(environments):
         sentences.append(f"{several.partition(': ')[0]}; the notes below say which differ.")
     reading = "Accuracies in per cent on test data; [min, max] over all members and seeds; "
     reading += intervals(sorted(finished["seed"].unique()))

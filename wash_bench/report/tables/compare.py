@@ -13,7 +13,7 @@ import pandas as pd
 
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.metrics import COMPARED, METRICS
-from wash_bench.report.numbers.batchnorm import without_copies
+from wash_bench.report.numbers.diagnosis import without_copies
 from wash_bench.report.numbers.machines import COMPARED as ENVIRONMENT
 from wash_bench.report.numbers.stats import ENOUGH, LEVEL, Estimate, by_seed, estimate, paired
 from wash_bench.report.read.columns import LATER_SETTINGS, SETTINGS

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from wash_bench.report import style
 from wash_bench.report.tables.main_table import main_tables
-from wash_bench.report.template import environment
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from wash_bench.report.read.frames import Records
     from wash_bench.report.tables.table import Table, TableCell
 
@@ -143,4 +144,18 @@ def _tabular(table: Table, block: list[int]) -> str:
             r"\bottomrule",
             r"\end{tabular}",
         ]
+    )
+
+
+def environment() -> Environment:
+    """Templates of this package; those of HTML escape what is put into them."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    return Environment(
+        loader=PackageLoader("wash_bench.report", "templates"),
+        autoescape=select_autoescape(("html", "html.j2")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )

@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from wash_bench.config.known_methods import DEFAULT_BASELINE, TRAFFIC_REFERENCE
 from wash_bench.errors import UsageError, nearest
 from wash_bench.metrics import DERIVED, METRICS, WIDE_TABLE
-from wash_bench.report.numbers.batchnorm import without_copies
 from wash_bench.report.numbers.comparisons import Comparisons, compare_rows
+from wash_bench.report.numbers.diagnosis import without_copies
 from wash_bench.report.numbers.ensembles import equivalents
 from wash_bench.report.numbers.stats import Estimate, by_seed, estimate, paired
 from wash_bench.report.tables import caption, notes
@@ -38,8 +39,6 @@ _ASIDE = {"member_acc_mean": " [min, max]", "greedy_acc": " (size)"}
 # Shown where a method delivers one network that is none of the usual merges.
 _OF_OWN_NETWORKS = ("method_bn_acc", "merge_seconds")
 DERIVED_KEYS = {metric.key for metric in DERIVED}
-DEFAULT_BASELINE = "best-member"
-"""The baseline of a report that names none, where the table has this method."""
 SIGNIFICANT = "*"
 
 
@@ -262,7 +261,7 @@ def check_columns(records: Records) -> None:
 
 def papa_total(finished: pd.DataFrame) -> float | None:
     """Values that PAPA sends in this experiment; None without PAPA or with several settings."""
-    papa = finished[finished["method"] == "papa"]
+    papa = finished[finished["method"] == TRAFFIC_REFERENCE]
     total = papa["sent_values_total"].mean()
     if papa["variant"].nunique() != 1 or math.isnan(total) or total == 0:
         return None

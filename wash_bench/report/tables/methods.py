@@ -10,9 +10,9 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from wash_bench.config.known_methods import INDEPENDENT
 from wash_bench.errors import UsageError
 from wash_bench.metrics import METHODS_TABLE
-from wash_bench.report.numbers.pareto import INDEPENDENT
 from wash_bench.report.numbers.stats import estimate
 from wash_bench.report.tables.main_table import build, collapsed_rows
 from wash_bench.report.tables.markdown import escape

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.plugins.options import as_typed
-from wash_bench.report.numbers.causes import why
 from wash_bench.report.numbers.comparisons import MANY, Comparisons
-from wash_bench.report.numbers.machines import mixed
+from wash_bench.report.numbers.diagnosis import diagnose_drop
+from wash_bench.report.numbers.machines import environment_warning
 from wash_bench.report.numbers.pareto import changed_settings
 from wash_bench.settings.sweep import all_told
 
@@ -55,7 +55,7 @@ def below(
     lines += _couplings(finished)
     lines += _shared_trainings(finished)
     lines += _unequal_seeds(finished)
-    lines += filter(None, [mixed(records.environments_of(cells))])
+    lines += filter(None, [environment_warning(records.environments_of(cells))])
     lines += _settings(cells)
     for _, cell in cells[cells["status"] == "failed"].iterrows():
         reason = cell["reason"] or "no reason recorded"
@@ -94,7 +94,7 @@ def broken_averages(finished: pd.DataFrame) -> list[str]:
     said: dict[str, list[str]] = {}
     for variant, rows in finished.groupby("variant", sort=False):
         measured = {key: rows[key].mean() for key in _OF_FALL if key in rows}
-        if text := why(measured, FAR_BELOW):
+        if text := diagnose_drop(measured, FAR_BELOW):
             said.setdefault(text, []).append(str(variant))
     return [f"{', '.join(variants)}: {text}" for text, variants in said.items()]
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.config.known_methods import TRAFFIC_REFERENCE
 from wash_bench.metrics import LEADING, METRICS
 from wash_bench.record.store import Store
 from wash_bench.report.numbers.comparisons import collapsed, letters
-from wash_bench.report.numbers.machines import machine, mixed
+from wash_bench.report.numbers.machines import environment_warning, machine
 from wash_bench.report.numbers.stats import Estimate, estimate, paired
 from wash_bench.report.published import Published, find
 from wash_bench.report.tables.caption import intervals
@@ -81,7 +82,7 @@ class StudyTable:
         papa = {
             (line.population, line.augment): _mean(records, "sent_values_total")
             for line, records in zip(study.lines, of_line, strict=True)
-            if line.row.method == "papa"
+            if line.row.method == TRAFFIC_REFERENCE
         }
         for place, (line, records) in enumerate(zip(study.lines, of_line, strict=True)):
             for metric in (*study.file.columns, *BESIDE):
@@ -270,7 +271,7 @@ class StudyTable:
             f"{machine(rows)} The trainings and their evaluation took {seconds / 60:.0f} minutes,"
             " added up."
         )
-        if several_machines := mixed(rows):
+        if several_machines := environment_warning(rows):
             sentences.append(f"{several_machines.partition(': ')[0]} (see below).")
         if self.compared and self.study.scale == "paper":
             sentences.append("Difference: ours minus published.")
@@ -313,7 +314,7 @@ class StudyTable:
                     f"Published beside the table: {theirs.paper}, {theirs.method},"
                     f" {theirs.metric} {theirs.text}: {_source(theirs)}."
                 )
-        notes += [mixed(_frame(self.environments)), *self._not_available()]
+        notes += [environment_warning(_frame(self.environments)), *self._not_available()]
         return list(dict.fromkeys(filter(None, notes)))
 
     def _not_available(self) -> list[str]:

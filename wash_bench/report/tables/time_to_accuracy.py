@@ -43,7 +43,7 @@ def reached(records: Records, target: float) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from wash_bench.report.read.variants import curves
+    from wash_bench.report.read.summary import curves
 
     events = records.events[records.events["metric"].isin(NETWORKS)]
     keys = ["training_id", "metric", "epoch", "step"]

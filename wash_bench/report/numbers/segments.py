@@ -1,4 +1,4 @@
-"""The triangle that three members span, as measured: its points in the plane, and its corners."""
+"""Loss along the segments between two members, and over the triangle that three span."""
 
 from __future__ import annotations
 
@@ -9,6 +9,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+
+def barriers(rows: pd.DataFrame, bn: str = "averaged") -> pd.DataFrame:
+    """The greatest rise of the loss above the straight line between two members' losses.
+
+    Args:
+        rows: the pairs' rows of ``Records.barrier``.
+        bn: BatchNorm statistics, ``averaged`` or ``reestimated``.
+
+    Returns:
+        A row a training and pair: training_id, a, b and barrier, in nats; NaN where a loss on
+        the way is not a number.
+    """
+    import pandas as pd
+
+    rows = rows[(rows["kind"] == "pair") & (rows["bn"] == bn)].sort_values("alpha")
+    found = []
+    for (training, a, b), segment in rows.groupby(["training_id", "a", "b"], sort=False):
+        loss, alpha = segment["loss"].to_numpy(float), segment["alpha"].to_numpy(float)
+        rise = (loss - (1 - alpha) * loss[0] - alpha * loss[-1]).max()
+        found.append((training, a, b, float(rise) if math.isfinite(rise) else math.nan))
+    return pd.DataFrame(found, columns=["training_id", "a", "b", "barrier"])
+
 
 HEIGHT = math.sqrt(3) / 2  # of a triangle with edges of length 1
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, HEIGHT))

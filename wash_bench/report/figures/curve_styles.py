@@ -1,4 +1,4 @@
-"""How each curve looks in all figures: a colour and a marker by its method."""
+"""The style of each curve, the same in all figures: a colour and a marker by its method."""
 
 from __future__ import annotations
 
@@ -8,34 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wash_bench.config.known_methods import CURVES
+
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.typing import LineStyleType
 
-# Okabe & Ito, "Color Universal Design" (2008): told apart under the common colour blindnesses.
-COLOURS = {
-    "wash": "#0072B2",
-    "wash-opt": "#56B4E9",
-    "papa": "#D55E00",
-    "dart": "#009E73",
-    "greedy-soup": "#CC79A7",
-    "naive-ensemble": "#333333",
-}
 OTHERS = ("#E69F00", "#882255", "#999933", "#332288", "#AA4499", "#117733")
-MARKERS = {
-    "wash": "o",
-    "wash-opt": "s",
-    "papa": "^",
-    "dart": "D",
-    "greedy-soup": "P",
-    "naive-ensemble": "X",
-}
 OTHER_MARKERS = ("v", "<", ">", "p", "h", "d", "*")
 LINES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)))
 
 
 @dataclass(frozen=True)
-class Look:
+class CurveStyle:
     """How one curve is drawn, the same in every panel."""
 
     colour: str
@@ -61,7 +46,7 @@ class Look:
         return Line2D([], [], linestyle=kind, label=label, **self.points)
 
 
-def looks_of(curves: dict[str, str]) -> dict[str, Look]:
+def styles_of(curves: dict[str, str]) -> dict[str, CurveStyle]:
     """The look of each curve: a colour by its method, and no colour and marker twice.
 
     Args:
@@ -81,7 +66,7 @@ def looks_of(curves: dict[str, str]) -> dict[str, Look]:
         taken.add((colour, marker))
         place = used[colour] = used.get(colour, -1) + 1
         line, fill = LINES[place % len(LINES)], "white" if place % 2 else colour
-        result[curve] = Look(colour, marker, line, fill)
+        result[curve] = CurveStyle(colour, marker, line, fill)
     return result
 
 
@@ -90,10 +75,13 @@ def _ways(method: str) -> Iterator[tuple[str, str]]:
     digest = hashlib.blake2b(method.encode(), digest_size=2).digest()
     colours = _from(OTHERS, int.from_bytes(digest, "little"))
     markers = _from(OTHER_MARKERS, digest[1])
-    if method in COLOURS:
-        colours, markers = [COLOURS[method], *colours], [MARKERS[method], *markers]
-    every = [*dict.fromkeys((*markers, *OTHER_MARKERS, *MARKERS.values()))]
-    yield from itertools.product(dict.fromkeys((*colours, *COLOURS.values())), every)
+    if method in CURVES:
+        colour, marker = CURVES[method]
+        colours, markers = [colour, *colours], [marker, *markers]
+    every = [*dict.fromkeys((*markers, *OTHER_MARKERS, *(marker for _, marker in CURVES.values())))]
+    yield from itertools.product(
+        dict.fromkeys((*colours, *(colour for colour, _ in CURVES.values()))), every
+    )
     for place in itertools.count(2):  # numbers as markers: more curves than anybody can tell apart
         yield colours[0], f"${place}$"
 
