@@ -56,8 +56,9 @@ def write_study(
     if wanted.keep is None:
         return "", written
     folder.mkdir(parents=True, exist_ok=True)
-    kept = [*wanted.files, *(["methods.md"] if wanted.layout == "methods" else [])]
-    return "", [Path(shutil.copyfile(report / name, folder / name)) for name in kept]
+    patterns = [*wanted.files, *(["methods.md"] if wanted.layout == "methods" else [])]
+    kept = [path for pattern in patterns for path in sorted(report.glob(pattern))]
+    return "", [Path(shutil.copyfile(path, folder / path.name)) for path in kept]
 
 
 def write_table(table: StudyTable, folder: Path) -> list[Path]:

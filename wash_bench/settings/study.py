@@ -131,7 +131,7 @@ class Report(_Strict):
         figures: of a report: names separated by commas, all or none.
         runs: further run folders that a report reads.
         keep: folder that the table, or ``files`` of the report, are written to.
-        files: of a report, what is kept.
+        files: of a report, what is kept; ``*`` stands for any part of a name.
     """
 
     layout: Layout = "paper"
