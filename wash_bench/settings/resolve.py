@@ -186,7 +186,8 @@ class _Resolver:
             if key not in SETTINGS:
                 hyphened = key.replace("_", "-")
                 hint = nearest(hyphened, [known.replace("_", "-") for known in SETTINGS])
-                raise UsageError(f"unknown key {hyphened!r} in {layer.file}: {hint}")
+                where = f" in {layer.file}" if layer.file else ""
+                raise UsageError(f"unknown key {hyphened!r}{where}: {hint}")
 
     def _sections(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The values by section of the configuration and field; numbers that are none refused."""

@@ -252,7 +252,8 @@ def read_study(path: Path) -> NamedFile:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise UsageError(f"study {path}: {place}: {problem['msg']}") from None
+        text = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"study {path}: {place}: {text}") from None
     for metric in study.metrics:
         if metric not in METRICS:
             raise UsageError(f"study {path}: no metric {metric!r}; {nearest(metric, METRICS)}")
