@@ -54,6 +54,7 @@ def ran(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_command_line(ran, tmp_path, capsys) -> None:
     assert len(ran.outcome.finished) == 2
     given = ["--methods", "wash,greedy-soup", "--set", "wash.p=0.1", "--jobs", "1"]
@@ -73,6 +74,7 @@ def test_a_run_is_that_of_the_command_line(ran, tmp_path, capsys) -> None:
     assert len(again.outcome.cached) == 2
 
 
+@pytest.mark.slow
 def test_records_and_the_table_are_frames(ran, tmp_path) -> None:
     records = wb.load(ran.folder)
     assert list(records.summary["method"]) == ["wash", "greedy-soup"]
@@ -106,6 +108,7 @@ def files(ran) -> list[Path]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_merging_the_members_of_a_run_gives_its_numbers(ran, files, tmp_path) -> None:
     evaluation = {key: value for key, value in SHORT.items() if "images" in key or "points" in key}
     done = wb.merge(files, out=tmp_path / "m", threads=1, device="cpu", **evaluation)
@@ -123,6 +126,7 @@ def test_merging_the_members_of_a_run_gives_its_numbers(ran, files, tmp_path) ->
     assert sum(p.numel() for p in model.parameters()) == summary["parameters"]
 
 
+@pytest.mark.slow
 def test_the_barrier_of_two_networks_is_that_of_the_record(ran, files) -> None:
     evaluation = {key: value for key, value in SHORT.items() if "images" in key or "points" in key}
     found = wb.barrier(*files, threads=1, device="cpu", **evaluation)

@@ -78,6 +78,7 @@ def training_of(folder: Path, method: str) -> Path:
     return folder / "trainings" / records_of(folder)[method, 0]["training_id"]
 
 
+@pytest.mark.slow
 def test_members_of_finished_trainings_and_failed_cells_are_listed(folder, capsys) -> None:
     found = listed(capsys, folder)
     assert [path.parent.name for path in found["states"]] == [training_of(folder, "papa").name]
@@ -85,6 +86,7 @@ def test_members_of_finished_trainings_and_failed_cells_are_listed(folder, capsy
     assert found["leftovers"] == []
 
 
+@pytest.mark.slow
 def test_asked_kind_by_kind_and_what_is_denied_stays(folder, capsys, monkeypatch) -> None:
     state = training_of(folder, "papa") / "state-2"
     answer(monkeypatch, "n\nn\n")
@@ -100,6 +102,7 @@ def test_asked_kind_by_kind_and_what_is_denied_stays(folder, capsys, monkeypatch
     assert "--yes" in err and state.is_dir()
 
 
+@pytest.mark.slow
 def test_the_report_and_the_same_command_need_nothing_of_it(folder, tiny_module, capsys) -> None:
     records = records_of(folder)
     del records["fails", 0]
@@ -126,6 +129,7 @@ def test_the_report_and_the_same_command_need_nothing_of_it(folder, tiny_module,
     assert {path: path.stat().st_mtime_ns for path in members.iterdir()} == stamps
 
 
+@pytest.mark.slow
 def test_a_method_added_later_trains_the_same_members_again(
     folder, tiny_module, finished, capsys
 ) -> None:
@@ -138,6 +142,7 @@ def test_a_method_added_later_trains_the_same_members_again(
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_can_go_and_its_checkpoint_stays(
     tiny_module, tmp_path, capsys
 ) -> None:
@@ -171,6 +176,7 @@ def test_what_a_killed_run_left_can_go_and_its_checkpoint_stays(
     assert_same_bits(out, alone)
 
 
+@pytest.mark.slow
 def test_members_that_another_training_started_from_stay(folder, tiny_module, capsys) -> None:
     member = training_of(folder, "papa") / "state-2" / "member-0.safetensors"
     start = tiny_module.training.model_copy(update={"init": f"checkpoint:{member}", "epochs": 1})
@@ -182,6 +188,7 @@ def test_members_that_another_training_started_from_stay(folder, tiny_module, ca
     assert member.is_file()
 
 
+@pytest.mark.slow
 def test_members_stay_while_a_cell_that_was_asked_for_is_open(folder, capsys) -> None:
     record = records_of(folder)["papa", 0]
     asked = json.loads((folder / "run.json").read_text())
@@ -192,6 +199,7 @@ def test_members_stay_while_a_cell_that_was_asked_for_is_open(folder, capsys) ->
 
 
 @pytest.mark.parametrize("option", [(), ("--yes",), ("--json",)])
+@pytest.mark.slow
 def test_it_refuses_while_a_run_or_a_worker_is_on_the_folder(folder, capsys, option) -> None:
     state = training_of(folder, "papa") / "state-2"
     with Store(folder).locked():
@@ -205,6 +213,7 @@ def test_it_refuses_while_a_run_or_a_worker_is_on_the_folder(folder, capsys, opt
     assert state.is_dir() and ("fails", 0) in records_of(folder)
 
 
+@pytest.mark.slow
 def test_what_is_no_run_folder_and_what_does_not_go_together(folder, tmp_path, capsys) -> None:
     (tmp_path / "empty").mkdir()
     for given in (["empty"], ["gone"], ["runs", "--yes", "--json"]):

@@ -74,6 +74,7 @@ def test_top_level(capsys):
     assert all(name in out for name in COMMANDS)
 
 
+@pytest.mark.slow
 def test_python_dash_m():
     result = subprocess.run(
         [sys.executable, "-m", "wash_bench", "run", "digts"], capture_output=True, text=True

@@ -67,6 +67,7 @@ def test_a_run_that_was_stopped_waits_where_its_checkpoint_is(folder: Path) -> N
     assert found.seconds_left == pytest.approx(2 * 2 * spent)
 
 
+@pytest.mark.slow
 def test_while_a_run_goes_on_its_process_is_told_and_what_is_done_counts(
     folder: Path, monkeypatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_status_changes_nothing_and_imports_nothing_heavy(folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_many_cells_are_read_soon(tmp_path: Path) -> None:
     for seed in range(200):
         write_cell(tmp_path, "wash", seed)

@@ -95,6 +95,7 @@ def test_a_bit_of_the_log_and_of_the_record_is_seen(folder: Path, capsys) -> Non
     "`verify` of records without members, or with a damaged one",
     "what cannot be repeated is said; the rest is held to the record",
 )
+@pytest.mark.slow
 def test_without_members_the_training_alone_is_repeated(folder: Path, capsys) -> None:
     _, training = _wash(folder)
     checkpoint.remove_states(training)
@@ -108,6 +109,7 @@ def test_without_members_the_training_alone_is_repeated(folder: Path, capsys) ->
     assert "0 of 1 cells: the same bits" in out
 
 
+@pytest.mark.slow
 def test_other_settings_than_the_records_are_named(folder: Path, capsys) -> None:
     """As where an image folder has changed, or a method's file: the identity is another."""
     cell, _ = _wash(folder)

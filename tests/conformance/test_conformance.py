@@ -72,6 +72,7 @@ def test_an_installed_method_is_the_same_in_two_processes(name: str, answers) ->
         assert finding.passed, (subject.name, finding)
 
 
+@pytest.mark.slow
 def test_busy_methods_send_something() -> None:
     for name in BUSY.keys() & INSTALLED.keys() - SILENT:
         assert "kB a member" in run_check("bytes", INSTALLED[name][0]).text, name

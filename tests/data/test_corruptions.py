@@ -323,6 +323,7 @@ def run(tiny_module: RunConfig, tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "corrupted", make)
 
 
+@pytest.mark.slow
 def test_a_run_measures_each_network_under_each(run: Path) -> None:
     record = records_of(run)["wash", 0]
     (path,) = run.glob("trainings/wash-*/corruption-*.csv")
@@ -339,6 +340,7 @@ def test_a_run_measures_each_network_under_each(run: Path) -> None:
     assert {m.key for m in OF_CORRUPTIONS} == {k for k in record["summary"] if "corrupted" in k}
 
 
+@pytest.mark.slow
 def test_eval_gives_the_same_numbers_for_the_average(run: Path, capsys) -> None:
     cell = records_of(run)["wash", 0]["cell_id"]
     code, out, err = command(
@@ -358,6 +360,7 @@ def test_eval_gives_the_same_numbers_for_the_average(run: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.slow
 def test_the_methods_own_model_is_measured_too(run: Path, capsys, rule: str) -> None:
     record = records_of(run)[rule, 0]
     own = {score: record["summary"][f"corrupted_method_{score}"] for score in ("acc", "nll")}
@@ -375,6 +378,7 @@ def test_the_methods_own_model_is_measured_too(run: Path, capsys, rule: str) -> 
     assert own["nll"] == pytest.approx(found["loss"].mean())
 
 
+@pytest.mark.slow
 def test_the_report_has_table_columns_and_figure(run: Path, tmp_path: Path, capsys) -> None:
     records = frames.load([run])
     assert len(records.corruption) == 3 * 16  # two methods read one training

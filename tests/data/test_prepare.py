@@ -230,7 +230,7 @@ def test_a_run_on_it_gives_the_numbers_of_the_folder(pets, capsys, tmp_path):
     line = (
         *("run", "--model", "test_vit", "--image-size", "32", "--methods", "wash", "--epochs", "1"),
         *("--population", "2", "--seeds", "0", "--batch-size", "4", "--val-share", "0.3"),
-        *("--barrier-points", "3", "--jobs", "1"),
+        *("--barrier-points", "3", "--jobs", "1", "--no-report"),
     )
     found = []
     for root in (pets, out):
