@@ -123,6 +123,8 @@ class WashOptions(MethodOptions):
             raise ValueError("operator average permutes nothing: leave permutation out")
         if self.self_correction and (self.operator, self.permutation) != ("shuffle", "uniform"):
             raise ValueError("this leaves no value in place: turn self_correction off")
+        if self.k != 1 and self.layer_rule not in ("first_k", "last_k"):
+            raise ValueError(f"k is of layer_rule first_k and last_k, not {self.layer_rule}")
         return self
 
 

@@ -20,6 +20,11 @@ RULES = ["linear_to_zero", "constant", "increasing", "first_k", "last_k"]
 LAYERS = 5  # of the small network, counted by modules with parameters
 
 
+def with_k(rule: str, k: int) -> dict[str, int]:
+    """k where the layer rule takes one."""
+    return {"k": k} if rule in ("first_k", "last_k") else {}
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from([Wash, WashOpt]),
@@ -33,7 +38,7 @@ LAYERS = 5  # of the small network, counted by modules with parameters
 def test_a_shuffle_conserves_what_it_must(kind, n, p, rule, permutation, step, seed):
     population = small_population(n, seed=seed)
     before = copies(population)
-    method = wash(kind, p=p, layer_rule=rule, permutation=permutation, k=2)
+    method = wash(kind, p=p, layer_rule=rule, permutation=permutation, **with_k(rule, 2))
     method.after_step(population, LocalExchange(n, seed), PLAN.clock(step))
 
     old, new = before["weights"], population.weights
@@ -101,7 +106,8 @@ def test_layer_probabilities_by_hand(rule, index, k):
         "weight_layer": [0, 0, 0, 1, 1, 1, 1, 2, 2],
     }[index]
     layout = small_population(2).layout
-    got = wash(p=0.2, layer_rule=rule, layer_index=index, k=k).probabilities(layout, 2)
+    method = wash(p=0.2, layer_rule=rule, layer_index=index, **with_k(rule, k))
+    got = method.probabilities(layout, 2)
     expected = [
         reference_rules.wash_probability(rule, layer, by_hand[-1] + 1, 0.2, k) for layer in by_hand
     ]
@@ -113,7 +119,7 @@ def test_layer_probabilities_by_hand(rule, index, k):
 def test_counts_per_layer_follow_p_l(rule):
     """Selections of 2,000 steps per tensor, within five standard deviations of the binomial."""
     population, steps = small_population(3), 2000
-    method = wash(p=0.1, layer_rule=rule, k=2)
+    method = wash(p=0.1, layer_rule=rule, **with_k(rule, 2))
     counts = np.zeros(population.layout.size)
     for step in range(steps):
         counts[selected(method, population, 0, step)] += 1

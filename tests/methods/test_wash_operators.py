@@ -108,6 +108,7 @@ def test_twins_cost_what_arithmetic_expects(kind, twin, n):
     ("options", "word"),
     [
         ({"operator": "average", "permutation": "derangement"}, "leave permutation out"),
+        ({"k": 2}, "k is of layer_rule first_k and last_k, not linear_to_zero"),
         ({"operator": "average", "self_correction": True}, "turn self_correction off"),
         ({"permutation": "cyclic_shift", "self_correction": True}, "turn self_correction off"),
     ],

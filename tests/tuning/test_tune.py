@@ -12,35 +12,40 @@ import pytest
 
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
-from wash_bench.plugins.registry import find_method
+from wash_bench.plugins.registry import MethodEntry, find_method
+from wash_bench.report.tables.tuning import Selection, Trial
+from wash_bench.settings.grid import read_grid, widened
 from wash_bench.settings.resolve import resolve
-from wash_bench.tuning.choice import Tried, Tuned
-from wash_bench.tuning.grid import read_grid, widened
 
 
-def tried(options: dict, *values: float, sent: float = 1.0) -> Tried:
-    return Tried(options, dict(enumerate(values)), {"sent_values_per_step": sent})
+def tried(options: dict, *values: float, sent: float = 1.0) -> Trial:
+    return Trial(options, dict(enumerate(values)), {"sent_values_per_step": sent})
+
+
+def settings_beyond(tuned: Selection, entry: MethodEntry) -> list[dict]:
+    assert tuned.best is not None
+    return widened(tuned.best.options, tuned.ends(), entry)
 
 
 def test_the_highest_mean_is_chosen_and_of_equals_what_sends_less() -> None:
     dear, cheap = tried({"p": 0.2}, 80, 82, sent=9), tried({"p": 0.1}, 81, 81, sent=5)
-    assert Tuned("wash", (tried({"p": 0.3}, 70, 71), dear, cheap)).best is cheap
-    assert Tuned("wash", (dear, tried({"p": 0.1}, 80, 81))).best is dear
+    assert Selection("wash", (tried({"p": 0.3}, 70, 71), dear, cheap)).best is cheap
+    assert Selection("wash", (dear, tried({"p": 0.1}, 80, 81))).best is dear
 
 
 def test_a_setting_that_failed_at_a_seed_is_no_choice() -> None:
     whole, half = tried({"p": 0.1}, 50, 50), tried({"p": 0.2}, 90)
-    assert Tuned("wash", (whole, half)).best is whole
-    assert Tuned("wash", (tried({"p": 0.1}),)).best is None
+    assert Selection("wash", (whole, half)).best is whole
+    assert Selection("wash", (tried({"p": 0.1}),)).best is None
     assert math.isnan(tried({"p": 0.1}).score.mean)
 
 
 def test_settings_are_compared_with_seeds_as_blocks() -> None:
     best, close = tried({"p": 0.1}, 60, 90, 75.2), tried({"p": 0.2}, 59.7, 90.2, 75)
     below = tried({"p": 0.3}, 56, 86.1, 71.1)  # always four points less, whatever the seed
-    assert Tuned("wash", (best, close, below)).level() == [close]
-    assert Tuned("wash", (best, close, below)).letters() == ["a", "a", "b"]
-    assert Tuned("wash", (tried({"p": 0.1}, 60, 90), tried({"p": 0.2}, 5, 9))).level() is None
+    assert Selection("wash", (best, close, below)).level() == [close]
+    assert Selection("wash", (best, close, below)).letters() == ["a", "a", "b"]
+    assert Selection("wash", (tried({"p": 0.1}, 60, 90), tried({"p": 0.2}, 5, 9))).level() is None
 
 
 @pytest.mark.parametrize(
@@ -49,33 +54,33 @@ def test_settings_are_compared_with_seeds_as_blocks() -> None:
 )
 def test_edges_and_the_next_value(best: float, edge: str | None, beyond: float | None) -> None:
     values = (0.1, 0.3, 0.9)
-    tuned = Tuned("wash", tuple(tried({"p": p}, 9.0 if p == best else 1.0) for p in values))
+    tuned = Selection("wash", tuple(tried({"p": p}, 9.0 if p == best else 1.0) for p in values))
     assert tuned.edges() == ({"p": edge} if edge else {})
-    found = widened(tuned, find_method("wash"))
+    found = settings_beyond(tuned, find_method("wash"))
     assert found == ([{"p": beyond}] if beyond else [])
 
 
 def test_whole_numbers_stay_whole_and_bounds_hold() -> None:
     dart = find_method("dart")
-    tuned = Tuned("dart", tuple(tried({"every": e}, float(e)) for e in (5, 15)))
-    assert widened(tuned, dart) == [{"every": 45}]
-    tuned = Tuned("dart", tuple(tried({"every": e}, -float(e)) for e in (2, 5)))
-    assert widened(tuned, dart) == [{"every": 1}]
-    tuned = Tuned("dart", tuple(tried({"every": e}, -float(e)) for e in (1, 5)))
-    assert tuned.edges() == {"every": "least"} and widened(tuned, dart) == []
+    tuned = Selection("dart", tuple(tried({"every": e}, float(e)) for e in (5, 15)))
+    assert settings_beyond(tuned, dart) == [{"every": 45}]
+    tuned = Selection("dart", tuple(tried({"every": e}, -float(e)) for e in (2, 5)))
+    assert settings_beyond(tuned, dart) == [{"every": 1}]
+    tuned = Selection("dart", tuple(tried({"every": e}, -float(e)) for e in (1, 5)))
+    assert tuned.edges() == {"every": "least"} and settings_beyond(tuned, dart) == []
 
 
 def test_a_grid_of_several_options_widens_beside_the_best_of_the_others() -> None:
     grid = [tried({"every": e, "alpha": a}, a + e) for e in (1, 10) for a in (0.5, 0.9)]
-    tuned = Tuned("papa", tuple(grid))
-    found = widened(tuned, find_method("papa"))
+    tuned = Selection("papa", tuple(grid))
+    found = settings_beyond(tuned, find_method("papa"))
     assert found == [{"every": 100, "alpha": 0.9}, {"every": 10, "alpha": 0.98}]
 
 
 def test_beside_a_wrapper_the_options_keep_their_places() -> None:
     settings = [{"p": p, "ema.decay": 0.9} for p in (0.01, 0.1)]
-    tuned = Tuned("wash+ema", tuple(tried(own, own["p"]) for own in settings))
-    found = widened(tuned, find_method("wash+ema"))
+    tuned = Selection("wash+ema", tuple(tried(own, own["p"]) for own in settings))
+    found = settings_beyond(tuned, find_method("wash+ema"))
     assert found == [{"p": 0.182, "ema": {"decay": 0.9}}]  # p beyond 0.1 by the factor ends at 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,9 @@ from wash_bench.cli.options import DEBUG, takes_settings
 from wash_bench.cli.run import Preset, PresetFile
 
 if TYPE_CHECKING:
-    from wash_bench.settings.cells import Cell, MethodSpec
+    from wash_bench.settings.cells import MethodSpec
+    from wash_bench.settings.grid import Grid
     from wash_bench.settings.resolve import Resolved
-    from wash_bench.tuning.grid import Grid
 
 SEEDS = "100,101"
 WIDENINGS = 4  # rounds of settings beyond an edge
@@ -63,33 +62,34 @@ def tune(
     Writes the table of all that was tried, and a preset file with the best. The same command goes
     on with a tuning that was stopped; more values are tried beside those that are done.
     """
-    from wash_bench.cli.run import end_if_failed, keeping, limit_threads
-    from wash_bench.networks.start import of_start
-    from wash_bench.settings.cells import cells_of
-    from wash_bench.settings.checks import check_folder, check_start
+    from wash_bench.api.runs import settings_of_start
+    from wash_bench.cli.run import end_if_failed
+    from wash_bench.settings.checks import check_folder
+    from wash_bench.settings.grid import read_grid
     from wash_bench.settings.resolve import resolve
-    from wash_bench.tuning.grid import read_grid
 
     wanted = read_grid(grid or [])
-    base = resolve(preset, preset_file, {**options, "seeds": None, "out": None, "method": None,
-                                         "set": None})  # fmt: skip
+    of_preset = {"seeds": None, "out": None, "method": None, "set": None}
+    base = resolve(preset, preset_file, {**options, **of_preset}, start=settings_of_start)
     name = preset_file.stem if preset_file else base.config.preset
     out = options.get("out") or f"runs/tune-{name}"
-    check_start(base.config.training)
-    more, _ = of_start(base.config.training, base.chosen, base.download)
-    options = {**options, **more, "out": out, "seeds": options.get("seeds") or SEEDS}
+    options = {**options, "out": out, "seeds": options.get("seeds") or SEEDS}
     first, specs = _specs(preset, preset_file, options, wanted)
     _own_seeds(first, base)
     folder = tables or first.out / "tuning"
     check_folder(first.out, "--out")
     check_folder(folder, "--tables")
-    if first.threads:
-        limit_threads(first.threads)
-    with keeping():
-        failed = _run(first, cells_of(first.config, specs), debug)
-        if widen:
-            failed = _widen(preset, preset_file, options, first, specs, debug) or failed
-    _tell(name, first, base, cells_of(first.config, specs), folder)
+    from wash_bench.report.tables.tuning import Tuning, notes
+    from wash_bench.settings.cells import cells_of
+
+    failed = _run(first, specs, debug)
+    if widen:
+        failed = _widen(preset, preset_file, options, first, specs, debug) or failed
+    tuning = Tuning.of(name, first.config, base.config, cells_of(first.config, specs), first.out)
+    written = tuning.write(folder)
+    for note in notes(tuning):
+        typer.echo(note)
+    typer.echo(f"Written: {', '.join(map(str, written))}")
     end_if_failed(failed)
 
 
@@ -97,6 +97,7 @@ def _specs(
     preset: str | None, preset_file: Path | None, options: dict[str, Any], grid: Grid
 ) -> tuple[Resolved, list[MethodSpec]]:
     """The methods of the grid with each of their settings once, a method's together."""
+    from wash_bench.api.runs import settings_of_start
     from wash_bench.plugins.options import parse_set
     from wash_bench.settings.resolve import resolve
 
@@ -106,7 +107,7 @@ def _specs(
     def resolved(names: Iterable[str], own: dict[str, Any]) -> Resolved:
         named = [name for name in names if not _from_file(name, files)]
         more = {"set": own, "methods": named or None, "method": files}
-        return resolve(preset, preset_file, {**options, **more})
+        return resolve(preset, preset_file, {**options, **more}, start=settings_of_start)
 
     first = resolved(grid, fixed)
     specs: list[MethodSpec] = []
@@ -135,15 +136,13 @@ def _own_seeds(resolved: Resolved, base: Resolved) -> None:
         )
 
 
-def _run(resolved: Resolved, cells: Sequence[Cell], debug: bool) -> list[tuple[str, str]]:
+def _run(resolved: Resolved, specs: Sequence[MethodSpec], debug: bool) -> list[tuple[str, str]]:
     """Train what is not done; the failed cells."""
-    from wash_bench.api.display import display_for
-    from wash_bench.runner.context import RunContext
-    from wash_bench.runner.experiment import run_cells
+    from wash_bench.cli.run import run_cells
+    from wash_bench.settings.cells import cells_of
 
-    with display_for(sys.stdout) as display:
-        means = RunContext.of(resolved, debug=debug, observer=display)
-        return run_cells(cells, means).failed
+    outcome = run_cells(cells_of(resolved.config, specs), resolved, debug=debug)
+    return outcome.failed if outcome else []
 
 
 def _widen(
@@ -155,41 +154,22 @@ def _widen(
     debug: bool,
 ) -> list[tuple[str, str]]:
     """Add settings beyond the edges to ``specs`` and run them, until the best are inside."""
+    from wash_bench.report.tables.tuning import selections
     from wash_bench.settings.cells import cells_of
-    from wash_bench.tuning.grid import widened
-    from wash_bench.tuning.outcome import outcome_of
+    from wash_bench.settings.grid import widened
 
     failed: list[tuple[str, str]] = []
     for _ in range(WIDENINGS):
         known = {spec.entry.name: spec.entry for spec in specs}
         found = {
-            tuned.method: settings
-            for tuned in outcome_of(cells_of(resolved.config, specs), resolved.out)
-            if (settings := widened(tuned, known[tuned.method]))
+            each.method: settings
+            for each in selections(cells_of(resolved.config, specs), resolved.out)
+            if each.best
+            and (settings := widened(each.best.options, each.ends(), known[each.method]))
         }
         if not found:
             break
         _, more = _specs(preset, preset_file, options, found)
         specs += [each for each in more if each not in specs]
-        failed = _run(resolved, cells_of(resolved.config, specs), debug)
+        failed = _run(resolved, specs, debug)
     return failed
-
-
-def _tell(
-    name: str, resolved: Resolved, base: Resolved, cells: Sequence[Cell], folder: Path
-) -> None:
-    """Write the tables, and print the choice."""
-    from wash_bench.tuning.outcome import environments_of, outcome_of
-    from wash_bench.tuning.write import Tuning, notes, write
-
-    tuning = Tuning(
-        name,
-        resolved.config,
-        base.config,
-        outcome_of(cells, resolved.out),
-        environments_of(cells, resolved.out),
-    )
-    written = write(tuning, folder)
-    for note in notes(tuning):
-        typer.echo(note)
-    typer.echo(f"Written: {', '.join(map(str, written))}")

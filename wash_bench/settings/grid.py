@@ -28,7 +28,6 @@ from wash_bench.plugins.entry import MethodEntry
 from wash_bench.plugins.options import parse_set
 from wash_bench.plugins.words import bounds_of
 from wash_bench.settings.sweep import nested
-from wash_bench.tuning.choice import Tuned
 
 Grid = dict[str, list[dict[str, Any]]]
 """By method, tables of options with their values; each table is swept by itself."""
@@ -54,18 +53,22 @@ def read_grid(items: Sequence[str]) -> Grid:
     return grid
 
 
-def widened(tuned: Tuned, entry: MethodEntry) -> list[dict[str, Any]]:
-    """Settings beyond the edges at which the best one stands, as the grid's own steps go on."""
+def widened(
+    best: Mapping[str, Any], ends: Mapping[str, Sequence[float]], entry: MethodEntry
+) -> list[dict[str, Any]]:
+    """Return settings beyond the edges of a grid, as its own steps go on.
+
+    Args:
+        best: the options that were chosen, a wrapper's under NAME.OPTION.
+        ends: of each option at whose edge the best stands, the values tried, the edge last.
+        entry: the method.
+    """
     found = []
-    for name in tuned.edges():
+    for name, values in ends.items():
         field = entry.load().Options.model_fields.get(name)
-        values = tuned.values(name)
-        if tuned.best and field:
-            low = tuned.best.options[name] == values[0]
-            ordered = list(reversed(values)) if low else values
-            value = _beyond(ordered[-2], ordered[-1], field)
-            if value is not None:
-                found.append(nested({**tuned.best.options, name: value}))
+        value = field and _beyond(values[-2], values[-1], field)
+        if value is not None:
+            found.append(nested({**best, name: value}))
     return found
 
 
