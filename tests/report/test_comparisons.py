@@ -24,7 +24,7 @@ from wash_bench.report.numbers.comparisons import (
     fit,
     letters,
 )
-from wash_bench.report.numbers.ensembles import equivalent, equivalents
+from wash_bench.report.numbers.pareto import equivalent, equivalents
 from wash_bench.report.read import frames
 
 SEEDS = range(5)

@@ -142,8 +142,7 @@ def _fill(records: Records, folder: Path) -> list[Path]:
     from wash_bench.report.figures.catalogue import write_figures
     from wash_bench.report.page import write_page
     from wash_bench.report.tables.latex import latex
-    from wash_bench.report.tables.main_table import comparisons
-    from wash_bench.report.tables.methods import methods_text
+    from wash_bench.report.tables.main_table import comparisons, methods_text
     from wash_bench.report.tables.time_to_accuracy import reached
 
     options = records.options

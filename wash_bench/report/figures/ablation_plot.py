@@ -107,9 +107,11 @@ def _sweeps(
             values = sorted(values) if numbers else sorted(values, key=key)
             keys = [key(value) for value in values]
             own = rows.iloc[group].assign(at=[keys.index(key(choices[i].get(name))) for i in group])
-            told = json.loads(rest)
-            common = {n for n in told if len({key(json.loads(r).get(n)) for r, _ in several}) == 1}
-            fixed = ", ".join(f"{n}={_text(v)}" for n, v in told.items() if n not in common)
+            others = json.loads(rest)
+            common = {
+                n for n in others if len({key(json.loads(r).get(n)) for r, _ in several}) == 1
+            }
+            fixed = ", ".join(f"{n}={_text(v)}" for n, v in others.items() if n not in common)
             found.append(Sweep(method, name, values, own, fixed))
     return found
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
-from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_in
 from wash_bench.report.numbers.segments import barriers
 
 if TYPE_CHECKING:
@@ -30,18 +30,12 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     )
     if pairs.empty:
         return None
-    measured = set(pairs["curve"])
-    methods = {
-        name: method
-        for name, method in dict(zip(curves["curve"], curves["method"], strict=True)).items()
-        if name in measured
-    }
-    looks = styles_of(methods)
-    blocks = math.ceil(len(methods) / MOST_COLUMNS)
-    columns = math.ceil(len(methods) / blocks)
+    looks = styles_in(curves, set(pairs["curve"]))
+    blocks = math.ceil(len(looks) / MOST_COLUMNS)
+    columns = math.ceil(len(looks) / blocks)
     with style.styled():
         figure, axes = style.new_figure(2.9 * blocks + 0.3, 2 * blocks, columns, sharex=True)
-        for place, name in enumerate(methods):
+        for place, name in enumerate(looks):
             block, column = divmod(place, columns)
             loss, accuracy = axes[2 * block][column], axes[2 * block + 1][column]
             own = pairs[pairs["curve"] == name]
@@ -61,7 +55,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
                 fontsize=7,
                 color="#444444",
             )
-        _finish(axes, len(methods), columns, pairs)
+        _finish(axes, len(looks), columns, pairs)
         _legend(figure, pairs)
     return figure
 

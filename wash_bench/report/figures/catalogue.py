@@ -41,7 +41,7 @@ class Source:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """Which trainings are one curve (``variants.curves``)."""
+        """Which trainings are one curve (``summary.curves``)."""
         from wash_bench.report.read.summary import curves
 
         return curves(self.cells)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.figures import training_plot
-from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ def layers(events: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         events: rows of the experiment's trainings.
-        curves: from ``variants.curves``.
+        curves: from ``summary.curves``.
 
     Returns:
         A row a curve, tensor and epoch: curve, place (of the tensor, from the input), layer (its
@@ -58,9 +58,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     if total.empty and parts.empty:
         return None
     in_parts = set(parts["curve"])
-    recorded = {*total["curve"], *in_parts}
-    methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = styles_of({name: methods[name] for name in methods if name in recorded})
+    looks = styles_in(curves, {*total["curve"], *in_parts})
     shown = [name for name in looks if name in in_parts]
     columns = min(MOST_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns) if shown else 0

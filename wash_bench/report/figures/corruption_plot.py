@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS, heading_of
 from wash_bench.report import style
-from wash_bench.report.figures.curve_styles import styles_of
+from wash_bench.report.figures.curve_styles import styles_in
 from wash_bench.report.figures.training_plot import draw_legend
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
 
     Args:
         points: rows of ``Records.corruption``.
-        curves: from ``variants.curves``.
+        curves: from ``summary.curves``.
 
     Returns:
         A panel a network: means over the corruptions, a band for the range over seeds.
@@ -34,9 +34,8 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         return None
     keys = ["network", "curve", "training_id", "severity"]
     means = rows.groupby(keys, as_index=False)["accuracy"].mean()
-    methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    curved, measured = set(rows["curve"]), set(means["network"])
-    looks = styles_of({name: methods[name] for name in methods if name in curved})
+    measured = set(means["network"])
+    looks = styles_in(curves, set(rows["curve"]))
     shown = [network for network in NETWORKS if network in measured]
     kinds = rows["corruption"].nunique()
     with style.styled():

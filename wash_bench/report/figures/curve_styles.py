@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.config.known_methods import CURVES
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.lines import Line2D
     from matplotlib.typing import LineStyleType
 
@@ -70,6 +71,12 @@ def styles_of(curves: dict[str, str]) -> dict[str, CurveStyle]:
     return result
 
 
+def styles_in(curves: pd.DataFrame, drawn: Collection[str]) -> dict[str, CurveStyle]:
+    """Return the style of each curve (``summary.curves``) that is among the ``drawn`` ones."""
+    methods = dict(zip(curves["curve"], curves["method"], strict=True))
+    return styles_of({name: method for name, method in methods.items() if name in drawn})
+
+
 def _ways(method: str) -> Iterator[tuple[str, str]]:
     """The colours and markers of a method, its own ones first; the last is given without end."""
     digest = hashlib.blake2b(method.encode(), digest_size=2).digest()
@@ -78,10 +85,9 @@ def _ways(method: str) -> Iterator[tuple[str, str]]:
     if method in CURVES:
         colour, marker = CURVES[method]
         colours, markers = [colour, *colours], [marker, *markers]
-    every = [*dict.fromkeys((*markers, *OTHER_MARKERS, *(marker for _, marker in CURVES.values())))]
-    yield from itertools.product(
-        dict.fromkeys((*colours, *(colour for colour, _ in CURVES.values()))), every
-    )
+    known_colours, known_markers = zip(*CURVES.values(), strict=True)
+    every = [*dict.fromkeys((*markers, *OTHER_MARKERS, *known_markers))]
+    yield from itertools.product(dict.fromkeys((*colours, *known_colours)), every)
     for place in itertools.count(2):  # numbers as markers: more curves than anybody can tell apart
         yield colours[0], f"${place}$"
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from wash_bench.report import style
-from wash_bench.report.figures.curve_styles import styles_of
+from wash_bench.report.figures.curve_styles import styles_in
 from wash_bench.report.numbers.segments import barriers
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
 
     Args:
         points: rows of ``Records.barrier``.
-        curves: from ``variants.curves``.
+        curves: from ``summary.curves``.
 
     Returns:
         A map a curve: both triangles hold the mean barrier over seeds, in nats.
@@ -38,10 +38,8 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     pairs = barriers(points).merge(curves[["training_id", "curve", "method"]], on="training_id")
     if pairs.empty:
         return None
-    measured = set(pairs["curve"])
-    names = [name for name in dict.fromkeys(curves["curve"]) if name in measured]
-    methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = styles_of({name: methods[name] for name in names})
+    looks = styles_in(curves, set(pairs["curve"]))
+    names = list(looks)
     maps = {name: matrix(pairs[pairs["curve"] == name]) for name in names}
     columns = min(MOST_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)

@@ -269,7 +269,7 @@ def _legend(
     lines = {FRONT_NAME: FRONT, **(lines or {})}
     handles += [Line2D([], [], **look, label=name) for name, look in lines.items()]
     seeds = cells["seed"].nunique()
-    told = [note, style.bars(seeds).replace("Student-t intervals over", "t,")]
+    parts = [note, style.bars(seeds).replace("Student-t intervals over", "t,")]
     narrow = figure.get_figwidth() < style.paper().text
     figure.legend(
         handles=handles,
@@ -278,7 +278,7 @@ def _legend(
         columnspacing=1.0,
         handletextpad=0.4,
         fontsize=7,
-        title=("\n" if narrow else "; ").join(part for part in told if part),
+        title=("\n" if narrow else "; ").join(part for part in parts if part),
         title_fontsize=7,
         alignment="left",
     )

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.report import style
-from wash_bench.report.figures.curve_styles import styles_of
+from wash_bench.report.figures.curve_styles import styles_in
 from wash_bench.report.numbers.segments import CORNERS, HEIGHT, STATISTICS, Map, maps, on_grid
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     found = maps(points, curves)
     if not found:
         return None
-    names = list(dict.fromkeys(one.curve for one in found))
+    looks = styles_in(curves, {one.curve for one in found})
+    names = list(looks)
     kinds = [bn for bn in STATISTICS if any(one.bn == bn for one in found)]
-    methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    looks = styles_of({name: methods[name] for name in names})
     blocks = math.ceil(len(names) / MOST_COLUMNS)
     columns = math.ceil(len(names) / blocks)
     each = {(one.curve, one.bn): one for one in found}
@@ -132,7 +131,7 @@ def _panel(axes: Axes, one: Map | None, quantity: str, norm: Normalize, colours:
             color="black",
         )
     axes.plot(one.average["x"], one.average["y"], marker="*", markersize=8, **mark)
-    axes.set_xlabel(one.told(quantity), fontsize=6.5, labelpad=2)
+    axes.set_xlabel(one.summary_text(quantity), fontsize=6.5, labelpad=2)
     axes.margins(0.08)
 
 

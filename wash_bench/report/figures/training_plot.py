@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.metrics import METRICS, heading_of
 from wash_bench.report import style
-from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
+from wash_bench.report.figures.curve_styles import CurveStyle, styles_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +60,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None
     means = rows.groupby(["metric", "curve", "training_id", "epoch"], as_index=False)[
         "value"
     ].mean()
-    methods = dict(zip(curves["curve"], curves["method"], strict=True))
-    recorded = set(rows["curve"])
-    methods = {name: methods[name] for name in methods if name in recorded}
-    looks = styles_of(methods)
+    looks = styles_in(curves, set(rows["curve"]))
     with style.styled():
         lines = len(panels) // 2
         figure, axes = style.new_figure(0.5 + 2.2 * lines, lines, 2, sharex=True)

@@ -60,5 +60,5 @@ def machine(rows: pd.DataFrame, aside: str = "") -> str:
 
 def _values(rows: pd.DataFrame, key: str) -> list[str]:
     """The values of a column, each once; of a training that went on elsewhere, all of its own."""
-    told = rows[key].dropna().astype(str) if key in rows else ()
-    return sorted({value for text in told for value in text.split(THEN)})
+    known = rows[key].dropna().astype(str) if key in rows else ()
+    return sorted({value for text in known for value in text.split(THEN)})

@@ -59,7 +59,7 @@ class Map:
     members: pd.DataFrame
     average: pd.Series
 
-    def told(self, quantity: str) -> str:
+    def summary_text(self, quantity: str) -> str:
         """The members' mean and the average, as the panel says it."""
         digits = 2 if quantity == "loss" else 1
         mean = self.members[quantity].mean()

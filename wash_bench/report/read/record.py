@@ -79,10 +79,10 @@ def digests(training: Path, evaluations: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in ("status.json", *(f"evaluation-{key}.json" for key in evaluations)):
         try:
-            told = json_object(training / name).get("sha256")
+            sums = json_object(training / name).get("sha256")
         except BrokenRecord:
             continue
-        found |= told if isinstance(told, dict) else {}
+        found |= sums if isinstance(sums, dict) else {}
     return found
 
 
@@ -186,8 +186,8 @@ def outcomes(path: Path, network: str) -> tuple[np.ndarray | None, list[str]]:
             correct = np.unpackbits(arrays[f"{network}_correct"], count=images)
             return np.stack([100 * correct.astype(np.float32), nll], axis=1), []
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        told = " ".join(str(error).split())
-        return None, [f"{path}: no outcomes that can be read ({told}), left out"]
+        reason = " ".join(str(error).split())
+        return None, [f"{path}: no outcomes that can be read ({reason}), left out"]
 
 
 def corruption(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -217,8 +217,8 @@ def _points(
     whole = frame[[*places, *names]].notna().to_numpy().all(axis=1)
     if whole.all():
         return frame, []
-    told = f"{path}: {int((~whole).sum())} broken rows, left out"
-    return frame.take(np.flatnonzero(whole)).reset_index(drop=True), [told]
+    problem = f"{path}: {int((~whole).sum())} broken rows, left out"
+    return frame.take(np.flatnonzero(whole)).reset_index(drop=True), [problem]
 
 
 def _frame(rows: list[tuple], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -71,8 +71,10 @@ def caption(records: Records, experiment_id: str, cells: pd.DataFrame) -> list[s
     if finished.empty:
         return [*sentences, "No cell finished."]
     environments = records.environments_of(cells)
-    if told := machine(environments, f" ({METRICS['train_seconds'].heading} is their wall time)"):
-        sentences.append(told)
+    if machines := machine(
+        environments, f" ({METRICS['train_seconds'].heading} is their wall time)"
+    ):
+        sentences.append(machines)
     if several := environment_warning(environments):
         sentences.append(f"{several.partition(': ')[0]}; the notes below say which differ.")
     reading = "Accuracies in per cent on test data; [min, max] over all members and seeds; "
@@ -141,32 +143,32 @@ def _of_training(first: pd.Series, finished: pd.DataFrame, data: str, model: str
 
 def _pictures(training: Mapping[str, Any]) -> str:
     """How images are normalized, resized and cropped, where that is not the data set's way."""
-    told = [
+    parts = [
         f"{name} {', '.join(f'{value:g}' for value in training[key])}"
         for key, name in (("mean", "mean"), ("std", "standard deviation"))
         if training.get(key)
     ]
     if training.get("interpolation", "bilinear") != "bilinear":
-        told.append(f"{training['interpolation']} interpolation")
+        parts.append(f"{training['interpolation']} interpolation")
     if crop := training.get("crop_pct"):
-        told.append(f"test images cropped to {100 * crop:g} % of their side")
-    return f"Images as the network takes them: {'; '.join(told)}." if told else ""
+        parts.append(f"test images cropped to {100 * crop:g} % of their side")
+    return f"Images as the network takes them: {'; '.join(parts)}." if parts else ""
 
 
 def _further(first: pd.Series) -> str:
     """What fine-tuning asks of the step besides, where it does."""
-    told = {
+    texts = {
         "layer_decay": ", layer-wise learning-rate decay {:g}",
         "clip_grad": ", gradient norm at most {:g}",
         "drop_path": ", drop path {:g}",
         "accumulate": ", gradients accumulated over {:g} parts",
         "freeze_bn": ", BatchNorm frozen",
     }
-    values = {key: first.get(key) for key in told}
+    values = {key: first.get(key) for key in texts}
     off = {"layer_decay": 1.0, "accumulate": 1.0}
     return "".join(
         text.format(values[key])
-        for key, text in told.items()
+        for key, text in texts.items()
         if values[key] and values[key] == values[key] and values[key] != off.get(key)
     )
 
@@ -204,11 +206,11 @@ def intervals(seeds: Sequence[int]) -> str:
         return "no cell finished."
     if len(seeds) == 1:
         return f"one seed ({seeds[0]}): no interval, small differences mean nothing."
-    told = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}):"
+    head = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}):"
     if len(seeds) < ENOUGH:
-        return f"{told} the values themselves, no interval."
+        return f"{head} the values themselves, no interval."
     return (
-        f"{told} mean ± half-width of the 95 % Student-t interval over seeds (of two seeds, the"
+        f"{head} mean ± half-width of the 95 % Student-t interval over seeds (of two seeds, the"
         " values themselves); of accuracies it ends at 0 and 100."
     )
 

@@ -1,4 +1,4 @@
-"""The main table: a row a method, over its seeds, one table for each experiment.
+"""The main table, a row a method, over its seeds, and the compact table of all methods.
 
 In front stand accuracy and NLL of the network that each method delivers, with compact letters;
 then the networks that its population gives besides, and what the coupling cost.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wash_bench.config.known_methods import DEFAULT_BASELINE, TRAFFIC_REFERENCE
+from wash_bench.config.known_methods import DEFAULT_BASELINE, INDEPENDENT, TRAFFIC_REFERENCE
 from wash_bench.errors import UsageError, nearest
-from wash_bench.metrics import DERIVED, METRICS, WIDE_TABLE
+from wash_bench.metrics import DERIVED, METHODS_TABLE, METRICS, WIDE_TABLE
 from wash_bench.report.numbers.comparisons import Comparisons, compare_rows
 from wash_bench.report.numbers.diagnosis import without_copies
-from wash_bench.report.numbers.ensembles import equivalents
+from wash_bench.report.numbers.pareto import equivalents
 from wash_bench.report.numbers.stats import Estimate, by_seed, estimate, paired
 from wash_bench.report.tables import caption, notes
+from wash_bench.report.tables.markdown import escape
 from wash_bench.report.tables.table import (
     MISSING,
     Column,
@@ -266,3 +268,55 @@ def papa_total(finished: pd.DataFrame) -> float | None:
     if papa["variant"].nunique() != 1 or math.isnan(total) or total == 0:
         return None
     return float(total)
+
+
+OTHER = "Methods that are not installed"
+
+
+def methods_text(records: Records) -> str:
+    """Return the text of methods.md; merge rules whose network collapsed stand in one line."""
+    baseline = records.options.baseline or INDEPENDENT
+    merges = _headings()["merge"]
+    parts = []
+    for experiment_id, cells in records.experiments():
+        table = build(records, experiment_id, cells, METHODS_TABLE, baseline=baseline)
+        fallen = collapsed_rows(records, experiment_id, cells, baseline)
+        finished = cells[cells["status"] == "finished"]
+        accuracy = finished.groupby("variant")["method_acc"].apply(lambda v: estimate(v).mean)
+        order = sorted(table.rows, key=lambda row: -_or_least(accuracy[row[0].text]))
+        lines = [f"## {escape(table.title)}", *map(escape, table.caption)]
+        kinds = dict(zip(finished["variant"], finished["method"].map(_kind), strict=True))
+        for kind in dict.fromkeys((*_headings().values(), OTHER)):
+            own = [row for row in order if kinds[row[0].text] == kind]
+            out = [row for row in own if kind == merges and row[0].text in fallen]
+            if own:
+                lines.append(f"**{kind}**")
+            if len(own) > len(out):
+                lines.append(replace(table, rows=[row for row in own if row not in out]).body())
+            if out:
+                ends = " to ".join(f"{accuracy[row[0].text]:.2f}" for row in (out[-1], out[0]))
+                names = ", ".join(escape(row[0].text) for row in out)
+                lines.append(f"Collapsed here, with {ends} %: {names}.")
+        lines.append("\n".join(f"- {escape(note)}" for note in table.notes))
+        parts.append("\n\n".join(lines))
+    return "# All methods on one table\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _or_least(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _headings() -> dict[str, str]:
+    from wash_bench.core.method import KINDS
+
+    return {kind: heading.capitalize() for kind, heading in KINDS.items()}
+
+
+def _kind(method: str) -> str:
+    """The heading under which a method stands."""
+    from wash_bench.plugins.registry import find_method
+
+    try:
+        return _headings()[find_method(method).kind]
+    except UsageError:
+        return OTHER

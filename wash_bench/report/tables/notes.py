@@ -118,9 +118,9 @@ def own_settings(finished: pd.DataFrame) -> list[str]:
     for variant, rows in finished.groupby("variant", sort=False):
         if changes := changed_settings(rows):
             n = changes.pop("population", rows["population"].iloc[0])
-            told = ", ".join(f"{name} {as_typed(value)}" for name, value in changes.items())
+            changed = ", ".join(f"{name} {as_typed(value)}" for name, value in changes.items())
             networks = "one network" if n == 1 else f"{n} networks"
-            lines.append(f"{variant} trains {networks}" + (f" with {told}." if told else "."))
+            lines.append(f"{variant} trains {networks}" + (f" with {changed}." if changed else "."))
     return lines
 
 
@@ -198,8 +198,8 @@ def _unequal_seeds(finished: pd.DataFrame) -> list[str]:
 def _settings(cells: pd.DataFrame) -> list[str]:
     parts = []
     for variant, rows in cells.groupby("variant", sort=False):
-        if told := all_told(json.loads(rows["options"].iloc[0])):
-            parts.append(f"{str(variant).split(' (')[0]}: {told}")
+        if options := all_told(json.loads(rows["options"].iloc[0])):
+            parts.append(f"{str(variant).split(' (')[0]}: {options}")
     return [f"Options: {'; '.join(parts)}."] if parts else []
 
 

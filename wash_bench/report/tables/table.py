@@ -210,12 +210,12 @@ def with_interval(
         values themselves where there is no interval.
     """
 
-    def told(one: float) -> str:
+    def signed_text(one: float) -> str:
         return f"{'+' if signed and one > 0 else ''}{format_fixed(one, digits)}"
 
     if value.n == 2 and math.isfinite(value.mean):
-        return ", ".join(map(told, value.values))
-    text = told(value.mean)
+        return ", ".join(map(signed_text, value.values))
+    text = signed_text(value.mean)
     if value.half_width is None:
         return text
     below, above = value.bar(ends)
