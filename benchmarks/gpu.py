@@ -31,9 +31,9 @@ from gpu_loops import UsersLoop, papa_published, wash_by_masks
 from wash_bench.config import TrainingConfig
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
-from wash_bench.data.arrays import Arrays
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.memory import MemorySource
+from wash_bench.data.readers import Arrays
 from wash_bench.errors import CellFailure
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa

@@ -20,8 +20,7 @@ from matplotlib.figure import Figure
 from timing import machine, median_seconds, write
 
 from wash_bench.config.known_methods import CURVES
-from wash_bench.core.bill import bill
-from wash_bench.core.method import Method, Site
+from wash_bench.core.method import Method, Site, bill
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash

@@ -40,7 +40,7 @@ CASES = {
 METHODS = ("wash", "papa")
 WAYS = {
     "1 process of 2 threads": (["--threads", "2"], 1),
-    "--procs 2, 1 thread each": (["--procs", "2", "--threads", "1"], 1),
+    "--nproc 2, 1 thread each": (["--nproc", "2", "--threads", "1"], 1),
     "--jobs 2, 1 thread each": (["--jobs", "2", "--threads", "1"], 2),
 }
 

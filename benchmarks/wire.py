@@ -24,12 +24,11 @@ from shares import resnet18
 
 from tests.support.netns import Namespaces, why_not
 from tests.support.wire_exchanges import KINDS
-from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import layout_of
 from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute, latencies
-from wash_bench.core.method import Site
-from wash_bench.distributed.netmodel import Network, predict
+from wash_bench.core.method import Site, bill
+from wash_bench.distributed.alpha_beta import Network, predict
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.report.tables import markdown
 

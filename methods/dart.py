@@ -32,7 +32,7 @@ from wash_bench.core.budget import Budget, Scaled, scaled_period
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, charge_broadcast
 from wash_bench.core.method import Method, Site, option
-from wash_bench.core.together import mean_charges, restart_from_mean
+from wash_bench.core.topology import mean_charges, restart_from_mean
 
 if TYPE_CHECKING:
     from torch import Tensor

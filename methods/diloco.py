@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge
 from wash_bench.core.method import MethodOptions, Site, option
-from wash_bench.core.together import start_charges, start_equal
+from wash_bench.core.topology import start_charges, start_equal
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 
 if TYPE_CHECKING:

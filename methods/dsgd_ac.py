@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, charge_fetch, charge_mean
 from wash_bench.core.method import Method, MethodOptions, Rows, Site, option
-from wash_bench.core.together import (
+from wash_bench.core.topology import (
     alternating_ring,
     exponential_peers,
     start_charges,

@@ -43,7 +43,7 @@ from pydantic import model_validator
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, charge_fetch
 from wash_bench.core.method import Method, MethodOptions, Site, option
-from wash_bench.core.together import alternating_ring, exponential_peers, partners
+from wash_bench.core.topology import alternating_ring, exponential_peers, partners
 
 if TYPE_CHECKING:
     from torch import Tensor

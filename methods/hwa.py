@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge
 from wash_bench.core.method import Method, MethodOptions, Site, option
-from wash_bench.core.together import mean_charges, restart_from_mean, start_charges, start_equal
+from wash_bench.core.topology import mean_charges, restart_from_mean, start_charges, start_equal
 
 if TYPE_CHECKING:
     from torch import Tensor

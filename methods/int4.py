@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from wash_bench.core.coded import Coded
+from wash_bench.core.quantized import Coded
 
 
 class Int4(Coded):

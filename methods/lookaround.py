@@ -29,7 +29,7 @@ from wash_bench.core.branches import Branch, BranchOptions
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge
 from wash_bench.core.method import Method, Site, option
-from wash_bench.core.together import mean_charges, restart_from_mean, start_charges, start_equal
+from wash_bench.core.topology import mean_charges, restart_from_mean, start_charges, start_equal
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange

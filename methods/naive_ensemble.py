@@ -9,7 +9,7 @@ Deviation from PAPA's protocol: its published code averages logits (utils/utils.
 suite's predictors average probabilities; the evaluation reports both.
 """
 
-from wash_bench.core.independent import Independent
+from wash_bench.core.wrapper import Independent
 
 
 class NaiveEnsemble(Independent):

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, ClassVar
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, charge_fetch
 from wash_bench.core.method import Method, MethodOptions, Rows, Site, option
-from wash_bench.core.together import partners, start_charges, start_equal
+from wash_bench.core.topology import partners, start_charges, start_equal
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange

@@ -32,7 +32,7 @@ from wash_bench.core.budget import Budget, Scaled, scaled_pull
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge
 from wash_bench.core.method import Method, MethodOptions, Site, option
-from wash_bench.core.together import mean_charges
+from wash_bench.core.topology import mean_charges
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange

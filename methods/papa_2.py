@@ -31,7 +31,7 @@ import numpy as np
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, Content, charge
 from wash_bench.core.method import Site, option
-from wash_bench.core.together import partners
+from wash_bench.core.topology import partners
 from wash_bench.methods.papa_all import PapaAll, PapaAllOptions
 
 if TYPE_CHECKING:

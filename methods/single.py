@@ -27,9 +27,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from wash_bench.core.independent import Independent
 from wash_bench.core.judge import Predictor
 from wash_bench.core.method import MethodOptions, option
+from wash_bench.core.wrapper import Independent
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig

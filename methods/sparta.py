@@ -31,10 +31,9 @@ import numpy as np
 
 from wash_bench.core.budget import Budget, Scaled, scaled_probability
 from wash_bench.core.clock import Clock
-from wash_bench.core.draw import draw_coordinates
 from wash_bench.core.ledger import Charge, Content, charge_mean
 from wash_bench.core.method import Method, MethodOptions, Site, option
-from wash_bench.core.sparse import average_at_, average_charges
+from wash_bench.core.sampling import average_at_, average_charges, draw_coordinates
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from wash_bench.core.clock import Clock
-from wash_bench.core.coordinates import values_at
+from wash_bench.core.layout import values_at
 from wash_bench.core.ledger import Charge, charge_mean
 from wash_bench.core.memo import remember_last
 from wash_bench.core.method import Site, option
-from wash_bench.core.together import start_charges
+from wash_bench.core.topology import start_charges
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, Content, charge_gather, charge_mean
 from wash_bench.core.method import MethodOptions, NotPredicted, Rows, Site, option
-from wash_bench.core.passed_on import PassedOn
+from wash_bench.core.quantized import PassedOn
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:

@@ -37,12 +37,19 @@ from pydantic import field_validator, model_validator
 
 from wash_bench.core.budget import Budget, Scaled, scaled_probability
 from wash_bench.core.clock import Clock
-from wash_bench.core.draw import Pieces, draw_coordinates, draw_permutations
 from wash_bench.core.layout import Kind, LayerIndex, Layout
 from wash_bench.core.ledger import Charge, Content
 from wash_bench.core.memo import remember_last
 from wash_bench.core.method import Method, MethodOptions, Site, option
-from wash_bench.core.sparse import average_at_, average_charges, permute_charges, pieces_of
+from wash_bench.core.sampling import (
+    Pieces,
+    average_at_,
+    average_charges,
+    draw_coordinates,
+    draw_permutations,
+    permute_charges,
+    pieces_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

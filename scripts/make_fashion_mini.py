@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wash_bench.data.fashion import DEBIAN_FOLDER, find_fashion, read_fashion
+from wash_bench.data.readers import DEBIAN_FOLDER, find_fashion, read_fashion
 
 TARGET = Path(__file__).parent.parent / "wash_bench" / "data" / "files" / "fashion_mini.npz"
 PER_CLASS = {"train": 500, "test": 100}

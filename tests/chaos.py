@@ -29,8 +29,8 @@ RUN = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--st
 RUN += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0"]
 RUN += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--threads=1"]
 WHOLE = ("--methods=wash,greedy-soup,naive-ensemble,wash+ema", "--epochs=12", "--eval-every=3")
-WHOLE += ("--merge-every=5",)
-MODES = {"one process": [], "--jobs 2": ["--jobs=2"], "--procs 2": ["--procs=2"]}
+WHOLE += ("--eval-average-every=5",)
+MODES = {"one process": [], "--jobs 2": ["--jobs=2"], "--nproc 2": ["--nproc=2"]}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "WASH_BENCH_CHAOS"  # of the environment of all processes of a chain
 GONE = 60.0  # seconds after a kill until every process must have ended

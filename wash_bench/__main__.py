@@ -5,8 +5,7 @@ import sys
 
 def main() -> None:
     """Carry out the command line and end with its exit code."""
-    from wash_bench.cli.main import run_command
-    from wash_bench.distributed.orphan import end_with_launcher
+    from wash_bench.cli.main import end_with_launcher, run_command
 
     end_with_launcher()
     sys.exit(run_command(sys.argv[1:]))

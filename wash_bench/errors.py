@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 
 LAUNCHED = "WASH_BENCH_LAUNCHER"
-"""Environment variable of the processes of ``--procs``: their launcher, which tells errors."""
+"""Environment variable of the processes of ``--nproc``: their launcher, which tells errors."""
 
 KEPT = "the last checkpoint is whole, and the same command goes on from it"
 

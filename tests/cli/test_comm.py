@@ -61,7 +61,7 @@ def test_what_a_method_without_charges_sends_is_not_predicted(capsys, tmp_path):
         "    def after_step(self, population, exchange, clock):\n"
         "        population.weights[:] = exchange.mean(population.weights)\n"
     )
-    base = ["--model", "test_resnet", "--methods", "papa", "--method", f"{own}:Own"]
+    base = ["--model", "test_resnet", "--methods", f"papa,{own}:Own"]
     time = ["--bandwidth", "1Gbit", "--step-time", "10ms"]
     rows = comm(capsys, *base, *time)
     assert rows["own"].keys() == rows["papa"].keys()

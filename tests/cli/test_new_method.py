@@ -45,11 +45,9 @@ def test_the_tests_that_it_writes_pass(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_methods_that_it_writes_run(folder: Path, tmp_path: Path) -> None:
-    methods = [f"{folder}/my_rule.py:MyRule", f"{folder}/my_soup.py:MySoup"]
+    methods = ["naive-ensemble", f"{folder}/my_rule.py:MyRule", f"{folder}/my_soup.py:MySoup"]
     methods += [f"{folder}/my_average.py:MyAverage"]
-    arguments = ["run", "digits", "--methods", "naive-ensemble", "--out", str(tmp_path), *SHORT]
-    for method in methods:
-        arguments += ["--method", method]
+    arguments = ["run", "digits", "--methods", ",".join(methods), "--out", str(tmp_path), *SHORT]
     assert (
         run_command(
             [*arguments, "--jobs=1", "--no-report", "--model=test_resnet", "--set=my-rule.every=1"]
@@ -83,6 +81,16 @@ def test_methods_of_files_compose_with_installed_ones_and_with_one_another(
     assert "'my-sup'" in (told := capfd.readouterr().err) and "my-soup" in told
 
 
+def test_a_method_of_the_package_has_its_test_among_the_tests(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("wash_bench.plugins.registry.FOLDER", tmp_path / "methods")
+    (tmp_path / "methods").mkdir()
+    assert run_command(["new-method", "my-soup", "--kind=merge", f"--out={tmp_path}/methods"]) == 0
+    assert [path.name for path in (tmp_path / "methods").iterdir()] == ["my_soup.py"]
+    test = (tmp_path / "tests" / "methods" / "test_my_soup.py").read_text()
+    assert "from wash_bench.methods.my_soup import MySoup" in test
+    assert 'find_method("my-soup")' in test
+
+
 @pytest.mark.parametrize("name", KINDS.values())
 def test_the_files_are_tidy(folder: Path, name: str) -> None:
     pytest.importorskip("ruff")
@@ -104,7 +112,7 @@ def test_it_says_what_to_do_next(tmp_path: Path, capfd, monkeypatch) -> None:
     said = capfd.readouterr().out
     for line in (
         "Wrote halfway.py and test_halfway.py",
-        "wash-bench run digits --method halfway.py:Halfway",
+        "wash-bench run digits --methods halfway.py:Halfway",
         "wash-bench check halfway.py:Halfway",
         "pytest test_halfway.py",
     ):

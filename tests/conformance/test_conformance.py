@@ -9,25 +9,24 @@ import pytest
 from tests.support import broken_methods
 from tests.support.busy import BUSY, SILENT
 from wash_bench.cli.main import run_command
-from wash_bench.conformance import subject as subjects
+from wash_bench.conformance.bench import ReferenceRule
+from wash_bench.conformance.case import Case, cases_of
 from wash_bench.conformance.processes import Answer, in_two_processes
-from wash_bench.conformance.subject import Subject, subjects_of
 from wash_bench.conformance.suite import AROUND, CHECKS, PROCESSES, run_check
-from wash_bench.conformance.witness import Witness
 from wash_bench.core.wrapper import MergeRule
 from wash_bench.plugins.registry import find_method, method_names
 
 
-def _around_witness(cls: type) -> object:
-    return cls(None, Witness())
+def _around_reference_rule(cls: type) -> object:
+    return cls(None, ReferenceRule())
 
 
 INSTALLED = {
-    name: subjects_of(find_method(name), BUSY.get(name))
+    name: cases_of(find_method(name), BUSY.get(name))
     for name in method_names()
     if find_method(name).target.startswith("wash_bench.")
 }
-WRONG = {cls: Subject.of_class(cls) for cases in broken_methods.BROKEN.values() for cls, _ in cases}
+WRONG = {cls: Case.of_class(cls) for cases in broken_methods.BROKEN.values() for cls, _ in cases}
 CASES = [
     pytest.param(
         *(check, cls, words),
@@ -42,9 +41,9 @@ CASES = [
 @pytest.fixture(scope="module")
 def answers() -> dict[str, Answer]:
     """Everybody in one pair of processes, but what ends it: that comes last."""
-    everybody = [subject for both in INSTALLED.values() for subject in both]
-    everybody += [Subject.of_class(cls) for cls, _ in broken_methods.BROKEN[PROCESSES]]
-    named = [subject.name for subject in everybody]
+    everybody = [case for both in INSTALLED.values() for case in both]
+    everybody += [Case.of_class(cls) for cls, _ in broken_methods.BROKEN[PROCESSES]]
+    named = [case.name for case in everybody]
     named[-len(broken_methods.BROKEN[PROCESSES]) :] = [
         c.__name__ for c, _ in broken_methods.BROKEN[PROCESSES]
     ]
@@ -54,22 +53,22 @@ def answers() -> dict[str, Answer]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(INSTALLED))
 def test_an_installed_method_passes(name: str) -> None:
-    for subject in INSTALLED[name]:
-        merges = isinstance(subject.make(), MergeRule)  # it has no training of its own
+    for case in INSTALLED[name]:
+        merges = isinstance(case.make(), MergeRule)  # it has no training of its own
         checks = ("options", "training key", "resume", "predictors") if merges else CHECKS
-        if subject.around:
+        if case.around:
             checks = ("resume", "predictors") if merges else ("bytes", "resume", "predictors")
-        for check in (*checks, *(AROUND if subject.around else ())):
-            finding = run_check(check, subject)
-            assert finding.passed, (subject.name, finding)
+        for check in (*checks, *(AROUND if case.around else ())):
+            result = run_check(check, case)
+            assert result.passed, (case.name, result)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(INSTALLED))
 def test_an_installed_method_is_the_same_in_two_processes(name: str, answers) -> None:
-    for subject in INSTALLED[name]:
-        finding = run_check(PROCESSES, subject, answers[subject.name])
-        assert finding.passed, (subject.name, finding)
+    for case in INSTALLED[name]:
+        result = run_check(PROCESSES, case, answers[case.name])
+        assert result.passed, (case.name, result)
 
 
 @pytest.mark.slow
@@ -80,34 +79,34 @@ def test_busy_methods_send_something() -> None:
 
 def test_a_sound_method_passes_what_the_broken_ones_do_not() -> None:
     for check in CHECKS:
-        finding = run_check(check, Subject.of_class(broken_methods.Sound))
-        assert finding.passed, finding
+        result = run_check(check, Case.of_class(broken_methods.Sound))
+        assert result.passed, result
 
 
 def test_a_method_without_charges_is_checked_but_for_them() -> None:
     for check in CHECKS:
-        finding = run_check(check, Subject.of_class(broken_methods.Uncharged))
-        assert finding.passed, finding
+        result = run_check(check, Case.of_class(broken_methods.Uncharged))
+        assert result.passed, result
         if check == "bytes":
-            assert "not predicted" in finding.text and "kB a member" in finding.text
+            assert "not predicted" in result.text and "kB a member" in result.text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("check", "cls", "words"), CASES)
 def test_a_broken_method_fails_its_check(check: str, cls: type, words: str, request) -> None:
     answer = request.getfixturevalue("answers")[cls.__name__] if check == PROCESSES else None
-    finding = run_check(check, WRONG[cls], answer)
-    assert not finding.passed
-    assert words in finding.text
-    assert finding.fix
+    result = run_check(check, WRONG[cls], answer)
+    assert not result.passed
+    assert words in result.text
+    assert result.fix
 
 
 @pytest.mark.parametrize(("cls", "words"), broken_methods.AROUND)
 def test_a_wrapper_that_passes_nothing_on_fails(cls: type, words: str) -> None:
-    subject = subjects.Subject(cls.name, partial(_around_witness, cls), around=True)
-    finding = run_check("passes on", subject)
-    assert not finding.passed
-    assert words in finding.text
+    case = Case(cls.name, partial(_around_reference_rule, cls), around=True)
+    result = run_check("passes on", case)
+    assert not result.passed
+    assert words in result.text
 
 
 def test_every_check_has_its_broken_method() -> None:

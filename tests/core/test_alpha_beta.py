@@ -6,7 +6,6 @@ import math
 
 import pytest
 
-from wash_bench.core.broadcast_tree import copies, depth, serial_copies
 from wash_bench.core.ledger import (
     Ledger,
     charge_broadcast,
@@ -14,8 +13,11 @@ from wash_bench.core.ledger import (
     charge_gather,
     charge_mean,
     charge_permute,
+    copies,
+    depth,
+    serial_copies,
 )
-from wash_bench.distributed.netmodel import Network, parse_bandwidth, parse_duration, predict
+from wash_bench.distributed.alpha_beta import Network, parse_bandwidth, parse_duration, predict
 from wash_bench.errors import UsageError
 
 NETWORK = Network(bandwidth=1e6, latency=1e-3, framing=1.0)

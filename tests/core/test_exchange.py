@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference_rules
-from wash_bench.core.coordinates import values_at
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.layout import values_at
 from wash_bench.seeds import numpy_stream
 
 

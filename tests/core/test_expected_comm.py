@@ -11,13 +11,12 @@ from torch import nn
 
 from tests.support import reference_rules
 from tests.support.populations import small_population
-from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.layout import Layout, layout_of
 from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site
-from wash_bench.core.sparse import permute_charges
+from wash_bench.core.method import Method, Site, bill
+from wash_bench.core.sampling import permute_charges
 from wash_bench.methods.dart import Dart, DartOptions
 from wash_bench.methods.ema import Ema
 from wash_bench.methods.greedy_soup import GreedySoup

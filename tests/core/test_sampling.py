@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from wash_bench.core.draw import draw_coordinates, draw_permutations
+from wash_bench.core.sampling import draw_coordinates, draw_permutations
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,11 +14,12 @@ from wash_bench.data.augment import (
     augment,
     crop_and_flip,
     cutout_,
+    draws_of,
+    mix,
     normalize,
     random_erasing_,
+    smooth_targets,
 )
-from wash_bench.data.draws import draws_of
-from wash_bench.data.mix import mix, smooth_targets
 from wash_bench.data.recipe import Recipe
 
 quick = settings(max_examples=25, deadline=None)

@@ -19,12 +19,12 @@ from tests.support.command import command
 from tests.support.runs import entries_of, records_of
 from tests.support.shared_folder import made_once
 from wash_bench.config import EvaluationConfig, RunConfig
-from wash_bench.config.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, spelled_out
-from wash_bench.data.arrays import read_digits
+from wash_bench.config.run import CORRUPTIONS, GROUPS, SEVERITIES, spelled_out
 from wash_bench.data.corruptions import kinds
 from wash_bench.data.corruptions.corrupt import SMALLEST, corrupt
 from wash_bench.data.corruptions.published import Published
 from wash_bench.data.corruptions.severities import CIFAR, IMAGENET, TINY, strengths
+from wash_bench.data.readers import read_digits
 from wash_bench.errors import UsageError
 from wash_bench.evaluate.corrupted import BATCH, CorruptedImages
 from wash_bench.metrics import OF_CORRUPTIONS
@@ -344,7 +344,8 @@ def test_a_run_measures_each_network_under_each(run: Path) -> None:
 def test_eval_gives_the_same_numbers_for_the_average(run: Path, capsys) -> None:
     cell = records_of(run)["wash", 0]["cell_id"]
     code, out, err = command(
-        capsys, "eval", cell, "--runs", str(run), "--which", "averaged", "--json", "--threads", "1",
+        capsys, "eval", cell, "--runs", str(run), "--network", "averaged", "--json",
+        "--threads", "1",
         "--corruptions", "contrast,gaussian_noise", "--corruption-severities", "1,5",
         "--corruption-images", "60",
     )  # fmt: skip
@@ -368,7 +369,7 @@ def test_the_methods_own_model_is_measured_too(run: Path, capsys, rule: str) -> 
         assert own["acc"] == record["summary"]["corrupted_ensemble_acc"]
         return
     code, out, err = command(
-        capsys, "eval", record["cell_id"], "--runs", str(run), "--which", "own", "--json",
+        capsys, "eval", record["cell_id"], "--runs", str(run), "--network", "delivered", "--json",
         "--threads", "1", "--corruptions", "contrast,gaussian_noise",
         "--corruption-severities", "1,5", "--corruption-images", "60",
     )  # fmt: skip

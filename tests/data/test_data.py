@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from wash_bench.config import TrainingConfig
 from wash_bench.data import catalog
-from wash_bench.data.arrays import Arrays
 from wash_bench.data.catalog import DatasetSpec, all_specs, spec_of
 from wash_bench.data.load import load_data
 from wash_bench.data.memory import resize_images
+from wash_bench.data.readers import Arrays
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.splits import EVALUATION, SubsetRule, spread
 from wash_bench.errors import UsageError

@@ -11,8 +11,7 @@ import torch
 from torchvision import datasets
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data import arrays as readers
-from wash_bench.data import fashion
+from wash_bench.data import readers
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.load import load_data
 from wash_bench.errors import WashBenchError
@@ -50,7 +49,7 @@ def write_fashion(folder, zipped: bool) -> dict[str, np.ndarray]:
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch):
     """No Debian package and an empty cache."""
-    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(readers, "DEBIAN_FOLDER", tmp_path / "debian")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
@@ -83,10 +82,10 @@ def test_damaged_idx_files_are_named(tmp_path):
         path = tmp_path / name
         path.write_bytes(data)
         with pytest.raises(WashBenchError, match=f"{name} is damaged"):
-            fashion.read_idx(path)
+            readers.read_idx(path)
     (tmp_path / "broken.gz").write_bytes(gzip.compress(good)[:-9])
     with pytest.raises(WashBenchError, match=r"cannot read .*broken\.gz"):
-        fashion.read_idx(tmp_path / "broken.gz")
+        readers.read_idx(tmp_path / "broken.gz")
 
 
 def write_cifar(root, name: str, monkeypatch) -> np.ndarray:

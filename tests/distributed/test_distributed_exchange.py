@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.support.ranks import in_ranks
-from wash_bench.core.draw import draw_coordinates, draw_permutations
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.distributed.exchange import DistributedExchange
-from wash_bench.distributed.spread import Spread
+from wash_bench.core.sampling import draw_coordinates, draw_permutations
+from wash_bench.distributed.ranks import DistributedExchange
+from wash_bench.distributed.world import Placement
 from wash_bench.errors import UsageError
 
 N, D = 5, 400
@@ -94,16 +94,16 @@ def test_with_a_member_a_rank_the_links_carry_the_ledgers_wire_bytes(answers: li
 
 @pytest.mark.parametrize(("n", "ranks"), [(5, 2), (5, 3), (7, 4), (3, 3), (4, 1)])
 def test_members_are_spread_as_evenly_as_can_be(n: int, ranks: int) -> None:
-    spread = Spread(n, ranks)
-    blocks = [spread.members(rank) for rank in range(ranks)]
+    placement = Placement(n, ranks)
+    blocks = [placement.members(rank) for rank in range(ranks)]
     assert [member for block in blocks for member in block] == list(range(n))
     sizes = [len(block) for block in blocks]
     assert max(sizes) - min(sizes) <= 1
-    assert [spread.owner[member] for block in blocks for member in block] == [
+    assert [placement.owner[member] for block in blocks for member in block] == [
         rank for rank, block in enumerate(blocks) for _ in block
     ]
 
 
 def test_more_ranks_than_members_are_refused() -> None:
     with pytest.raises(UsageError, match="4 processes for 3 members"):
-        Spread(3, 4)
+        Placement(3, 4)

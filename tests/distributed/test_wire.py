@@ -6,8 +6,7 @@ import pytest
 
 from tests.support.netns import Namespaces, why_not
 from tests.support.wire_exchanges import CODED, KINDS
-from wash_bench.core.broadcast_tree import copies
-from wash_bench.core.ledger import latencies
+from wash_bench.core.ledger import copies, latencies
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wash_bench.cli.main import run_command
-from wash_bench.conformance.subject import subjects_of
+from wash_bench.conformance.case import cases_of
 from wash_bench.conformance.suite import run_check
 from wash_bench.plugins.registry import load_method_file
 
@@ -66,7 +66,7 @@ def test_its_other_code_runs(folder: Path, monkeypatch) -> None:
     whole = Path("circle.py").read_text() + textwrap.indent(charges, "    ")
     imported = "from wash_bench.core.ledger import charge_fetch\n"
     Path("charged.py").write_text(imported + whole)
-    finding = run_check("bytes", subjects_of(load_method_file("charged.py:Circle"))[0])
+    finding = run_check("bytes", cases_of(load_method_file("charged.py:Circle"))[0])
     assert finding.passed and "charges tell what is sent" in finding.text
 
 

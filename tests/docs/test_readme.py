@@ -92,8 +92,6 @@ def _shortened(arguments: list[str]) -> list[str]:
             return []  # needs the files of the Debian package dataset-fashion-mnist
         if "fashion-mnist" in arguments:
             arguments += ["--methods=wash", "--classes=0,1"]  # 2,000 test images of 10,000
-        if "--method" in arguments:
-            arguments += ["--methods=wash"]
         arguments += ["--no-report"] if arguments[0] == "run" else []  # the report command does
     if arguments[0] == "merge":
         arguments += ["--val-share=0.3", "--barrier-points=3", "--threads=1", "--device=cpu"]

@@ -1,4 +1,4 @@
-"""--merge-every: what members average to while they train; report --target: when it was reached."""
+"""--eval-average-every: what members average to; report --target: when it was reached."""
 
 from __future__ import annotations
 

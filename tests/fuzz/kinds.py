@@ -69,7 +69,7 @@ def method_files(case: Case) -> list[str]:
     chosen = case.draw.choice(
         ([], ["--set", f"mine.{case.draw.choice(('p', 'every'))}={case.text()}"])
     )
-    return ["run", f"--method={path}:{name}", *chosen, f"--out={case.out}"]
+    return ["run", f"--methods={path}:{name}", *chosen, f"--out={case.out}"]
 
 
 def records(case: Case) -> list[str]:

@@ -16,8 +16,7 @@ from wash_bench.config import RunConfig
 from wash_bench.errors import UsageError
 from wash_bench.loggers import feed as feeding
 from wash_bench.loggers.contract import LoggedTraining
-from wash_bench.loggers.feed import LogFeed
-from wash_bench.loggers.find import check_loggers
+from wash_bench.loggers.feed import LogFeed, check_loggers
 from wash_bench.plugins.registry import find_method
 from wash_bench.record.events import EventLog
 from wash_bench.runner.context import RunContext

@@ -8,8 +8,8 @@ import torch
 
 from tests.support.identities import train
 from tests.support.populations import PLAN, small_population
-from wash_bench.core.coded import CodedExchange, coded_bytes, decode, encode
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.quantized import CodedExchange, coded_bytes, decode, encode
 from wash_bench.plugins.registry import find_method, make_method
 
 BITS = pytest.mark.parametrize("bits", [8, 4])

@@ -11,9 +11,8 @@ from tests.support.method_checks import close
 from tests.support.method_trainings import VARIANTS, spread_trainings, training
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
 from tests.support.ranks import in_ranks
-from wash_bench.core.bill import bill
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site
+from wash_bench.core.method import Site, bill
 from wash_bench.methods.easgd import EasgdOptions
 from wash_bench.methods.gossip import GossipOptions
 from wash_bench.methods.hwa import HwaOptions

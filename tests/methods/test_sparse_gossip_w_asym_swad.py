@@ -14,10 +14,9 @@ from tests.support.method_trainings import training
 from tests.support.populations import PLAN, changed, small_population
 from tests.support.random_members import FakeJudge
 from tests.support.wrapper_trainings import PLAN as WALK
-from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site
+from wash_bench.core.method import Site, bill
 from wash_bench.core.population import ModelState
 from wash_bench.methods.papa_all import PapaAll
 from wash_bench.methods.sparse_gossip import SparseGossip, draw_peers

@@ -8,12 +8,11 @@ import torch
 from tests.support.averaging_rules import MEANS, move
 from tests.support.populations import PLAN, small_population
 from tests.support.ranks import in_ranks
-from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site
-from wash_bench.distributed.exchange import DistributedExchange
+from wash_bench.core.method import Method, Site, bill
+from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 from wash_bench.methods.papa_2 import Papa2, Papa2Options

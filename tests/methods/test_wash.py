@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.support import reference_rules
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
 from tests.support.wash_selection import selected, wash
-from wash_bench.core.draw import draw_coordinates, draw_permutations
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.sampling import draw_coordinates, draw_permutations
 from wash_bench.methods.wash import Wash
 from wash_bench.methods.wash_opt import WashOpt
 

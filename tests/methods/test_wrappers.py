@@ -16,8 +16,7 @@ from tests.support.runs import pull_the_plug, run_in_world
 from tests.support.wrapper_trainings import PLAN, walk
 from wash_bench.config import RunConfig
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.independent import Independent
-from wash_bench.core.wrapper import MergeRule
+from wash_bench.core.wrapper import Independent, MergeRule
 from wash_bench.errors import CellFailure, UsageError, WashBenchError
 from wash_bench.methods.dart import Dart
 from wash_bench.plugins.registry import find_method, make_method

@@ -7,9 +7,8 @@ import timm
 import torch
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig
-from wash_bench.core.bill import bill
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site
+from wash_bench.core.method import Site, bill
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.plugins.registry import find_method, make_method

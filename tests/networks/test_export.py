@@ -18,7 +18,7 @@ from tests.support.command import command
 from tests.support.runs import entries_of, records_of
 from tests.support.shared_folder import made_once
 from wash_bench.config import RunConfig, TrainingConfig
-from wash_bench.data.arrays import read_digits
+from wash_bench.data.readers import read_digits
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 
@@ -64,10 +64,11 @@ def digits_accuracy(model) -> float:
 
 
 @pytest.mark.parametrize(
-    ("which", "kind"), [("averaged", "average"), ("averaged-bn", "average_bn"), ("soup", "greedy")]
+    ("which", "kind"),
+    [("averaged", "average"), ("averaged-bn", "average_bn"), ("greedy-soup", "greedy")],
 )
 def test_timm_loads_the_network_and_scores_what_the_record_says(run, tmp_path, capsys, which, kind):
-    exported(capsys, run, tmp_path, "median", "--which", which)
+    exported(capsys, run, tmp_path, "median", "--network", which)
     by_folder = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     by_name = timm.create_model(
         "test_resnet", num_classes=10, in_chans=1, checkpoint_path=tmp_path / "model.safetensors"
@@ -80,10 +81,10 @@ def test_timm_loads_the_network_and_scores_what_the_record_says(run, tmp_path, c
 
 
 def test_the_networks_of_one_cell_are_different_ones(run, tmp_path, capsys):
-    kinds = ("own", "averaged", "averaged-bn", "member:0", "member:2")
+    kinds = ("delivered", "averaged", "averaged-bn", "member:0", "member:2")
     weights = {}
     for which in kinds:
-        exported(capsys, run, tmp_path / which[-3:], "median", "--which", which)
+        exported(capsys, run, tmp_path / which[-3:], "median", "--network", which)
         tensors = load_file(tmp_path / which[-3:] / "model.safetensors")
         weights[which] = torch.cat([t.flatten().double() for t in tensors.values()])
     values = [tuple(vector.tolist()) for vector in weights.values()]
@@ -94,12 +95,13 @@ def test_the_networks_of_one_cell_are_different_ones(run, tmp_path, capsys):
     assert all(torch.equal(tensors[name], member[name]) for name in member)
 
 
-@pytest.mark.parametrize("which", ["own", "averaged", "averaged-bn", "soup"])
+@pytest.mark.parametrize("which", ["delivered", "averaged", "averaged-bn", "greedy-soup"])
 def test_eval_gives_the_bits_of_the_record(run, tmp_path, capsys, which):
     record = cell_of(run, "median")
-    kind = {"own": "method", "averaged": "average", "averaged-bn": "average_bn", "soup": "greedy"}
+    kind = {"delivered": "method", "averaged": "average", "averaged-bn": "average_bn"}
+    kind |= {"greedy-soup": "greedy"}
     expected = {s: record["summary"][f"{kind[which]}_{s}"] for s in ("acc", "nll", "ece", "brier")}
-    named = ("eval", record["cell_id"], "--runs", str(run), "--which", which, "--threads", "1")
+    named = ("eval", record["cell_id"], "--runs", str(run), "--network", which, "--threads", "1")
     code, out, err = command(capsys, *named, "--json")
     assert code == 0, err
     found = json.loads(out)
@@ -107,7 +109,7 @@ def test_eval_gives_the_bits_of_the_record(run, tmp_path, capsys, which):
     assert (found["images"], found["dataset"], found["split"]) == (397, "digits", "test")
     assert command(capsys, *named)[1].count("yes") == 4
 
-    exported(capsys, run, tmp_path, "median", "--which", which)
+    exported(capsys, run, tmp_path, "median", "--network", which)
     found = json.loads(command(capsys, "eval", str(tmp_path), "--threads", "1", "--json")[1])
     assert {score: found[score] for score in expected} == expected
 
@@ -130,17 +132,17 @@ def test_the_network_that_a_method_delivers_is_kept_and_needs_no_merging_again(r
 
 
 def test_the_card_has_the_numbers_and_the_commands(run, tmp_path, capsys):
-    exported(capsys, run, tmp_path, "median", "--which", "averaged")
+    exported(capsys, run, tmp_path, "median", "--network", "averaged")
     record, text = cell_of(run, "median"), (tmp_path / "README.md").read_text()
     assert f"| accuracy (%) | {record['summary']['average_acc']:.2f} |" in text
     assert f"| loss (nats) | {record['summary']['average_nll']:.4f} |" in text
-    assert f"wash-bench export {record['cell_id']} --which averaged" in text
+    assert f"wash-bench export {record['cell_id']} --network averaged" in text
 
 
 @pytest.mark.parametrize(
     ("method", "which", "part"),
     [
-        ("naive-ensemble", "own", "delivers 3 networks"),
+        ("naive-ensemble", "delivered", "delivers 3 networks"),
         ("median", "member:3", "members 0 to 2"),
         ("median", "avrage", "'averaged'"),
     ],
@@ -148,7 +150,7 @@ def test_the_card_has_the_numbers_and_the_commands(run, tmp_path, capsys):
 def test_what_is_no_network_of_a_cell_is_told_in_a_line(run, tmp_path, capsys, method, which, part):
     cell_id = cell_of(run, method)["cell_id"]
     code, out, err = command(
-        capsys, "export", cell_id, "--runs", str(run), "--which", which, "--out", str(tmp_path)
+        capsys, "export", cell_id, "--runs", str(run), "--network", which, "--out", str(tmp_path)
     )
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert part in err
@@ -230,7 +232,7 @@ def test_pictures_of_a_folder_score_the_same_in_timm(tmp_path, capsys):
     )  # fmt: skip
     out = tmp_path / "runs"
     run_experiment(config, entries_of("greedy-soup"), RunContext(out=out, threads=1))
-    written = exported(capsys, out, tmp_path / "net", "greedy-soup", "--which", "member:0")
+    written = exported(capsys, out, tmp_path / "net", "greedy-soup", "--network", "member:0")
     assert written["label_names"] == ["dark", "light"]
     pictures = written["pretrained_cfg"]
     assert (pictures["crop_pct"], pictures["interpolation"]) == (0.9, "bicubic")

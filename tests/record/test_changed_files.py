@@ -18,7 +18,7 @@ from tests.support.runs import assert_same_bits, entries_of, stop_after_an_epoch
 from wash_bench.config import RunConfig
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.models.checkpoint_file import read_file
-from wash_bench.networks.found import find
+from wash_bench.networks.inspect import find
 from wash_bench.record.asked import Asked, read_asked, write_asked
 from wash_bench.record.store import Store
 from wash_bench.report.read.frames import load

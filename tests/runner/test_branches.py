@@ -13,8 +13,8 @@ from tests.support.runs import entries_of, records_of
 from tests.support.training_loop import loop_of
 from wash_bench.config import RunConfig
 from wash_bench.core.branches import recipe_of
-from wash_bench.core.independent import Independent
 from wash_bench.core.method import Method
+from wash_bench.core.wrapper import Independent
 from wash_bench.data.recipe import Recipe
 from wash_bench.methods.dart import Dart, DartOptions
 from wash_bench.methods.lookaround import Lookaround

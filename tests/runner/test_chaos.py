@@ -13,14 +13,14 @@ from tests.chaos import Chain, chains
 
 pytestmark = pytest.mark.slow
 
-KILLED = ("one process", "--procs 2")
+KILLED = ("one process", "--nproc 2")
 # Seconds a command.
 SHORT = ("--methods=wash,greedy-soup", "--epochs=5", "--eval-every=5", "--no-report")
 
 
 @pytest.mark.fault(
     "Kills and stops",
-    "SIGKILL, SIGTERM and SIGINT at random moments, of one process and of `--procs` (`make chaos`: "
+    "SIGKILL, SIGTERM and SIGINT at random moments, of one process and of `--nproc` (`make chaos`: "
     "a hundred of them, of `--jobs` too)",
     "the same command goes on to the bits and the files of an undisturbed run; no process and no "
     "temporary file stays",

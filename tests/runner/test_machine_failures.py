@@ -14,7 +14,7 @@ import pytest
 from tests.support.runs import entries_of
 from wash_bench.cli import main
 from wash_bench.config import RunConfig
-from wash_bench.data.arrays import default_data_dir, read_fashion_mnist
+from wash_bench.data.readers import default_data_dir, read_fashion_mnist
 from wash_bench.distributed import launch
 from wash_bench.errors import WashBenchError
 from wash_bench.runner.context import RunContext
@@ -80,7 +80,7 @@ def test_without_a_home_data_dir_is_named_and_used(tmp_path: Path, monkeypatch) 
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
-    monkeypatch.setattr("wash_bench.data.fashion.DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setattr("wash_bench.data.readers.DEBIAN_FOLDER", tmp_path / "none")
     with pytest.raises(WashBenchError, match="--data-dir"):
         default_data_dir()
     with pytest.raises(WashBenchError, match="Fashion-MNIST is neither in"):

@@ -15,7 +15,7 @@ from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import UsageError
 from wash_bench.methods.single import Single, SingleOptions
 from wash_bench.models import build
-from wash_bench.networks.stored import load_network
+from wash_bench.networks.cell_network import load_network
 from wash_bench.report.read.frames import load
 from wash_bench.report.tables.notes import own_settings
 from wash_bench.runner.context import RunContext

@@ -1,4 +1,4 @@
-"""--coupling-budget paper: closed forms, caps, and what the record and the plan tell."""
+"""--rescale-coupling: closed forms, caps, and what the record and the plan tell."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_plan_tells_it(capsys: pytest.CaptureFixture[str]) -> None:
     from wash_bench.cli.main import run_command
 
     options = ["digits", "--methods", "dart,easgd", "--seeds", "0", "--epochs", "1"]
-    run_command(["plan", *options, "--train-limit", "64", "--coupling-budget", "paper"])
+    run_command(["plan", *options, "--train-limit", "64", "--rescale-coupling"])
     text = " ".join(capsys.readouterr().out.split())
     assert "coupling of dart: every=5 over 229,800 steps (cifar10-resnet18), scaled to every=1" in (
         text

@@ -108,7 +108,7 @@ def test_every_field_is_a_setting_and_says_all_about_itself():
         assert item.help.endswith(".") and item.default, key
         assert item.switch or item.metavar, key
         if item.choices:
-            assert item.field.default in item.choices, key
+            assert item.default in item.choices, key
         for name in item.of("needs").split():
             assert SETTINGS[name].section == item.section, key
 

@@ -149,7 +149,7 @@ class Tug(Method):
 
 def test_a_plan_of_a_method_of_ones_own_lists_four_variants(tmp_path, capsys):
     (tmp_path / "tug.py").write_text(TUG)
-    line = ["plan", "digits", "--method", f"{tmp_path / 'tug.py'}:Tug", "--methods", "tug"]
+    line = ["plan", "digits", "--methods", f"{tmp_path / 'tug.py'}:Tug"]
     line += ["--set", "tug.pull=0.1,0.5", "--set", "tug.every=2,10", "--seeds", "0", "--json"]
     assert run_command([*line, "--device", "cpu", "--threads", "1"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]

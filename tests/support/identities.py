@@ -9,7 +9,7 @@ from wash_bench.core.clock import Clock
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
-from wash_bench.core.together import start_equal
+from wash_bench.core.topology import start_equal
 
 
 def train(

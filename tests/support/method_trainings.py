@@ -12,7 +12,7 @@ from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
-from wash_bench.distributed.exchange import DistributedExchange
+from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.methods.easgd import Easgd
 from wash_bench.methods.gossip import Gossip, GossipOptions
 from wash_bench.methods.hwa import Hwa, HwaOptions

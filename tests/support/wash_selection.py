@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from wash_bench.core.draw import draw_coordinates
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
+from wash_bench.core.sampling import draw_coordinates
 from wash_bench.methods.wash import Wash, WashOptions
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 
 from tests.support.netns import counters
-from wash_bench.core.coded import CodedExchange
-from wash_bench.core.draw import draw_coordinates, draw_permutations
-from wash_bench.distributed.exchange import DistributedExchange
+from wash_bench.core.quantized import CodedExchange
+from wash_bench.core.sampling import draw_coordinates, draw_permutations
+from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.methods.topk import TopKExchange, TopKOptions
 
 # Shapes. R: ranks, and as many members; D: coordinates of a member.

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from tests.support.fine_tuning import saved
 from wash_bench.cli.main import run_command
 from wash_bench.config import TrainingConfig
+from wash_bench.data.load import folders_of_classes
 from wash_bench.data.scan import Folders
-from wash_bench.data.subset import folders_of_classes
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.record import identity
@@ -111,7 +111,7 @@ def test_the_identity_is_that_of_the_content(tiny, tmp_path, monkeypatch) -> Non
     [
         ({"init": "shard"}, ["--init shard", "independent, shared, pretrained or checkpoint:PATH"]),
         ({"init": "checkpoint:"}, ["--init checkpoint:", "checkpoint:PATH"]),
-        ({"vary": ["lr"]}, ["--vary lr", "above 0"]),
+        ({"vary": ["lr"]}, ["--member-grid lr", "above 0"]),
         ({"vary": ["lr=0.1,0"]}, ["lr=0", "above 0"]),
         ({"vary": ["lr=nan"]}, ["lr=nan", "above 0"]),
         ({"vary": ["lr=0.1,0.1"]}, ["different values"]),
@@ -171,8 +171,9 @@ def test_from_half_of_the_classes_to_all_of_them(tmp_path, capsys) -> None:
     assert len(load_file(average)["fc.bias"]) == 5
     capsys.readouterr()
     command = ["run", "fine-tuning", "--dataset", "digits", "--epochs", "2", "--seeds", "0",
-               *small.split(), "--init", f"checkpoint:{average}", "--augment", "heterogeneous",
-               "--vary", "lr=0.05,0.01", "--vary", "weight-decay=0,0.001", "--population", "3",
+               *small.split(), "--init", f"checkpoint:{average}", "--augment", "per-member",
+               "--member-grid", "lr=0.05,0.01", "--member-grid", "weight-decay=0,0.001",
+               "--population", "3",
                "--methods", "greedy-soup,naive-ensemble", "--out", str(runs / "tuned")]  # fmt: skip
     assert run_command(command) == 0
     assert "note: average.safetensors: a new head for 10 classes" in capsys.readouterr().err

@@ -290,8 +290,11 @@ def test_each_is_part_of_the_identity(tiny: RunConfig) -> None:
     ("given", "told"),
     [
         (["--freeze-bn"], "--freeze-bn needs --init checkpoint:PATH"),
-        (["--accumulate=5"], "--batch-size 32 cannot be divided into --accumulate 5 equal parts"),
-        (["--accumulate=32"], "of two images or more"),
+        (
+            ["--grad-accum-steps=5"],
+            "cannot be divided into --grad-accum-steps 5 equal parts",
+        ),
+        (["--grad-accum-steps=32"], "of two images or more"),
         (["--layer-decay=1.5"], "--layer-decay 1.5"),
         (["--clip-grad=-1"], "--clip-grad -1"),
         (

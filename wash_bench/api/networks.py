@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wash_bench.config import RunConfig
-    from wash_bench.networks.found import Found
+    from wash_bench.networks.inspect import Found
     from wash_bench.networks.merge import Merged
-    from wash_bench.networks.rows import Row
+    from wash_bench.networks.ranking import Row
     from wash_bench.runner.progress import Observer
     from wash_bench.settings.cells import Cell
     from wash_bench.settings.resolve import Resolved
@@ -136,8 +136,7 @@ def to_merge(
     networks: Sequence[str | Path], options: Mapping[str, Any], anchor: str | Path | None = None
 ) -> ToMerge:
     """Find networks and settle the settings, as a UsageError where they do not go together."""
-    from wash_bench.networks.found import find
-    from wash_bench.networks.inputs import resolved_for
+    from wash_bench.networks.inspect import find, resolved_for
     from wash_bench.settings.cells import cells_of
     from wash_bench.settings.checks import check_folder, check_start
     from wash_bench.settings.resolve import given
@@ -171,10 +170,9 @@ def merged(
         WashBenchError: not even the members could be measured.
     """
     from wash_bench.errors import WashBenchError
-    from wash_bench.networks.best import export_best
     from wash_bench.networks.merge import member_names
     from wash_bench.networks.merge import merge as merge_networks
-    from wash_bench.networks.rows import Rows, write_barriers
+    from wash_bench.networks.ranking import Rows, export_best, write_barriers
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.progress import unobserved
 
@@ -219,7 +217,7 @@ def barrier(
     from wash_bench.evaluate.barrier import barrier_points, pair_barriers
     from wash_bench.evaluate.evaluator import Evaluator
     from wash_bench.models.init_checkpoint import InitCheckpoint
-    from wash_bench.networks.inputs import check_names
+    from wash_bench.networks.inspect import check_names
     from wash_bench.networks.score import network_of
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.setting import Setting

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wash_bench.config.renamed import from_file
 from wash_bench.errors import UsageError, nearest
 from wash_bench.settings.table import SETTINGS
 
@@ -23,6 +24,7 @@ def as_options(given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     Raises:
         UsageError: one is no setting.
     """
+    given = from_file(given, "the call")
     for key in given:
         if key not in SETTINGS:
             raise UsageError(f"{key}: no such setting; {nearest(key, SETTINGS)}")

@@ -97,7 +97,7 @@ def settings_of_start(
     training: TrainingConfig, chosen: Collection[str], download: bool
 ) -> tuple[dict[str, Any], str]:
     """Return what the network that members start from says of settings; UsageError if none."""
-    from wash_bench.networks.start import of_start
+    from wash_bench.networks.initial import of_start
     from wash_bench.settings.checks import check_start
 
     check_start(training)

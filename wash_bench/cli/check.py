@@ -11,7 +11,7 @@ from wash_bench.cli.options import DEBUG
 from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from wash_bench.conformance.finding import Finding
+    from wash_bench.conformance.case import CheckResult
     from wash_bench.plugins.registry import MethodEntry
 
 
@@ -43,6 +43,11 @@ def check(
 
     A training of 40 steps on a tiny network: resumed, seeded, billed, with 1, 2 and 5 members, in
     one process and in two, merged. Exit code 1 if a check fails.
+
+    Examples:
+        wash-bench check my_rule.py:MyRule
+        wash-bench check my_rule.py:MyRule --set my-rule.every=3 --no-processes
+        wash-bench check wash+ema
     """
     from wash_bench.settings.methods import find_methods
 
@@ -65,7 +70,7 @@ def _options(entry: MethodEntry, given: list[str]) -> dict[str, object]:
     return merge_options([entry], [Layer("", {"set": given})]).get(entry.name, {})
 
 
-def _findings(entry: MethodEntry, options: dict[str, object], processes: bool) -> list[Finding]:
+def _findings(entry: MethodEntry, options: dict[str, object], processes: bool) -> list[CheckResult]:
     import contextlib
     import sys
 
@@ -81,7 +86,7 @@ def _findings(entry: MethodEntry, options: dict[str, object], processes: bool) -
         return list(findings_of(entry, options, processes=processes))
 
 
-def _conclude(name: str, findings: list[Finding]) -> None:
+def _conclude(name: str, findings: list[CheckResult]) -> None:
     """Count the findings in words; exit code 1 if a check failed."""
     failed = sum(not finding.passed for finding in findings)
     if failed:
@@ -90,7 +95,7 @@ def _conclude(name: str, findings: list[Finding]) -> None:
     typer.echo(f"{name}: all {len(findings)} checks passed")
 
 
-def _show(findings: list[Finding]) -> None:
+def _show(findings: list[CheckResult]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -29,6 +29,10 @@ def clean(
     These are members of finished trainings, records of failed cells, and what killed processes left
     behind. What a report, or the same command again, would read is never removed. Refused while a
     run works on a folder.
+
+    Examples:
+        wash-bench clean runs
+        wash-bench clean runs --json
     """
     _check(yes, as_json)
     from wash_bench.record.cleaning import clean as remove

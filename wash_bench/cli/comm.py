@@ -1,21 +1,25 @@
-"""``wash-bench comm``: what each method sends, from arithmetic alone."""
+"""``wash-bench comm``: what each method sends, from arithmetic alone, and how long it takes."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wash_bench.cli.options import DEBUG, takes_settings
-from wash_bench.cli.times import link_of, prediction, print_times
 
 if TYPE_CHECKING:
     from wash_bench.core.ledger import Ledger
-    from wash_bench.core.method import Method, Site
+    from wash_bench.distributed.alpha_beta import Network
 
 _MODEL = "resnet18"
 # What the rate is does not matter, only that it falls: no method sends more at a higher one.
 _RATE = 0.1
+AMOUNTS = ("sent_values_per_step", "sent_values_total", "sent_values_total_std",
+           "sent_bytes_total", "wire_bytes_per_step", "wire_bytes_total", "by_kind")  # fmt: skip
+TIMES = ("exchange_seconds_per_step", "latency_seconds_per_step", "slowdown",
+         "one_percent_bits_per_second")  # fmt: skip
 
 
 @takes_settings(
@@ -23,23 +27,22 @@ _RATE = 0.1
     model={"default": _MODEL},
 )
 def comm(
-    num_classes: Annotated[
-        str, typer.Option(metavar="C", help="Classes that the network tells apart.")
-    ] = "10",
-    in_chans: Annotated[str, typer.Option(metavar="CHANNELS", help="Channels of an image.")] = "3",
+    num_classes: Annotated[int, typer.Option(metavar="C", min=1, help="Classes.")] = 10,
+    in_chans: Annotated[int, typer.Option(metavar="CHANNELS", min=1, help="Image channels.")] = 3,
     image_size: Annotated[
-        str, typer.Option(metavar="PIXELS", help="Side of an image in pixels.")
-    ] = "32",
+        int, typer.Option(metavar="PIXELS", min=1, help="Side of an image in pixels.")
+    ] = 32,
     steps: Annotated[
-        str, typer.Option(metavar="STEPS", help="Length of a training in optimizer steps.")
-    ] = "1000",
+        int, typer.Option(metavar="STEPS", min=1, help="Optimizer steps of a training.")
+    ] = 1000,
     steps_per_epoch: Annotated[
-        str,
+        int,
         typer.Option(
             metavar="STEPS",
+            min=1,
             help="Optimizer steps an epoch (782: 50,000 images in batches of 64).",
         ),
-    ] = "782",
+    ] = 782,
     bandwidth: Annotated[
         str | None,
         typer.Option(
@@ -66,127 +69,159 @@ def comm(
     debug: Annotated[bool, DEBUG] = False,
     **options: Any,
 ) -> None:
-    """Tell what each method sends over a training, per member, without training anything.
+    """Predict what each method sends over a training, per member; trains nothing.
 
     Values sent, as the papers count: scalars of weights and optimizer state that leave a member.
 
     Bytes on the wire: what the collectives send, BatchNorm statistics included.
+
+    Examples:
+        wash-bench comm --model resnet18 --num-classes 100 --population 5 --steps 1000
+        wash-bench comm --model resnet50 --image-size 224 --methods wash --set wash.p=0.05 --json
     """
     from wash_bench.settings.resolve import given, resolve
 
-    classes = _whole("--num-classes", num_classes)
-    channels = _whole("--in-chans", in_chans)
-    size = _whole("--image-size", image_size)
-    n_steps = _whole("--steps", steps)
-    epoch_steps = _whole("--steps-per-epoch", steps_per_epoch)
-    link, step_seconds = link_of(bandwidth, latency, step_time)
+    link, step_seconds = _link(bandwidth, latency, step_time)
     resolved = resolve(None, None, {"model": _MODEL} | given(options), defaults=True)
     training = resolved.config.training
-    from wash_bench.core.bill import bill
     from wash_bench.core.clock import Schedule
     from wash_bench.core.layout import layout_of
-    from wash_bench.core.method import Site
+    from wash_bench.core.method import Site, bill
     from wash_bench.models.build import build_model
     from wash_bench.train.optim import optimizer_slots
 
     network = build_model(
         training.model,
-        classes=classes,
-        channels=channels,
-        size=size,
+        classes=num_classes,
+        channels=in_chans,
+        size=image_size,
         stem=training.stem,
         model_args=training.model_args,
         seed_value=0,
     )
     site = Site(layout_of(network), training.population, len(optimizer_slots(training)))
-    schedule = Schedule("cosine", _RATE, _RATE / 1000, n_steps, epoch_steps)
+    schedule = Schedule("cosine", _RATE, _RATE / 1000, steps, steps_per_epoch)
     rows = []
     for spec in resolved.specs:
         made = spec.make()
         ledger = bill(made, site, schedule)
-        row = {"variant": spec.label} | _account(made, site, ledger, n_steps)
+        row: dict[str, Any] = {"variant": spec.label, "method": made.name}
+        row |= {"population": site.n, "parameters": site.layout.size, "steps": steps}
+        row |= _amounts(ledger, steps)
         if link is not None:
-            row |= prediction(ledger, n_steps, link, step_seconds)
+            row |= _times(ledger, steps, link, step_seconds)
         rows.append(row)
     if as_json:
-        import json
+        from wash_bench.cli.printing import print_json
 
-        typer.echo(json.dumps(rows, indent=2))
-    else:
-        _print(rows, training.model)
-
-
-AMOUNTS = ("sent_values_per_step", "sent_values_total", "sent_values_total_std",
-           "sent_bytes_total", "wire_bytes_per_step", "wire_bytes_total", "by_kind")  # fmt: skip
+        print_json(rows)
+        return
+    _print(rows, training.model)
+    if link is not None:
+        _print_times(rows)
 
 
-def _whole(flag: str, text: str) -> int:
+def _link(
+    bandwidth: str | None, latency: str, step_time: str | None
+) -> tuple[Network | None, float | None]:
+    """Return the network and a step's seconds, None where they are not given."""
+    from wash_bench.distributed.alpha_beta import Network, parse_bandwidth, parse_duration
     from wash_bench.errors import UsageError
 
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UsageError(f"{flag} {text}: must be a whole number, at least 1")
-    return int(text)
+    step_seconds = None if step_time is None else parse_duration("--step-time", step_time)
+    if step_seconds == 0:
+        raise UsageError("--step-time 0: a step takes longer")
+    seconds = parse_duration("--latency", latency)
+    if bandwidth is None and step_time is not None:
+        raise UsageError("--step-time needs --bandwidth, as --bandwidth 1Gbit")
+    return (Network(parse_bandwidth(bandwidth), seconds) if bandwidth else None), step_seconds
 
 
-def _account(method: Method, site: Site, ledger: Ledger | None, steps: int) -> dict[str, Any]:
-    """One object of the JSON list; all amounts per member, the mean over members, or null."""
-    about = {
-        "method": method.name,
-        "population": site.n,
-        "parameters": site.layout.size,
-        "steps": steps,
-    }
+def _amounts(ledger: Ledger | None, steps: int) -> dict[str, Any]:
+    """Return what is sent per member, averaged over members; null where it is not predicted."""
     if ledger is None:
-        return about | dict.fromkeys(AMOUNTS)
-    return about | {
-        "sent_values_per_step": ledger.sent_values / steps,
-        "sent_values_total": ledger.sent_values,
-        "sent_values_total_std": ledger.sent_values_std,
-        "sent_bytes_total": ledger.sent_bytes,
-        "wire_bytes_per_step": ledger.wire_bytes / steps,
-        "wire_bytes_total": ledger.wire_bytes,
-        "by_kind": {
-            f"{kind}/{content}": {
-                "events": tally.events,
-                "sent_values": tally.values / ledger.n,
-                "wire_bytes": tally.wire_bytes / ledger.n,
-            }
-            for (kind, content), tally in sorted(ledger.tallies.items())
-        },
+        return dict.fromkeys(AMOUNTS)
+    sent, wire = ledger.sent_values, ledger.wire_bytes
+    by_kind = {
+        f"{kind}/{content}": {
+            "events": tally.events,
+            "sent_values": tally.values / ledger.n,
+            "wire_bytes": tally.wire_bytes / ledger.n,
+        }
+        for (kind, content), tally in sorted(ledger.tallies.items())
     }
+    found = (sent / steps, sent, ledger.sent_values_std, ledger.sent_bytes, wire / steps, wire)
+    return dict(zip(AMOUNTS, (*found, by_kind), strict=True))
 
 
-def _rounded(value: float | None) -> int | None:
-    return None if value is None else round(value)
+def _times(
+    ledger: Ledger | None, steps: int, link: Network, step_seconds: float | None
+) -> dict[str, float | None]:
+    """Return the columns of the time model; an infinite bandwidth is null."""
+    from wash_bench.distributed.alpha_beta import predict
+
+    if ledger is None:
+        return dict.fromkeys(TIMES)
+    found = predict(ledger, steps, link, step_seconds)
+    needed = found.one_percent_bandwidth
+    bits = None if needed is None or math.isinf(needed) else 8 * needed
+    values = (found.seconds, found.latency_seconds, found.slowdown, bits)
+    return dict(zip(TIMES, values, strict=True))
 
 
 def _print(rows: list[dict[str, Any]], model: str) -> None:
     from wash_bench.cli.printing import print_rows
     from wash_bench.runner.units import count, size
 
+    def whole(value: float | None) -> str:
+        return count(None if value is None else round(value))
+
     headings = ("method", "values a step", "values in all", "+-", "sent", "on the wire", "by kind")
+    table = [
+        (
+            row["variant"],
+            count(row["sent_values_per_step"]),
+            whole(row["sent_values_total"]),
+            whole(row["sent_values_total_std"]),
+            size(row["sent_bytes_total"]),
+            size(row["wire_bytes_total"]),
+            ", ".join(
+                f"{kind} x{tally['events']:,}: {size(tally['wire_bytes'])}"
+                for kind, tally in (row["by_kind"] or {}).items()
+            ),
+        )
+        for row in rows
+    ]
+    typer.echo(
+        f"{model}: {rows[0]['parameters']:,} parameters, {rows[0]['population']} members, "
+        f"{rows[0]['steps']:,} steps. Per member; +- is the standard deviation of drawn amounts."
+    )
+    print_rows(headings, table, right=headings[1:-1])
+
+
+def _print_times(rows: list[dict[str, Any]]) -> None:
+    from wash_bench.cli.printing import print_rows
+    from wash_bench.runner.units import NOT_PREDICTED
+
+    headings = ("method", "exchange a step", "of it latency", "slow-down", "bandwidth for 1 %")
     table = []
     for row in rows:
+        exchange, latency, slowdown, needed = (row[key] for key in TIMES)
+        if exchange is None:
+            table.append([row["variant"], NOT_PREDICTED, "", "", ""])
+            continue
+        enough = "" if needed is None else f"{needed / 1e6:,.3f} Mbit/s"
         table.append(
             [
                 row["variant"],
-                count(row["sent_values_per_step"]),
-                count(_rounded(row["sent_values_total"])),
-                count(_rounded(row["sent_values_total_std"])),
-                size(row["sent_bytes_total"]),
-                size(row["wire_bytes_total"]),
-                ", ".join(
-                    f"{kind} x{tally['events']:,}: {size(tally['wire_bytes'])}"
-                    for kind, tally in (row["by_kind"] or {}).items()
-                ),
+                f"{1e3 * exchange:.3f} ms",
+                f"{1e3 * latency:.3f} ms",
+                "" if slowdown is None else f"{slowdown:.4f} x",
+                enough if needed is not None or slowdown is None else "latency alone is more",
             ]
         )
-    first = rows[0]
     typer.echo(
-        f"{model}: {first['parameters']:,} parameters, {first['population']} members, "
-        f"{first['steps']:,} steps. Per member; +- is the standard deviation where coordinates "
-        "are drawn."
+        "Predicted by the alpha-beta model, a lower bound: each member on a machine of its own, "
+        "full-duplex links, gloo's latencies, nothing overlapped, no time of processors."
     )
-    print_rows(headings, table, right=headings[1:-1])
-    if "exchange_seconds_per_step" in first:
-        print_times(rows)
+    print_rows(headings, table, right=headings[1:])

@@ -27,6 +27,10 @@ def compare(
 
     Prints Markdown: first what differs in configuration and environment, then each method's
     metrics, paired over the seeds that both have.
+
+    Examples:
+        wash-bench compare report-laptop report-server
+        wash-bench compare runs/old runs/new --out comparison.csv
     """
     if out is not None:
         _check_name(out)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wash_bench.data.source import Split
     from wash_bench.evaluate.corrupted import CorruptionPoint
     from wash_bench.models.init_checkpoint import InitCheckpoint
-    from wash_bench.networks.found import Found
+    from wash_bench.networks.inspect import Found
 
 SPLITS: tuple[Split, ...] = ("test", "val")
 _FOUND = "what the network's files say"
@@ -45,7 +45,7 @@ def evaluate(
     split: Annotated[
         str, typer.Option(metavar="[test|val]", help="The images: test or validation data.")
     ] = "test",
-    which: Which = "own",
+    which: Which = "delivered",
     runs: Runs = Path("runs"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object (default: a table).")
@@ -58,13 +58,18 @@ def evaluate(
     A cell's network, and a folder that export wrote, give the numbers of the record again. Of other
     networks, size, normalization and crop are those that their files say, else those of timm's own
     weights of the architecture; options win over both.
+
+    Examples:
+        wash-bench eval best
+        wash-bench eval model_best.pth.tar --model resnet50 --dataset folder:pets
+        wash-bench eval wash-test_resnet-digits-n3-s0 --network averaged --split val
     """
     from wash_bench.errors import note
 
     images_of = _split(split, options)
     found, checkpoint, recorded = _network(network, which, runs, options)
     from wash_bench.cli.run import limit_threads
-    from wash_bench.networks.inputs import check_names, resolved_for
+    from wash_bench.networks.inspect import check_names, resolved_for
 
     # One image a step: nothing is trained, so that few training images will do.
     options = {key: value for key, value in options.items() if key != "method"}
@@ -123,17 +128,17 @@ def _network(
 ) -> tuple[Found, InitCheckpoint | None, Mapping[str, float]]:
     """What is evaluated; of a cell with its weights and what its record says of them."""
     from wash_bench.errors import UsageError
-    from wash_bench.networks.found import find
+    from wash_bench.networks.inspect import find
 
     path = Path(named).expanduser()
     if path.exists() and path.suffix != ".json":
-        if which != "own":
-            raise UsageError(f"--which {which}: {named} is no cell, it has one network")
+        if which != "delivered":
+            raise UsageError(f"--network {which}: {named} is no cell, it has one network")
         found = find(path)
         return found, None, found.recorded
     if not path.exists() and (path.suffix or len(path.parts) > 1 or not runs.is_dir()):
         raise UsageError(f"{named}: there is no such file or folder, nor a cell of {runs}")
-    from wash_bench.networks.stored import found_of, load_network
+    from wash_bench.networks.cell_network import found_of, load_network
     from wash_bench.runner.recorded import find_cell
     from wash_bench.settings.local import LocalConfig
 
@@ -167,7 +172,7 @@ def _print_corrupted(points: Sequence[CorruptionPoint]) -> None:
 
 def _print(scores: Mapping[str, float], recorded: Mapping[str, float]) -> None:
     from wash_bench.cli.printing import print_rows
-    from wash_bench.networks.card import told
+    from wash_bench.networks.timm_folder import told
 
     rows = told(scores)
     if not recorded:

@@ -12,7 +12,7 @@ from wash_bench.cli.options import DEBUG, takes_settings
 if TYPE_CHECKING:
     from wash_bench.runner.recorded import CellRecord
 
-WHICH = "own|averaged|averaged-bn|soup|member:K"
+WHICH = "delivered|averaged|averaged-bn|greedy-soup|member:K"
 Runs = Annotated[
     Path,
     typer.Option(
@@ -22,10 +22,10 @@ Runs = Annotated[
 Which = Annotated[
     str,
     typer.Option(
+        "--network",
         metavar=WHICH,
-        help="The network: the one that the method delivers (own), the average of the members, "
-        "the same with BatchNorm statistics re-estimated, the greedy soup, or a member by its "
-        "number.",
+        help="The network that the method delivers, the average of the members, the same with "
+        "BatchNorm re-estimated, the greedy soup, or a member by its number.",
     ),
 ]
 
@@ -43,7 +43,7 @@ def export(
         typer.Option(metavar="DIR", help="Folder that receives the network.", show_default=False),
     ],
     runs: Runs = Path("runs"),
-    which: Which = "own",
+    which: Which = "delivered",
     debug: Annotated[bool, DEBUG] = False,
     **options: Any,
 ) -> None:
@@ -51,6 +51,10 @@ def export(
 
     timm.create_model("local-dir:DIR", pretrained=True) loads it, with the number of classes, input
     size, normalization and crop that it was measured with.
+
+    Examples:
+        wash-bench export wash-test_resnet-digits-n3-s0 --network averaged-bn --out best
+        wash-bench export runs/cells/CELL.json --network member:2 --out member2
     """
     from wash_bench.runner.recorded import find_cell
     from wash_bench.settings.checks import check_folder
@@ -59,7 +63,7 @@ def export(
     found = find_cell(cell, runs)
     found, context, methods = placed(found, options)
     from wash_bench.errors import note
-    from wash_bench.networks.stored import load_network
+    from wash_bench.networks.cell_network import load_network
     from wash_bench.networks.timm_folder import Export, small_stem, write_folder
 
     network = load_network(found, which, context, methods)
@@ -71,7 +75,7 @@ def export(
             about=f"{network.about}, of the cell {cell_id}",
             scores=network.recorded,
             commands=(
-                f"wash-bench export {cell_id} --which {which} --out DIR",
+                f"wash-bench export {cell_id} --network {which} --out DIR",
                 f"wash-bench eval DIR --dataset {dataset}",
             ),
         ),

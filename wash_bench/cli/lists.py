@@ -42,7 +42,12 @@ def methods(
     ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """List the methods, or show one with its options, their defaults and what is unverified."""
+    """List the methods, or show one with its options, their defaults and what is unverified.
+
+    Examples:
+        wash-bench methods
+        wash-bench methods wash
+    """
     from dataclasses import asdict
 
     from wash_bench.cli.printing import print_json, print_rows
@@ -108,7 +113,12 @@ def presets(
     ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """List the presets, or print one (a start for a --preset-file of your own)."""
+    """List the presets, or print one (a start for a --preset-file of your own).
+
+    Examples:
+        wash-bench presets
+        wash-bench presets cifar10-resnet18
+    """
     from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.settings.presets import find_preset, preset_names
 
@@ -126,7 +136,12 @@ def presets(
 
 
 def datasets(filter: Filter = None, as_json: Annotated[bool, JSON] = False) -> None:
-    """List the data sets: size, licence and where they come from."""
+    """List the data sets: size, licence and where they come from.
+
+    Examples:
+        wash-bench datasets
+        wash-bench datasets cifar
+    """
     from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.data.catalog import all_specs
 
@@ -150,7 +165,12 @@ def datasets(filter: Filter = None, as_json: Annotated[bool, JSON] = False) -> N
 
 
 def models(filter: Filter = None, as_json: Annotated[bool, JSON] = False) -> None:
-    """List the architectures, one a line: all that timm knows, trained from scratch."""
+    """List the architectures, one a line: all that timm knows, trained from scratch.
+
+    Examples:
+        wash-bench models resnet
+        wash-bench models 'test_*'
+    """
     from wash_bench.models.names import architecture_names
 
     found = _filtered(architecture_names(), filter, "model")

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from wash_bench.errors import LAUNCHED, Interrupted, UsageError, WashBenchError
+from wash_bench.errors import KEPT, LAUNCHED, Interrupted, UsageError, WashBenchError
 
 LINGER = 10.0  # seconds
+PARENT_EVERY = 0.5  # seconds between two looks at the launcher
 LONGEST = 70  # bytes of TMPDIR; processes meet at sockets in it, of 107 with all that follows
 _ended_by: list[int] = []  # the signal that a handler turned into an exception
 
@@ -118,3 +119,25 @@ def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
         text = f"rank {rank}: {text}"
     print(f"wash-bench: error: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
     return code
+
+
+def end_with_launcher() -> None:
+    """End this rank when its launcher dies: without one, nobody else would end it.
+
+    A thread watches, from the process's first second on; before the ranks have met, a rank would
+    wait for its peers.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return  # a process that a shell started may outlive it
+    # --nproc names its launcher, so that one that died before this line counts too.
+    launcher = int(os.environ.get(LAUNCHED) or os.getppid())
+    threading.Thread(target=_watch_parent, args=(launcher,), daemon=True).start()
+
+
+def _watch_parent(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(PARENT_EVERY)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        sys.stderr.write(f"wash-bench: error: the launcher of this run died; {KEPT}\n")
+        sys.stderr.flush()
+    os._exit(1)

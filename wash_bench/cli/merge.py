@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wash_bench.api.networks import MergedNetworks
-    from wash_bench.networks.rows import Row
+    from wash_bench.networks.ranking import Row
 
 _FOUND = "what the networks' files say"
 
@@ -61,6 +61,11 @@ def merge(
 
     Nothing is trained. Members, ensemble, merges and the barriers between all pairs are measured
     and recorded as of a run; the best network, chosen by validation data, is in OUT/best.
+
+    Examples:
+        wash-bench merge run1 run2 run3 --dataset folder:pets
+        wash-bench merge a.pth b.pth c.pth --model resnet50 --dataset folder:pets
+        wash-bench merge run1 run2 --methods model-stock --anchor pretrained.safetensors
     """
     from wash_bench.api.networks import merged, to_merge
     from wash_bench.cli.run import end_if_failed, keeping, limit_threads

@@ -23,6 +23,9 @@ def merge_records(
 
     The sources are only read. What is equal is kept once; where two differ, the target's is kept
     and a line tells so.
+
+    Examples:
+        wash-bench merge-records host1/runs host2/runs --out runs/all
     """
     from wash_bench.settings.checks import check_folder
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from wash_bench.errors import UsageError
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 
 class Kind(enum.StrEnum):
@@ -37,26 +34,44 @@ def new_method(
     ] = Kind.training,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path(),
 ) -> None:
-    """Write a method file and its test, which run as they are, to change into your own."""
+    """Write a method file and its test, which run as they are, to change into your own.
+
+    Examples:
+        wash-bench new-method my-rule
+        wash-bench new-method my-soup --kind merge --out methods
+    """
+    from importlib.resources import files
+    from string import Template
+
+    from wash_bench.plugins.registry import FOLDER
+
     module, cls = names_of(name)
-    files = {
-        out / f"{module}.py": f"{kind}.py.txt",
-        out / f"test_{module}.py": f"test_{kind}.py.txt",
-    }
-    for path in files:
+    packaged = out.resolve() == FOLDER.resolve()
+    method = out / f"{module}.py"
+    # A package of methods has no tests in it.
+    beside = FOLDER.resolve().parent / "tests" / "methods" if packaged else out
+    test = beside / f"test_{module}.py"
+    shown = name if packaged else f"{method}:{cls}"
+    words = {"name": name, "module": module, "Class": cls, "shown": shown}
+    words |= {"imported": f"wash_bench.methods.{module}", "finder": "find_method"}
+    words["place"] = f'"{name}"'
+    if not packaged:
+        words |= {"imported": module, "finder": "load_method_file", "shown": f"{module}.py:{cls}"}
+        words["place"] = f'__file__.replace("test_{module}.py", "{module}.py:{cls}")'
+    for path in (method, test):
         if path.exists():
             raise UsageError(f"{path} is there already: choose another NAME, or another --out")
     _check_free(name, module)
-    out.mkdir(parents=True, exist_ok=True)
-    for path, template in files.items():
+    templates = files("wash_bench") / "templates"
+    for path, template in ((method, f"{kind}.py.txt"), (test, f"test_{kind}.py.txt")):
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(_filled(template, name, module, cls))
-    method, test = files
+            file.write(Template((templates / template).read_text("utf-8")).substitute(words))
     typer.echo(f"Wrote {method} and {test}. Next:\n")
-    typer.echo(f"  wash-bench run digits --method {method}:{cls}    # compare it with the others")
-    typer.echo(f"  wash-bench check {method}:{cls}    # what every method must hold")
+    typer.echo(f"  wash-bench run digits --methods {shown}    # compare it with the others")
+    typer.echo(f"  wash-bench check {shown}    # what every method must hold")
     typer.echo(f"  python -m pytest {test}")
-    guide = _templates() / "own-method.md"
+    guide = templates / "own-method.md"
     typer.echo(f"\nThen write your rule into {method.name}; the hooks are explained in\n  {guide}")
 
 
@@ -100,16 +115,3 @@ def _check_free(name: str, module: str) -> None:
             f"NAME {name!r}: {module}.py would hide an installed module: choose another, "
             f"as my-{name}"
         )
-
-
-def _templates() -> Traversable:
-    from importlib.resources import files
-
-    return files("wash_bench") / "templates"
-
-
-def _filled(template: str, name: str, module: str, cls: str) -> str:
-    from string import Template
-
-    text = (_templates() / template).read_text(encoding="utf-8")
-    return Template(text).substitute(name=name, module=module, Class=cls)

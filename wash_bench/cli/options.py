@@ -35,7 +35,6 @@ class _Taken:
         keys: keys of settings; empty for all of them.
         without: keys of those that it does not take.
         changed: what some options say in place of the setting: help, metavar, default; by key.
-        of_preset: whether a preset decides where an option is not given.
     """
 
     function: Function
@@ -43,15 +42,17 @@ class _Taken:
     keys: tuple[str, ...]
     without: tuple[str, ...]
     changed: Mapping[str, Mapping[str, str]]
-    of_preset: bool
 
     def command(self) -> Any:
         """The command with all its options."""
 
         def filled(**options: Any) -> None:
-            self.function(**options)
+            from wash_bench.config.renamed import recorded
 
-        parameters = [*self.own, *self._settings()]
+            self.function(**{key: recorded(key, value) for key, value in options.items()})
+
+        options = sorted([*self.own, *self._settings()], key=lambda item: item.name == "debug")
+        parameters = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in options]
         filled.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
         filled.__annotations__ = {item.name: item.annotation for item in parameters}
         alone = typer.Typer(add_completion=False)
@@ -60,25 +61,31 @@ class _Taken:
 
     def _settings(self) -> Iterator[inspect.Parameter]:
         """The options of settings, panel by panel."""
-        from wash_bench.config.field import PANELS
         from wash_bench.settings.table import SETTINGS
 
         wanted = {*self.keys, *self.changed} if self.keys else SETTINGS.keys()
         taken = [SETTINGS[key] for key in SETTINGS if key in wanted and key not in self.without]
+        from wash_bench.config.field import PANELS
+
         for item in sorted(taken, key=lambda item: PANELS.index(item.of("panel"))):
             yield self._parameter(item, self.changed.get(item.key, {}))
 
     def _parameter(self, item: Setting, changed: Mapping[str, str]) -> inspect.Parameter:
+        from wash_bench.config.field import WHAT
+
         # Numbers reach the resolver as text, which is checked there like a preset's.
         kind: Any = bool if item.switch else list[str] if item.of("repeat") else str
-        default = changed.get("default", item.default)
+        flag = f"{item.flag}/--no-{item.flag[2:]}" if item.switch else item.flag
+        own_file = item.key == "method"  # --methods takes it too, where there is that
+        beside = own_file and ("methods" in {*self.keys, *self.changed} or not self.keys)
         option = typer.Option(
-            f"{item.flag}/--no-{item.flag[2:]}" if item.switch else item.flag,
-            help=changed.get("help", item.help),
+            "--methods" if own_file and not beside else flag,
+            help=_with_default(item, changed),
             metavar=changed.get("metavar", item.metavar) or None,
-            rich_help_panel=item.of("panel"),
-            show_default=f"the preset's, else {default}" if self.of_preset else default,
+            rich_help_panel=None if item.of("panel") == WHAT else item.of("panel"),
+            show_default=False,
             autocompletion=complete.of_setting(item),
+            hidden=beside,
         )
         return inspect.Parameter(
             item.key,
@@ -88,13 +95,21 @@ class _Taken:
         )
 
 
+def _with_default(item: Setting, changed: Mapping[str, str]) -> str:
+    """Return the help of an option with its default, unless that is that nothing is given."""
+    help, default = changed.get("help", item.help), changed.get("default", item.default)
+    if default in ("none", "no"):
+        return help
+    inside = help.endswith(").")
+    return f"{help[:-2]}; default: {default})." if inside else f"{help[:-1]} (default: {default})."
+
+
 _TAKEN: dict[Function, _Taken] = {}
 
 
 def takes_settings(
     *keys: str,
     without: tuple[str, ...] = (),
-    of_preset: bool = False,
     **changed: Mapping[str, str],
 ) -> Callable[[Function], Function]:
     """Let the function of a ``SettingsCommand`` take settings, as ``**options`` by key.
@@ -102,7 +117,6 @@ def takes_settings(
     Args:
         *keys: keys of settings; without any, all of them.
         without: keys of those that it does not take.
-        of_preset: whether a preset decides where an option is not given.
         **changed: further keys, with what their options say in place of the setting: help,
             metavar, default.
 
@@ -113,7 +127,7 @@ def takes_settings(
     def decorate(function: Function) -> Function:
         parameters = inspect.signature(function, eval_str=True).parameters.values()
         own = tuple(item for item in parameters if item.kind is not inspect.Parameter.VAR_KEYWORD)
-        _TAKEN[function] = _Taken(function, own, keys, without, changed, of_preset)
+        _TAKEN[function] = _Taken(function, own, keys, without, changed)
         # Until the options are made.
         function.__signature__ = inspect.Signature()  # pyright: ignore[reportFunctionMemberAccess]
         return function
@@ -129,3 +143,14 @@ class SettingsCommand(TyperCommand):
             full = _TAKEN[inspect.unwrap(self.callback)].command()
             self.params, self.callback = full.params, full.callback
         return super().get_params(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from wash_bench.config.renamed import from_arguments
+
+        known = {flag for option in self.get_params(ctx) for flag in option.opts}
+        return super().parse_args(ctx, from_arguments(args, known))
+
+
+def takes_any(function: Function) -> bool:
+    """Whether a command's function takes settings."""
+    return function in _TAKEN

@@ -17,7 +17,7 @@ from wash_bench.cli.options import DEBUG, takes_settings
     augment={
         "metavar": "LIST",
         "default": "the table's",
-        "help": "homogeneous, heterogeneous or both, separated by a comma.",
+        "help": "same, per-member or both, separated by a comma.",
     },
     seeds={"default": "the table's"},
     shard={"help": "Only the i-th of k shares of the trainings; merge-records joins the folders."},
@@ -70,6 +70,12 @@ def paper_table(
     """Run a table of the papers and write it, ours beside the published numbers.
 
     The same command goes on with a table that was stopped.
+
+    Examples:
+        wash-bench paper-table
+        wash-bench paper-table ablation-p --jobs 2
+        wash-bench paper-table cifar10-resnet18 --scale paper --plan
+        wash-bench paper-table imagenet-resnet50 --published mine.csv --scale paper
     """
     from wash_bench.api.runs import settings_of_start
     from wash_bench.cli.plan import plan_study

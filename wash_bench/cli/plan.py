@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wash_bench.settings.study import Study
 
 
-@takes_settings(of_preset=True)
+@takes_settings()
 def plan(
     preset: Preset = None,
     preset_file: PresetFile = None,
@@ -36,6 +36,11 @@ def plan(
     """Show the cells of a run: steps, parameters, bytes sent, memory, time. Trains nothing.
 
     The time comes from a few timed steps on this machine. Values and bytes are per member.
+
+    Examples:
+        wash-bench plan
+        wash-bench plan cifar100-vgg16 --population 5 --seeds 0
+        wash-bench plan imagenet-resnet50 --methods wash,papa --set wash.p=0.01
     """
     from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.runner.units import span
@@ -94,7 +99,7 @@ HEADINGS = ("method", "seed", "steps", "parameters", "values sent", "sent", "on 
 
 
 def _coupling(resolved: Resolved) -> list[str]:
-    """What ``--coupling-budget paper`` made of the papers' settings."""
+    """What ``--rescale-coupling`` made of the papers' settings."""
     from wash_bench.settings.coupling import in_words, unscaled
 
     if resolved.config.coupling_budget == "given":

@@ -50,6 +50,10 @@ def prepare(
     The result takes 3 bytes a pixel: an image of 500 x 375 pixels 0.56 MB, with --side 256 0.26
     MB. A killed command goes on where it stood; on a finished folder it compares every byte. Use
     it with --dataset folder:DIR, or as --data-dir of imagenet where --side is 0.
+
+    Examples:
+        wash-bench prepare pets --out pets-prepared
+        wash-bench prepare imagenet --out imagenet-256 --side 256 --jobs 16
     """
     from wash_bench.cores import cores
     from wash_bench.data.prepare import prepare as make

@@ -54,8 +54,8 @@ def report(
         float | None,
         typer.Option(
             metavar="PERCENT",
-            help="Say after how many steps and seconds the validation accuracy first stood at it: "
-            "the members' mean, and with run --merge-every their average and their ensemble.",
+            help="Report the steps and seconds to this validation accuracy: of the members' mean, "
+            "and with run --eval-average-every of their average and ensemble.",
             show_default="none",
         ),
     ] = None,
@@ -91,6 +91,10 @@ def report(
 
     The table can be pasted into Markdown as it stands. Only records are read, nothing
     is trained or evaluated.
+
+    Examples:
+        wash-bench report runs
+        wash-bench report runs/digits runs/fashion --out report
     """
     from wash_bench.settings.checks import check_folder
 

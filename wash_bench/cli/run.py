@@ -28,8 +28,9 @@ Preset = Annotated[
     str | None,
     typer.Argument(
         metavar="PRESET|FILE.toml",
-        help="Settings to start from (see wash-bench presets), or a study file.",
-        show_default="digits; for another --dataset none",
+        help="Settings to start from (see wash-bench presets), or a study file (default: digits, "
+        "none with another --dataset).",
+        show_default=False,
         autocompletion=complete.preset,
     ),
 ]
@@ -37,9 +38,8 @@ PresetFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Your own preset, a TOML file whose keys are the options' names (without PRESET it "
-        "stands alone, else it is laid over it).",
-        show_default="none",
+        help="A TOML file of your own with options.",
+        show_default=False,
     ),
 ]
 
@@ -53,7 +53,7 @@ Scale = Annotated[
 ]
 
 
-@takes_settings(of_preset=True)
+@takes_settings()
 def run(
     context: typer.Context,
     preset: Preset = None,
@@ -62,9 +62,16 @@ def run(
     debug: Annotated[bool, DEBUG] = False,
     **options: Any,
 ) -> None:
-    """Train populations under several methods on one loop and report how they compare.
+    """Train populations with several methods on one loop; the same command resumes a stopped run.
 
-    The same command goes on with a run that was stopped; finished cells are not trained again.
+    Options win over the preset file, and that over PRESET, which win over the defaults below.
+
+    Examples:
+        wash-bench run
+        wash-bench run digits --methods wash,papa --set wash.p=0.1 --seeds 0,1
+        wash-bench run digits --methods wash --set wash.p=0.03,0.1  # a sweep
+        wash-bench run --methods wash,my.py:MyMethod --jobs 2 --out runs/mine
+        wash-bench run --dataset folder:pets --image-size 64 --model resnet18
     """
     study = read_study_of(preset, preset_file, scale, options)
     if study is not None:
@@ -100,7 +107,7 @@ def run_cells(
         cells: the cells.
         local: how they are carried out.
         debug: print tracebacks of failing cells.
-        arguments: the command line, for ``--procs``; None where a command does not take it.
+        arguments: the command line, for ``--nproc``; None where a command does not take it.
 
     Returns:
         What became of the cells; None in a process that only shares populations.
@@ -110,11 +117,11 @@ def run_cells(
     if local.threads:
         limit_threads(local.threads)
     from wash_bench.api.display import Display, display_for
-    from wash_bench.distributed.group import joined
+    from wash_bench.distributed.process_group import process_group
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.experiment import run_cells as run_list
 
-    with keeping(), joined(cells[0].config.training.device, local.silence) as world:
+    with keeping(), process_group(cells[0].config.training.device, local.silence) as world:
         with display_for(sys.stdout) if world.rank == 0 else Display() as display:
             context = RunContext.of(local, debug=debug, observer=display, world=world)
             outcome = run_list(cells, context)
@@ -228,13 +235,13 @@ def _report_once(resolved: Resolved) -> None:
 
 
 def _in_processes(cells: Sequence[Cell], local: LocalConfig, arguments: list[str]) -> NoReturn:
-    """Carry out this command line in ``--procs`` processes, and end with their exit code."""
+    """Carry out this command line in ``--nproc`` processes, and end with their exit code."""
     from wash_bench.cores import cores
     from wash_bench.distributed.launch import launch
-    from wash_bench.distributed.spread import Spread
+    from wash_bench.distributed.world import Placement
 
     for population in {cell.config.training.population for cell in cells}:
-        Spread(population, local.procs)  # refuses too many
+        Placement(population, local.procs)  # refuses too many
     if not local.threads:
         limit_threads(max(1, cores() // local.procs))
     raise typer.Exit(launch(local.procs, arguments))

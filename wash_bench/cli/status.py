@@ -26,6 +26,10 @@ def status(
 
     Read from the records, while a run goes on or after it; nothing is trained or changed. Epochs
     are those of the last checkpoint, times left estimates from them and from finished trainings.
+
+    Examples:
+        wash-bench status runs
+        wash-bench status runs/sweep --json
     """
     from wash_bench.record.folders import some_run_folders
     from wash_bench.record.status import status_of

@@ -23,7 +23,6 @@ WIDENINGS = 4  # rounds of settings beyond an edge
 
 @takes_settings(
     without=("methods", "report", "procs", "worker", "stale", "shard", "coupling_budget"),
-    of_preset=True,
     seeds={
         "default": SEEDS,
         "help": "Seeds of the trainings, separated by commas; none that the preset's results use.",
@@ -61,6 +60,10 @@ def tune(
 
     Writes the table of all that was tried, and a preset file with the best. The same command goes
     on with a tuning that was stopped; more values are tried beside those that are done.
+
+    Examples:
+        wash-bench tune digits --grid wash.p=0.03,0.1,0.3 --grid papa.alpha=0.5,0.8 --jobs 2
+        wash-bench tune --preset-file mine.toml --grid grids.toml --seeds 100,101 --widen
     """
     from wash_bench.api.runs import settings_of_start
     from wash_bench.cli.run import end_if_failed
@@ -119,7 +122,7 @@ def _specs(
 
 
 def _from_file(name: str, files: list[str]) -> bool:
-    """Whether a method of the grid is one of ``--method``, whose files are looked up later."""
+    """Whether a method of the grid is one of ``--methods``, whose files are looked up later."""
     from wash_bench.plugins.registry import load_method_file
 
     return any(load_method_file(spec).name == name for spec in files)

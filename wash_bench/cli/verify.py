@@ -44,6 +44,10 @@ def verify(
     Says whether the bits agree, and if not, what differs between the machine, versions, threads,
     data and code of the record and those here. The run folder is only read. Exit code 1 where
     something differs, or nothing of a cell could be repeated.
+
+    Examples:
+        wash-bench verify runs
+        wash-bench verify runs --cell wash-test_resnet-digits-n3-s0 --epochs 3
     """
     from wash_bench.api.display import Display, display_for
     from wash_bench.cli.export import placed

@@ -12,9 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
-WHAT, NETWORK, TRAINING = "What to run", "Data and network", "Training"
-MEASURE, MACHINE, RECORD = "Validation and evaluation", "Machine", "Records and output"
-PANELS = (WHAT, NETWORK, TRAINING, MEASURE, MACHINE, RECORD)
+from wash_bench.config.renamed import VALUES, flag_of
+
+WHAT, METHODS, DATA, NETWORK = "What to run", "Methods and members", "Data", "Network"
+TRAINING, MEASURE = "Training", "Validation and evaluation"
+MACHINE, RECORD = "Machine", "Records and output"
+DETAILS, FINE_TUNING, CORRUPTED = "Evaluation details", "Fine-tuning", "Corruptions"
+SIMPLEX, DISTRIBUTED = "Simplex map", "Several processes or machines"
+PANELS = (WHAT, METHODS, DATA, NETWORK, TRAINING, MEASURE, MACHINE, RECORD, FINE_TUNING, DETAILS,
+          CORRUPTED, SIMPLEX, DISTRIBUTED)  # fmt: skip
+"""The headings of the help: ``WHAT`` is its first screen."""
 
 Identity = Literal["always", "later", "cell", "never"]
 """Whether a setting is part of a cell's identity.
@@ -102,7 +109,7 @@ class Setting:
     @property
     def flag(self) -> str:
         """Its option."""
-        return "--" + self.key.replace("_", "-")
+        return flag_of(self.key)
 
     @property
     def help(self) -> str:
@@ -112,7 +119,7 @@ class Setting:
     @property
     def switch(self) -> bool:
         """Whether it is yes or no."""
-        return self.field.annotation is bool
+        return self.field.annotation is bool or True in VALUES.get(self.key, {}).values()
 
     @property
     def items(self) -> type | None:
@@ -123,7 +130,7 @@ class Setting:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values it may take, empty if they are not a few names."""
-        return choices_of(self.field)
+        return () if self.switch else choices_of(self.field)
 
     @property
     def metavar(self) -> str:
@@ -131,12 +138,18 @@ class Setting:
         named = f"[{'|'.join(self.choices)}]" if self.choices else self.of("unit").upper()
         return self.of("metavar") or named
 
+    def spelled(self, value: Any) -> Any:
+        """Return a recorded value as the option takes it."""
+        words = VALUES.get(self.key, {})
+        return words.get(value, value) if isinstance(value, str) else value
+
     @property
     def default(self) -> str:
         """The built-in default in words."""
         value = self.field.default
         if self.of("shown"):
             return self.of("shown")
+        value = self.spelled(value)
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, float):
@@ -155,7 +168,9 @@ def settings_of(model: type[BaseModel], section: str = "") -> list[Setting]:
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
     """The names that a field may take, empty if it takes others."""
     if get_origin(field.annotation) is Literal:
-        return get_args(field.annotation)
+        names = get_args(field.annotation)
+        words = next((words for words in VALUES.values() if tuple(words) == names), {})
+        return tuple(str(words.get(name, name)).lower() for name in names)
     return next((tuple(item.names) for item in field.metadata if isinstance(item, OneOf)), ())
 
 

@@ -2,55 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from wash_bench.config.corruptions import SEVERITIES, WORDS, spelled_out
-from wash_bench.config.field import MEASURE, RECORD, WHAT, Settings, setting
+from wash_bench.config.field import (
+    CORRUPTED,
+    DETAILS,
+    MEASURE,
+    METHODS,
+    RECORD,
+    SIMPLEX,
+    WHAT,
+    Settings,
+    setting,
+)
 from wash_bench.config.known_methods import DEFAULT_METHODS
 from wash_bench.config.training import TrainingConfig
 from wash_bench.errors import nearest
+
+SEVERITIES = (1, 2, 3, 4, 5)
+GROUPS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+CORRUPTIONS = tuple(name for names in GROUPS.values() for name in names)
+WORDS = (*CORRUPTIONS, *GROUPS, "all")
 
 
 class EvaluationConfig(Settings):
     """What is measured on the trained population."""
 
-    barrier_points: int = setting(21, MEASURE, unit="points", ge=3)
+    barrier_points: int = setting(21, DETAILS, unit="points", ge=3)
     """Points along a segment, both ends included."""
-    barrier_split: Literal["train", "val", "test"] = setting("test", MEASURE)
+    barrier_split: Literal["train", "val", "test"] = setting("test", DETAILS)
     """Images on which loss barriers are measured."""
-    barrier_images: int = setting(1000, MEASURE, unit="images", ge=0)
+    barrier_images: int = setting(1000, DETAILS, unit="images", ge=0)
     """How many of them (0: all)."""
-    bn_images: int = setting(0, MEASURE, unit="images", ge=0)
+    bn_images: int = setting(0, DETAILS, unit="images", ge=0)
     """Images that re-estimate BatchNorm, except along segments (0: the training data)."""
-    barrier_bn_images: int = setting(1280, MEASURE, unit="images", ge=2)
+    barrier_bn_images: int = setting(1280, DETAILS, unit="images", ge=2)
     """Images that re-estimate BatchNorm at each barrier point."""
-    test_pool: Literal["official", "rest"] = setting("official", MEASURE, identity="later")
-    """Measure the official test images, or beside them (rest) all training images that are neither
-    trained nor validated on."""
-    ece_bins: int = setting(15, MEASURE, unit="bins", ge=1)
+    test_pool: Literal["official", "rest"] = setting("official", DETAILS, identity="later")
+    """Test on the official test images, or also on the unused training images (rest)."""
+    ece_bins: int = setting(15, DETAILS, unit="bins", ge=1)
     """Bins of the expected calibration error."""
-    simplex_points: int = setting(0, MEASURE, unit="points", identity="later", ge=0, le=201)
-    """Measure loss and accuracy over the triangle between three members too, with so many
-    points along an edge (0: do not)."""
-    simplex_margin: float = setting(0.0, MEASURE, "SHARE", needs="simplex_points", ge=0, le=1)
-    """How far the triangle goes on beyond the members, as a share of its edge."""
+    simplex_points: int = setting(0, SIMPLEX, unit="points", identity="later", ge=0, le=201)
+    """Map loss and accuracy over the triangle between three members, with so many points along an
+    edge (0: do not)."""
+    simplex_margin: float = setting(0.0, SIMPLEX, "SHARE", needs="simplex_points", ge=0, le=1)
+    """Margin of the map around the triangle, as a share of its edge."""
 
-    corruptions: tuple[str, ...] = setting((), MEASURE, "NAMES", identity="later")
-    """Measure the test images under these corruptions of ImageNet-C too, separated by commas:
-    names as gaussian_noise, groups (noise, blur, weather, digital) or all."""
+    corruptions: tuple[str, ...] = setting((), CORRUPTED, "NAMES", identity="later")
+    """Test under these corruptions of ImageNet-C too, separated by commas: names as gaussian_noise,
+    groups (noise, blur, weather, digital) or all."""
     corruption_severities: tuple[int, ...] = setting(
-        SEVERITIES, MEASURE, "LIST", needs="corruptions"
+        SEVERITIES, CORRUPTED, "LIST", needs="corruptions"
     )
-    """The severities of the corruptions, of 1 to 5."""
-    corruption_images: int = setting(0, MEASURE, unit="images", needs="corruptions", ge=0)
-    """How many test images are corrupted (0: all)."""
+    """Severities of the corruptions, from 1 to 5."""
+    corruption_images: int = setting(0, CORRUPTED, unit="images", needs="corruptions", ge=0)
+    """Test images that are corrupted (0: all)."""
     corruption_dir: str | None = setting(
-        None, MEASURE, "DIR", shown="corrupted here", identity="later", needs="corruptions"
+        None, CORRUPTED, "DIR", shown="corrupted here", identity="later", needs="corruptions"
     )
-    """Folder with the published files of CIFAR-10-C or CIFAR-100-C, to use in place of
-    corrupting here."""
+    """Folder with the published files of CIFAR-10-C or CIFAR-100-C."""
 
     @field_validator("corruptions")
     @classmethod
@@ -104,28 +122,29 @@ class RunConfig(Settings):
     """
 
     preset: str = "digits"
-    methods: tuple[str, ...] = setting(DEFAULT_METHODS, WHAT, "NAMES", identity="cell")
-    """Methods to compare, separated by commas (see wash-bench methods)."""
-    set: dict[str, dict[str, Any]] = setting(
-        {}, WHAT, "METHOD.OPTION=VALUE", shown="the method's own", repeat=True, identity="cell"
+    methods: tuple[str, ...] = setting(
+        DEFAULT_METHODS, WHAT, "NAMES", shown="six of them", identity="cell"
     )
-    """An option of a method, as wash.p=0.05 (see wash-bench methods wash); repeatable."""
-    coupling_budget: Literal["given", "paper"] = setting("given", WHAT, identity="cell")
-    """Take the methods' coupling as it is given, or the papers', scaled so that a
-    coordinate is exchanged as often in the whole training (a preset's own is left out;
-    --set is read as of the papers' training)."""
+    """Methods, by commas (see wash-bench methods), or your own path.py:Class."""
+    set: dict[str, dict[str, Any]] = setting(
+        {}, WHAT, "M.OPTION=VALUE", shown="the method's own", repeat=True, identity="cell"
+    )
+    """Option of a method, as wash.p=0.05 or, to sweep, wash.p=0.03,0.1; repeatable."""
+    coupling_budget: Literal["given", "paper"] = setting("given", METHODS, identity="cell")
+    """Use the papers' coupling, rescaled so that a coordinate is exchanged as often in the whole
+    training (a preset's coupling is left out; --set is read as of the papers' training)."""
     coupling: dict[str, dict[str, Any]] = Field({})
     seeds: tuple[int, ...] = setting((0,), WHAT, "LIST", identity="cell")
-    """Seeds of the trainings, separated by commas; each method runs once a seed."""
+    """Seeds, separated by commas."""
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     eval_every: int = setting(1, MEASURE, unit="epochs", ge=1)
     """Epochs between validations."""
     merge_every: int = setting(0, MEASURE, unit="epochs", identity="later", ge=0, shown="never")
-    """Epochs between looks at what the members would merge to by now: validation accuracy of
-    their average, as it is and with BatchNorm re-estimated, and of their ensemble."""
+    """Evaluate the average (BatchNorm as it is, and re-estimated) and the ensemble on validation
+    data every K epochs."""
     checkpoint_every: int = setting(1, RECORD, unit="epochs", identity="never", ge=1)
-    """Epochs between checkpoints, from which a killed run goes on."""
+    """Epochs between checkpoints, from which a killed run resumes."""
 
     @model_validator(mode="after")
     def _three_corners(self) -> RunConfig:
@@ -135,3 +154,9 @@ class RunConfig(Settings):
                 f" --population {self.training.population}"
             )
         return self
+
+
+def spelled_out(words: Iterable[str]) -> tuple[str, ...]:
+    """The corruptions that names and groups stand for, in the paper's order."""
+    asked = {name for word in words for name in GROUPS.get(word, (word,))}
+    return tuple(name for name in CORRUPTIONS if name in asked or "all" in asked)

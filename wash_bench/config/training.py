@@ -9,8 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from wash_bench.config.field import (
+    DATA,
+    FINE_TUNING,
     MACHINE,
     MEASURE,
+    METHODS,
     NETWORK,
     TRAINING,
     WHAT,
@@ -39,82 +42,81 @@ class TrainingConfig(Settings):
         members: where the members were trained elsewhere, their files; nothing is trained then.
     """
 
-    dataset: str = setting("digits", NETWORK, "NAME")
-    """Data set (see wash-bench datasets), or folder:PATH with train/ and val/ class folders."""
-    data_dir: str | None = setting(None, NETWORK, "DIR", shown="the user's cache", identity="never")
+    dataset: str = setting("digits", WHAT, "NAME")
+    """Data set (see wash-bench datasets), or folder:PATH."""
+    data_dir: str | None = setting(None, DATA, "DIR", shown="the user's cache", identity="never")
     """Folder that holds, or receives, the data."""
-    classes: str = setting("all", NETWORK, "LIST", identity="later")
+    classes: str = setting("all", DATA, "LIST", identity="later")
     """Use only these classes, by their numbers, as 0-4 or 0,2,5."""
-    train_limit: int = setting(0, NETWORK, unit="images", ge=0)
+    train_limit: int = setting(0, DATA, unit="images", ge=0)
     """Use only so many training images (0: all)."""
-    image_size: int = setting(0, NETWORK, unit="pixels", ge=0)
+    image_size: int = setting(0, DATA, unit="pixels", ge=0)
     """Resize images to this side in pixels (0: as they are)."""
     mean: tuple[float, ...] | None = setting(
-        None, NETWORK, "LIST", shown="the data set's", identity="later"
+        None, DATA, "LIST", shown="the data set's", identity="later"
     )
-    """Mean of each channel that is taken off pixels in [0, 1], as 0.485,0.456,0.406."""
+    """Per-channel mean of pixels in [0, 1], as 0.485,0.456,0.406; subtracted."""
     std: tuple[float, ...] | None = setting(
-        None, NETWORK, "LIST", shown="the data set's", identity="later"
+        None, DATA, "LIST", shown="the data set's", identity="later"
     )
-    """Standard deviation of each channel, by which they are divided."""
+    """Per-channel standard deviation, by which they are divided."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"] = setting(
-        "bilinear", NETWORK, identity="later"
+        "bilinear", DATA, identity="later"
     )
-    """How the pictures of image folders are resized."""
-    crop_pct: float = setting(0.0, NETWORK, "SHARE", shown="224/256", identity="later", ge=0, le=1)
-    """Test pictures of image folders: side of the central crop over the shorter side of the
-    resized picture, as timm's (0: 224/256, to the nearest pixel)."""
+    """How the images of a folder are resized."""
+    crop_pct: float = setting(0.0, DATA, "SHARE", shown="224/256", identity="later", ge=0, le=1)
+    """Test-time centre-crop ratio of image folders (timm's crop_pct; 0: 224/256)."""
     val_share: float = setting(0.02, MEASURE, "SHARE", gt=0, lt=1)
     """Share of the training images that is held out for selections."""
     val_limit: int = setting(0, MEASURE, unit="images", identity="later", ge=0)
     """Hold out so many images for selections, whatever --val-share says (0: that share)."""
-    subset_seed: str = setting("fixed", NETWORK, "seed|fixed|N", shown="seed", identity="later")
-    """Draw the validation images and the subset of --train-limit anew for each seed (seed), once
-    for all seeds as the papers' presets do (fixed), or once by a number."""
-    model: str = setting("test_resnet", NETWORK, "NAME")
-    """Architecture: any that timm knows (see wash-bench models)."""
+    subset_seed: str = setting("fixed", DATA, "seed|fixed|N", shown="seed", identity="later")
+    """Draw the validation images and the subset of --train-limit for each seed (seed), once for all
+    seeds as in the papers (fixed), or once from this number."""
+    model: str = setting("test_resnet", WHAT, "NAME")
+    """Any architecture of timm (see wash-bench models)."""
     model_args: dict[str, Any] = setting({}, NETWORK, "KEY=VALUE", option="model_arg", repeat=True)
     """A further argument of timm.create_model; repeatable."""
     stem: Literal["auto", "keep", "cifar"] = setting("auto", NETWORK)
     """How the network begins: as timm has it (keep), with the papers' stem for small images
     (cifar), or by the image size (auto)."""
-    drop_path: float = setting(0.0, NETWORK, "SHARE", identity="later", ge=0, lt=1)
+    drop_path: float = setting(0.0, FINE_TUNING, "SHARE", identity="later", ge=0, lt=1)
     """Stochastic depth: the rate at which a residual branch is dropped for an image, timm's
     drop_path_rate (timm raises it with the depth, from 0 to this, in most networks)."""
     population: int = setting(3, WHAT, "N", ge=2)
-    """Members N of a population, at least 2."""
-    init: str = setting("independent", WHAT, "independent|shared|pretrained|checkpoint:PATH")
-    """Initial weights: each member its own (independent), all the same (shared), or, to
-    fine-tune them, all timm's own of the model and its tag (pretrained), or those of a file."""
-    augment: Literal["homogeneous", "heterogeneous"] = setting("homogeneous", NETWORK)
-    """Crop and flip for all members, or besides it the papers' draw of mixup, CutMix,
-    erasing and smoothing, another for each member."""
-    branches: tuple[str, ...] = setting((), NETWORK, "LIST", identity="later")
-    """Augmentation of member 0, 1, ... beside --augment, repeated as needed: plain, auto-augment,
-    cutout (8 pixels), cutmix or mixup (alpha 1). A method's own branches (dart, lookaround) win."""
+    """Members N of a population."""
+    init: str = setting("independent", METHODS, "independent|shared|pretrained|checkpoint:PATH")
+    """Initial weights: one draw per member (independent), the same for all (shared), or, to
+    fine-tune, timm's weights of the model and its tag (pretrained) or a checkpoint's."""
+    augment: Literal["homogeneous", "heterogeneous"] = setting("homogeneous", DATA)
+    """Crop and flip for all members (same), or also the papers' draw of mixup, CutMix, erasing and
+    label smoothing, a different one per member (per-member)."""
+    branches: tuple[str, ...] = setting((), METHODS, "LIST", identity="later")
+    """Further augmentation of member 0, 1, ..., repeated as needed: plain, auto-augment, cutout
+    (8 pixels), cutmix or mixup (alpha 1). A method's own branches (dart, lookaround) win."""
     vary: dict[str, tuple[float, ...]] = setting(
-        *({}, WHAT, "NAME=V1,V2,..."),
-        help=f"A hyperparameter that differs between members, with its values: {', '.join(VARIED)};"
-        " repeatable, and each member draws a combination.",
+        *({}, METHODS, "NAME=V1,V2,..."),
+        help=f"Values of a hyperparameter ({', '.join(VARIED)}) that members draw from, each its "
+        "own combination; repeatable.",
         repeat=True,
         identity="later",
     )
-    epochs: int = setting(20, TRAINING, unit="epochs", ge=1)
-    """Length of a training in epochs."""
-    linear_probe: int = setting(0, TRAINING, unit="epochs", identity="later", ge=0)
-    """First epochs in which only the classifier is trained, once for all members."""
-    freeze_bn: bool = setting(False, TRAINING, identity="later")
+    epochs: int = setting(20, WHAT, unit="epochs", ge=1)
+    """Epochs of a training."""
+    linear_probe: int = setting(0, FINE_TUNING, unit="epochs", identity="later", ge=0)
+    """Epochs, at the start, in which only the classifier is trained, once for all members."""
+    freeze_bn: bool = setting(False, FINE_TUNING, identity="later")
     """Keep the checkpoint's BatchNorm: its statistics normalize (evaluation mode), and its scales
     and shifts are not trained."""
     batch_size: int = setting(64, TRAINING, unit="images", ge=1)
     """Images a step and member."""
     accumulate: int = setting(1, TRAINING, unit="parts", identity="later", ge=1)
-    """Compute the gradient of a batch in so many equal parts, one after another, to save memory;
-    --batch-size stays the images of a step. BatchNorm sees a part at a time."""
+    """Accumulate the gradient of a batch over so many equal parts, to save memory; --batch-size
+    counts the images of a step. BatchNorm sees one part at a time."""
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = setting("sgd", TRAINING)
     """The members' optimizer."""
     lr: float = setting(0.1, TRAINING, "RATE", gt=0)
-    """Learning rate at the start of the schedule, the greatest."""
+    """Peak learning rate, at the start of the schedule."""
     lr_min: float = setting(1e-4, TRAINING, "RATE", ge=0)
     """Learning rate at the end of the cosine."""
     schedule: Annotated[str, OneOf(SCHEDULES)] = setting("cosine", TRAINING)
@@ -123,32 +125,27 @@ class TrainingConfig(Settings):
     milestones: tuple[float, ...] = setting((0.5, 0.75), TRAINING, "LIST")
     """Where multistep lowers the rate, as shares of the schedule, separated by commas."""
     warmup: float = setting(0.0, TRAINING, unit="epochs", identity="later", ge=0)
-    """First epochs, as 0.5 or 5, in which the learning rate rises in equal steps to --lr;
-    the schedule runs over those that are left."""
+    """Epochs of linear warm-up to --lr, as 0.5 or 5; the schedule covers the rest."""
     momentum: float = setting(0.9, TRAINING, "SHARE", ge=0, lt=1)
     """Momentum of SGD, from 0 to below 1."""
     weight_decay: float = setting(1e-4, TRAINING, "RATE", ge=0)
     """Weight decay, on all parameters (biases and normalization too, as PAPA)."""
-    layer_decay: float = setting(1.0, TRAINING, "FACTOR", identity="later", gt=0, le=1)
-    """Factor on the learning rate from each layer to the one below, in timm's layers, the head's
-    being the last (1: the same rate for all)."""
+    layer_decay: float = setting(1.0, FINE_TUNING, "FACTOR", identity="later", gt=0, le=1)
+    """Layer-wise decay of the learning rate, from each of timm's layers to the one below it."""
     clip_grad: float = setting(0.0, TRAINING, "NORM", identity="later", ge=0)
-    """Scale the gradient of a member down to this L2 norm over all its parameters where it is
-    greater (0: do not)."""
+    """Clip a member's gradient to this L2 norm (0: do not)."""
     sam_rho: float = setting(0.0, TRAINING, "RADIUS", identity="later", ge=0)
-    """Sharpness-aware minimization: take the gradient at this L2 distance up the slope from the
-    weights, which doubles the cost of a step (0: do not)."""
-    device: str = setting("auto", MACHINE, "NAME")
+    """Sharpness-aware minimization with this radius; doubles the cost of a step (0: off)."""
+    device: str = setting("auto", WHAT, "NAME")
     """auto, cpu, cuda, cuda:1 or mps."""
     amp: Literal["off", "bf16", "fp16"] = setting("off", MACHINE)
     """Mixed precision of forward and backward pass."""
     engine: Literal["auto", "eager", "graph"] = setting("auto", MACHINE, identity="later")
-    """How the members' steps are computed: eager (auto), or as CUDA graphs, which are new."""
+    """How steps are computed: eager (auto) or as CUDA graphs (experimental)."""
     compile: bool = setting(False, MACHINE, identity="later")
     """Compile the network with torch.compile, once for all members."""
     deterministic: bool = setting(True, MACHINE, identity="later")
-    """On a GPU, take only convolutions that give the same bits again, not the fastest found by
-    trying."""
+    """On a GPU, use deterministic convolutions, not the fastest."""
     channels_last: bool = setting(True, MACHINE)
     """Keep convolution weights channels-last (faster)."""
     members: tuple[str, ...] = Field(default=())
@@ -223,7 +220,7 @@ class TrainingConfig(Settings):
             self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate
         ):
             raise ValueError(
-                f"--batch-size {self.batch_size} cannot be divided into --accumulate "
+                f"--batch-size {self.batch_size} cannot be divided into --grad-accum-steps "
                 f"{self.accumulate} equal parts of two images or more"
             )
         if self.sam_rho and self.engine == "graph":

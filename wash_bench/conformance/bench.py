@@ -1,14 +1,16 @@
 """A small population, and a training in which displacements stand for the optimizer's steps.
 
-A displacement depends on the member and the step alone, hence neither on the method nor on the
-process that holds the member; BatchNorm statistics and momentum move too and counters count.
+A displacement depends on the member and the step alone, not on the method or the process that
+holds the member. BatchNorm statistics, momentum and counters move too. ``ReferenceRule`` is what
+wrappers are checked around.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,14 +18,18 @@ from torch import Tensor, nn
 
 from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import Exchange, LocalExchange
-from wash_bench.core.method import Method
+from wash_bench.core.ledger import Charge, charge_mean
+from wash_bench.core.method import Method, MethodOptions, Rows, Site
 from wash_bench.core.population import Population
+from wash_bench.core.sampling import average_at_
+from wash_bench.core.topology import start_charges, start_equal
 from wash_bench.seeds import torch_stream
 
 PLAN = Schedule("cosine", 0.1, 1e-4, steps=40, steps_per_epoch=10)
 SGD, ADAM = ("momentum_buffer",), ("exp_avg", "exp_avg_sq")
 EPOCHS = PLAN.clock(0).epochs
 CLASSES, CHANNELS = 3, 3
+EVERY, CHOSEN = 3, 50  # of the reference rule: period in steps, coordinates
 LENGTH = f"{PLAN.steps} steps of {PLAN.steps_per_epoch} an epoch"
 
 
@@ -176,3 +182,53 @@ def first_difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> str:
         if name not in one or name not in two or not torch.equal(one[name], two[name]):
             return name
     return ""
+
+
+class ReferenceRule(Method):
+    """Members tied to a moving centre, and averaged at some random coordinates.
+
+    Attributes:
+        starts: how often ``start`` was called.
+        steps: the steps after which ``after_step`` was called.
+    """
+
+    name = "witness"
+    rule = "every third step: average 50 coordinates, move the centre, pull towards it"
+    paper = "none: for checks"
+    sends = "all weights and 50 of them again, every third step"
+    member_state: ClassVar[Mapping[str, Rows]] = {"trail": "weights"}
+
+    def __init__(self, options: MethodOptions | None = None) -> None:
+        super().__init__(options)
+        self.starts = 0
+        self.steps: list[int] = []
+        self._centre: Tensor | None = None
+
+    def start(self, population: Population, exchange: Exchange) -> None:
+        self.starts += 1
+        start_equal(population, exchange)
+        self._centre = population.weights[0].clone()
+
+    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+        self.steps.append(clock.step)
+        if (clock.step + 1) % EVERY:
+            return
+        weights, rng = population.weights, exchange.stream("witness", clock.step)
+        chosen = rng.choice(weights.shape[1], CHOSEN, replace=False)
+        average_at_(exchange, [(weights, "weights")], torch.from_numpy(chosen))
+        mean = exchange.mean(weights)
+        self._centre = mean if self._centre is None else self._centre.lerp(mean, 0.5)
+        weights.lerp_(self._centre, 0.1)
+        population.member_state["trail"] += weights
+
+    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+        charges = start_charges(site, clock)
+        if (clock.step + 1) % EVERY == 0:
+            charges += [charge_mean(site.n, CHOSEN), charge_mean(site.n, site.layout.size)]
+        return charges
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self._centre is None else {"centre": self._centre}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._centre = state["centre"]

@@ -17,9 +17,8 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from wash_bench.conformance.bench import first_difference, population_of, train
-from wash_bench.conformance.finding import Failed, crash
-from wash_bench.conformance.subject import Subject
-from wash_bench.distributed.exchange import DistributedExchange
+from wash_bench.conformance.case import Case, Failed, crash, require
+from wash_bench.distributed.ranks import DistributedExchange
 
 N, RANKS = 5, 2
 PATIENCE = 60.0  # seconds without an answer
@@ -38,35 +37,35 @@ class Share:
 Answer = list[Share] | str  # each process's share, or why there is none
 
 
-def in_two_processes(subjects: Sequence[Subject], patience: float = PATIENCE) -> list[Answer]:
-    """Train 5 members of every subject in two processes, each in at most ``patience`` seconds."""
+def in_two_processes(cases: Sequence[Case], patience: float = PATIENCE) -> list[Answer]:
+    """Train 5 members of every case in two processes, each in at most ``patience`` seconds."""
     answers: list[Answer] = []
-    while len(answers) < len(subjects):  # a failure ends the pair; the rest gets another one
-        answers += _one_pair(list(subjects[len(answers) :]), patience)
+    while len(answers) < len(cases):  # a failure ends the pair; the rest gets another one
+        answers += _one_pair(list(cases[len(answers) :]), patience)
     return answers
 
 
-def _one_pair(subjects: list[Subject], patience: float) -> list[Answer]:
+def _one_pair(cases: list[Case], patience: float) -> list[Answer]:
     """Answers up to the first failure."""
     context = mp.get_context("spawn")
     told = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
         pair = [
-            context.Process(target=_rank, args=(rank, store, subjects, told), daemon=True)
+            context.Process(target=_rank, args=(rank, store, cases, told), daemon=True)
             for rank in range(RANKS)
         ]
         for process in pair:
             process.start()
         answers: list[Answer] = []
-        shares: list[dict[int, Share]] = [{} for _ in subjects]
+        shares: list[dict[int, Share]] = [{} for _ in cases]
         failures: dict[int, str] = {}
         try:
-            while len(answers) < len(subjects):
+            while len(answers) < len(cases):
                 if failure := failures.get(len(answers)):
                     return [*answers, failure]
                 rank, index, failure, share = _next(told, pair, patience)
-                if failure:  # the other process may still have to tell of an earlier subject
+                if failure:  # the other process may still have to tell of an earlier case
                     failures.setdefault(max(index, len(answers)), failure)
                     continue
                 shares[index][rank] = torch.load(io.BytesIO(share), weights_only=False)
@@ -74,7 +73,7 @@ def _one_pair(subjects: list[Subject], patience: float) -> list[Answer]:
                     answers.append([shares[index][rank] for rank in range(RANKS)])
         finally:
             for process in pair:
-                process.join(5 if len(answers) == len(subjects) else 0)
+                process.join(5 if len(answers) == len(cases) else 0)
                 if process.is_alive():
                     process.kill()
                     process.join()
@@ -94,7 +93,7 @@ def _next(told: Queue, pair: list, patience: float) -> tuple[int, int, str, byte
     return 0, 0, f"no answer within {patience:.0f} s: the processes wait for each other", b""
 
 
-def _rank(rank: int, store: str, subjects: list[Subject], told: Queue) -> None:
+def _rank(rank: int, store: str, cases: list[Case], told: Queue) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -103,10 +102,10 @@ def _rank(rank: int, store: str, subjects: list[Subject], told: Queue) -> None:
         world_size=RANKS,
         timeout=timedelta(seconds=PATIENCE),
     )
-    for index, subject in enumerate(subjects):
+    for index, case in enumerate(cases):
         try:
             exchange = DistributedExchange(N, 0)
-            run = train(subject.make(), population_of(exchange.members), exchange=exchange)
+            run = train(case.make(), population_of(exchange.members), exchange=exchange)
             share = io.BytesIO()  # tensors in a queue live only as long as their sender
             torch.save(Share(run.tensors(), exchange.ledger.as_dict()), share)
             told.put((rank, index, "", share.getvalue()))
@@ -117,42 +116,40 @@ def _rank(rank: int, store: str, subjects: list[Subject], told: Queue) -> None:
     dist.destroy_process_group()
 
 
-def two_processes(subject: Subject, answer: Answer | None = None) -> str:
+def two_processes(case: Case, answer: Answer | None = None) -> str:
     """Values equal to float32 rounding in one process and two, and the same ledger."""
     if answer is None:
-        (answer,) = in_two_processes([subject])
+        (answer,) = in_two_processes([case])
     if isinstance(answer, str):
         raise Failed(
             f"in two processes: {answer}",
             "every process must make the same exchanges in the same order; "
             "population holds this process's members only",
         )
-    run = train(subject.make(), N)
+    run = train(case.make(), N)
     alone, first, second = run.tensors(), answer[0].tensors, answer[1].tensors
     shared = [{k: v for k, v in part.items() if k.startswith(SHARED)} for part in (first, second)]
-    if name := first_difference(*shared):
-        raise Failed(
-            f"{name} differs between the processes",
-            "keep what differs between members in member_state",
-        )
+    name = first_difference(*shared)
+    fix = "keep what differs between members in member_state"
+    require(not name, f"{name} differs between the processes", fix)
     together = {
         name: tensor if name.startswith(SHARED) else torch.cat([tensor, second[name]])
         for name, tensor in first.items()
     }
-    if together.keys() != alone.keys():
-        raise Failed("state_dict has other names in two processes", FIX)
+    same = together.keys() == alone.keys()
+    require(same, "state_dict has other names in two processes", FIX)
     largest = 0.0
     for name, expected in alone.items():
         found = together[name]
-        if found.shape != expected.shape or not torch.allclose(
+        near = found.shape == expected.shape and torch.allclose(
             found.double(), expected.double(), rtol=1e-4, atol=1e-5
-        ):
-            raise Failed(f"{name} comes out differently in two processes", FIX)
+        )
+        require(near, f"{name} comes out differently in two processes", FIX)
         apart = (found.double() - expected.double()).abs()
         largest = max(largest, apart.max().item() if apart.numel() else 0.0)
     ledger = run.exchange.ledger.as_dict()
-    if any(share.ledger != ledger for share in answer):
-        raise Failed("the ledger differs between one process and two", FIX)
+    same = all(share.ledger == ledger for share in answer)
+    require(same, "the ledger differs between one process and two", FIX)
     if largest == 0:
         return "the same bits in one process and two"
     return f"equal to rounding in one process and two (largest difference {largest:.0e})"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wash_bench.core.coordinates import values_at
+from wash_bench.core.layout import values_at
 from wash_bench.core.ledger import (
     Content,
     Ledger,
@@ -21,6 +21,11 @@ from wash_bench.data.moving import to_device
 from wash_bench.seeds import numpy_stream
 
 # Shapes. N: members, D: coordinates of the tensors exchanged, K: chosen coordinates.
+#
+# Invariants. Every collective adds to the ledger exactly what it sends, before it sends it. All
+# processes make the same calls in the same order with the same coordinates, drawn from ``stream``:
+# that is why no index travels, and why the ledger is the same on every rank and for any number of
+# ranks. A population's rows are changed in place, never replaced.
 
 
 class Exchange(Protocol):

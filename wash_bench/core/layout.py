@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 Kind = Literal["weight", "bias", "norm"]
 LayerIndex = Literal["leaf_module", "tensor", "weight_layer"]
@@ -139,3 +139,14 @@ def _buffer_slices(module: nn.Module, dtype: torch.dtype) -> list[Slice]:
         pieces.append(Slice(name, tuple(buffer.shape), offset, size))
         offset += size
     return pieces
+
+
+def values_at(rows: Tensor, coordinates: Tensor) -> Tensor:
+    """Return the (N, K) values of (N, D) rows at (K,) coordinates."""
+    import torch
+
+    # On the CPU, index_select along the second dimension first copies all of rows that do not
+    # follow one another without a gap, as a population's; row by row it copies none.
+    if rows.device.type != "cpu" or rows.is_contiguous():
+        return rows.index_select(1, coordinates)
+    return torch.stack([row.index_select(0, coordinates) for row in rows])

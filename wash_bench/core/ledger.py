@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from wash_bench.core.broadcast_tree import depth, serial_copies
-
 ExchangeKind = Literal["mean", "permute", "broadcast", "gather", "fetch"]
 Content = Literal["weights", "optimizer", "buffers"]
 
@@ -226,3 +224,27 @@ def longest_chain_bytes(kind: str, tally: Tally, n: int) -> float:
     if kind == "broadcast":  # senders share their link among all their copies
         return tally.wire_bytes / max(1, n - 1) * serial_copies(n)
     return tally.wire_bytes / n
+
+
+def copies(place: int, ranks: int) -> int:
+    """Copies that the rank at ``place`` sends in a broadcast over ``ranks`` ranks."""
+    return len(_receivers(place, ranks))
+
+
+def depth(ranks: int) -> int:
+    """Messages that follow one another on the longest way from the source."""
+    return max(place.bit_count() for place in range(ranks))
+
+
+def serial_copies(ranks: int) -> int:
+    """Copies that pass before the last rank has its own, where senders share their links evenly."""
+    arrived = {0: 0}
+    for place in range(ranks):  # a sender's place is lower than its receivers'
+        for receiver in _receivers(place, ranks):
+            arrived[receiver] = arrived[place] + copies(place, ranks)
+    return max(arrived.values())
+
+
+def _receivers(place: int, ranks: int) -> list[int]:
+    rounds = range(place.bit_length(), (ranks - 1).bit_length())
+    return [place + 2**i for i in rounds if place + 2**i < ranks]

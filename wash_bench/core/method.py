@@ -8,16 +8,17 @@ so that a mistyped option is answered at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from wash_bench.core.budget import Budget, Scaled
-from wash_bench.core.clock import Clock
+from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.layout import Layout
-from wash_bench.core.ledger import Charge
+from wash_bench.core.ledger import Charge, Ledger
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -240,3 +241,25 @@ class Method(ABC):
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
         """The models that come out by name, the main one first; by default the members' average."""
         return {"average": judge.average()}
+
+
+def bill(method: Method, site: Site, schedule: Schedule | Iterable[Clock]) -> Ledger | None:
+    """Add up ``method.charges`` over the clocks of a training.
+
+    Returns:
+        The ledger that the exchange would keep: exactly, where the rule is deterministic; in
+        expectation, with the variance beside it, where coordinates are drawn. None if the method
+        has no charges.
+    """
+    clocks = schedule.clocks() if isinstance(schedule, Schedule) else schedule
+    # A method has a handful of different moments in some 10^5 steps: count first, multiply later.
+    moments: Counter[tuple[Charge, ...]] = Counter()
+    try:
+        moments.update(tuple(method.charges(site, clock)) for clock in clocks)
+    except NotPredicted:
+        return None
+    ledger = Ledger(site.n)
+    for charges, times in moments.items():
+        for charge in charges:
+            ledger.add(charge, times)
+    return ledger

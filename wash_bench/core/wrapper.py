@@ -1,8 +1,4 @@
-"""Methods around other methods: averages along a trajectory, delayed exchanges, merge rules.
-
-``wash+ema`` is ``ema`` around ``wash``; ``ema`` alone is around independent members. A wrapper
-passes everything on to the method inside and changes what it is about.
-"""
+"""Members that never meet: the naive ensemble, and what a wrapper by itself goes around."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget, Scaled
 from wash_bench.core.clock import Clock
-from wash_bench.core.independent import Independent
 from wash_bench.core.judge import Predictor
 from wash_bench.core.ledger import Charge
 from wash_bench.core.method import TRAINING_HOOKS, Method, MethodOptions, Rows, Site
@@ -27,6 +22,27 @@ if TYPE_CHECKING:
     from wash_bench.data.recipe import Recipe
 
     Merged = ModelState | Predictor
+
+
+class Independent(Method):
+    """Independent members; the ensemble of their predictions, and the average of their weights."""
+
+    name = "independent"
+    rule = "no coupling"
+    paper = "none"
+    sends = "nothing"
+
+    def training_key(self) -> dict[str, Any]:
+        return {"rule": "independent"}
+
+    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+        """Members never meet."""
+
+    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+        return ()
+
+    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+        return {"ensemble": judge.ensemble(), "average": judge.average()}
 
 
 class Wrapper(Method):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from wash_bench.data.arrays import (
+from wash_bench.data.readers import (
     Arrays,
     read_cifar,
     read_digits,

@@ -22,14 +22,9 @@ def steps_per_epoch(config: TrainingConfig) -> int:
     return math.ceil(images / config.batch_size) - (images % config.batch_size == 1 < images)
 
 
-def subset_of(config: TrainingConfig) -> SubsetRule:
-    """Return which images a configuration trains and validates on."""
-    return SubsetRule(config.val_share, config.train_limit, config.val_limit, config.subset_seed)
-
-
 def split_sizes(config: TrainingConfig, total: int) -> tuple[int, int]:
     """Return the training and validation images of ``total``, as ``SubsetRule`` draws them."""
-    held_out = subset_of(config).validation_images(total)
+    held_out = SubsetRule.of(config).validation_images(total)
     rest = total - held_out
     return min(rest, config.train_limit or rest), held_out
 

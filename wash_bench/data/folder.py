@@ -13,10 +13,8 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
 from wash_bench.cores import cores
-from wash_bench.data.augment import augment, normalize
+from wash_bench.data.augment import augment, draws_of, mix, normalize
 from wash_bench.data.catalog import DatasetSpec
-from wash_bench.data.draws import draws_of
-from wash_bench.data.mix import mix
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.scan import Folders, broken_image, open_file
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
@@ -130,12 +128,7 @@ class FolderSource(DataSource):
         all_labels = np.concatenate([labels, test_labels])
         super().__init__(
             classes=len(folders.classes),
-            channels=spec.channels,
-            size=image_size or spec.size,
-            recipe=spec.recipe,
-            grid=spec.grid,
-            mean=spec.mean,
-            std=spec.std,
+            **self.facts_of(spec, image_size or spec.size),
             labels=all_labels,
             pool=len(labels),
             subset=SubsetRule(**subset),

@@ -1,8 +1,14 @@
 """From a configuration to its data."""
 
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from wash_bench.config import TrainingConfig
@@ -11,8 +17,11 @@ from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import MemorySource
 from wash_bench.data.scan import scan
 from wash_bench.data.source import DataSource
-from wash_bench.data.subset import arrays_of_classes, folders_of_classes
 from wash_bench.errors import UsageError, WashBenchError
+
+if TYPE_CHECKING:
+    from wash_bench.data.readers import Arrays
+    from wash_bench.data.scan import Folders, Images
 
 
 def load_data(
@@ -59,3 +68,30 @@ def _normalized(spec: DatasetSpec, config: TrainingConfig) -> DatasetSpec:
                 f"channel{'s' if spec.channels > 1 else ''}; give as many numbers"
             )
     return replace(spec, **given)
+
+
+def arrays_of_classes(arrays: Arrays, chosen: Sequence[int]) -> Arrays:
+    """The images of the chosen classes; the i-th of them gets label i."""
+    kept, labels = _relabelled(arrays.labels, chosen)
+    part = copy.copy(arrays)
+    part.images, part.labels = arrays.images[kept], labels
+    part.train = int((kept < arrays.train).sum())
+    return part
+
+
+def folders_of_classes(folders: Folders, chosen: Sequence[int]) -> Folders:
+    """The files of the chosen class folders; the i-th of them gets label i."""
+
+    def part(images: Images) -> Images:
+        paths, labels = images
+        kept, relabelled = _relabelled(labels, chosen)
+        return [paths[index] for index in kept], relabelled
+
+    names = tuple(folders.classes[index] for index in chosen)
+    return replace(folders, classes=names, train=part(folders.train), test=part(folders.test))
+
+
+def _relabelled(labels: np.ndarray, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the images of the chosen classes, ascending, and their new labels."""
+    kept = np.flatnonzero(np.isin(labels, chosen))
+    return kept, np.searchsorted(np.asarray(chosen), labels[kept]).astype(np.int64)

@@ -1,18 +1,19 @@
 """Data sets that fit in memory: one uint8 tensor on the device, augmented there."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from wash_bench.data.arrays import Arrays
-from wash_bench.data.augment import augment, normalize
-from wash_bench.data.catalog import DatasetSpec
-from wash_bench.data.draws import Draws
-from wash_bench.data.mix import mix
+from wash_bench.config import TrainingConfig
+from wash_bench.data.augment import Draws, augment, mix, normalize
+from wash_bench.data.catalog import DatasetSpec, spec_of
 from wash_bench.data.moving import to_device
+from wash_bench.data.readers import Arrays
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds
 from wash_bench.data.splits import SubsetRule
@@ -40,12 +41,7 @@ class MemorySource(DataSource):
         size = image_size or spec.size
         super().__init__(
             classes=spec.classes,
-            channels=spec.channels,
-            size=size,
-            recipe=scale_recipe(spec.recipe, spec.size, size),
-            grid=spec.grid,
-            mean=spec.mean,
-            std=spec.std,
+            **self.facts_of(scaled(spec, size), size),
             labels=arrays.labels,
             pool=arrays.train,
             subset=SubsetRule(**subset),
@@ -116,11 +112,13 @@ class MemorySource(DataSource):
             yield Batch(*mix(own, labels, recipe, self.classes, stream))
 
 
-def scale_recipe(recipe: Recipe, native: int, size: int) -> Recipe:
-    """The recipe with its padding, if any, in proportion to the new image side; at least 1."""
-    if not recipe.crop_padding or size == native:
-        return recipe
-    return recipe.but(crop_padding=max(1, round(recipe.crop_padding * size / native)))
+def scaled(spec: DatasetSpec, size: int) -> DatasetSpec:
+    """Return a data set's entry with the recipe's padding in proportion to an image side."""
+    padding = spec.recipe.crop_padding
+    if not padding or size == spec.size:
+        return spec
+    padding = max(1, round(padding * size / spec.size))
+    return replace(spec, recipe=spec.recipe.but(crop_padding=padding))
 
 
 def resize_images(images: Tensor, size: int) -> Tensor:
@@ -132,3 +130,56 @@ def resize_images(images: Tensor, size: int) -> Tensor:
         for part in images.split(_RESIZE_CHUNK)
     ]
     return torch.cat(parts).contiguous()
+
+
+class SyntheticSource(DataSource):
+    """A data set of which only the catalogue's numbers are known: noise, made batch by batch."""
+
+    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+        spec = spec_of(config.dataset)
+        assert spec.train_images and spec.test_images and spec.classes
+        size = config.image_size or spec.size
+        super().__init__(
+            classes=len(config.chosen_classes) or spec.classes,
+            **self.facts_of(scaled(spec, size), size),
+            labels=np.zeros(spec.train_images + spec.test_images, int),
+            pool=spec.train_images,
+            subset=SubsetRule.of(config),
+        )
+        self.device = device
+
+    def epoch_batches(
+        self,
+        seed: int,
+        member: int,
+        epoch: int,
+        batch_size: int,
+        recipe: Recipe,
+        order_member: int | None = None,
+    ) -> Iterator[Batch]:
+        for step in range(self.steps_per_epoch(batch_size)):
+            generator = torch_stream(seed, "augment", member, epoch, step)
+            images = self._noise(batch_size, generator)
+            labels = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+            yield Batch(*mix(images, labels, recipe, self.classes, generator))
+
+    def eval_batches(
+        self, split: Split, limit: int = 0, batch_size: int = 500
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        raise NotImplementedError("a stand-in has no images to evaluate on")
+
+    def reestimation_batches(
+        self, seed: int, recipes: Sequence[Recipe], images: int, batch_size: int
+    ) -> Iterator[Tensor]:
+        raise NotImplementedError("a stand-in has no images to re-estimate on")
+
+    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
+        shape = (count, self.channels, self.size, self.size)
+        images = torch.randn(shape, generator=generator).to(self.device)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+def can_synthesize(config: TrainingConfig) -> bool:
+    """Whether the catalogue knows enough: no folder of the user's, and all classes."""
+    spec = spec_of(config.dataset)
+    return bool(spec.train_images and not config.chosen_classes and config.data_dir is None)

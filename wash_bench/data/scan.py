@@ -10,11 +10,11 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from wash_bench.data.fashion import one_line
 from wash_bench.data.pictures import rgb
 from wash_bench.data.place import files_below
 from wash_bench.data.prepared.index import PARTS, is_prepared
 from wash_bench.data.prepared.shards import Shards
+from wash_bench.data.readers import one_line
 from wash_bench.errors import WashBenchError
 
 # Opening every file costs about 0.1 ms each; larger sets are only checked as they are read.

@@ -7,11 +7,12 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 
+from wash_bench.data.catalog import DatasetSpec
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.splits import EVALUATION, SPLIT_SEED, SubsetRule, spread
 from wash_bench.errors import UsageError
@@ -67,6 +68,12 @@ class DataSource(ABC):
     shorter_side: int = 0
     interpolation: str = "bilinear"
     class_names: tuple[str, ...] = ()
+
+    @staticmethod
+    def facts_of(spec: DatasetSpec, size: int) -> dict[str, Any]:
+        """Return the fields that a catalogue's entry gives, at an image side in pixels."""
+        names = ("channels", "recipe", "grid", "mean", "std")
+        return {name: getattr(spec, name) for name in names} | {"size": size}
 
     def __post_init__(self) -> None:
         self._draw(SPLIT_SEED)

@@ -5,11 +5,17 @@ the run's seed, so that several seeds show how much depends on the draw. Every m
 has the same images.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wash_bench.seeds import numpy_stream
+
+if TYPE_CHECKING:
+    from wash_bench.config import TrainingConfig
 
 # PAPA splits off its validation data with this generator seed (data/data.py).
 SPLIT_SEED = 666
@@ -66,6 +72,11 @@ class SubsetRule:
     train_limit: int = 0
     val_limit: int = 0
     subset_seed: str = "fixed"
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> SubsetRule:
+        """Return which images a configuration trains and validates on."""
+        return cls(config.val_share, config.train_limit, config.val_limit, config.subset_seed)
 
     @property
     def by_run(self) -> bool:

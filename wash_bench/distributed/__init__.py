@@ -1,7 +1,6 @@
 """One population over several processes: torch.distributed under torchrun, gloo or NCCL.
 
-``world`` is how the processes of a run see one another (``ranks`` where there are several),
-``exchange`` a method's collectives among them, ``spread`` who holds which members. ``group`` joins
-the processes, ``launch`` starts them on one machine, ``watch`` notices that one died and ``orphan``
-that their launcher did. ``netmodel`` predicts how long exchanges take.
+``process_group`` joins the processes of a run, ``world`` is how they see one another, ``ranks``
+the same over torch.distributed, with a method's collectives. ``launch`` starts processes on one
+machine, ``heartbeat`` notices that one fell silent. ``alpha_beta`` predicts the time of exchanges.
 """

@@ -1,11 +1,13 @@
-"""``--procs R``: the same command in R processes on this machine, through torchrun's own engine."""
+"""``--nproc R``: the same command in R processes on this machine, through torchrun's own engine."""
 
 import logging
 import os
 import signal
+import socket
 import sys
 import uuid
 
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousClosedError
@@ -21,7 +23,7 @@ def launch(procs: int, arguments: list[str]) -> int:
 
     Args:
         procs: number of processes.
-        arguments: the command line without ``--procs``.
+        arguments: the command line.
 
     Returns:
         The exit code of the command: that of the process that failed first, 1 if it was killed.
@@ -29,13 +31,17 @@ def launch(procs: int, arguments: list[str]) -> int:
     os.environ[LAUNCHED] = str(os.getpid())  # this process names the one that was killed
     os.environ["PYTHONSAFEPATH"] = "1"  # or the user's random.py would be Python's
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}:
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = name
+    store, port = _loopback_store()
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=procs,
         run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
+        rdzv_backend="static",  # c10d would unpickle what it reads from the store
+        rdzv_endpoint=f"127.0.0.1:{port}",
+        rdzv_configs={"rank": 0},
         local_addr="127.0.0.1",  # a machine's own name may be one that no server knows
         max_restarts=0,
         monitor_interval=0.1,
@@ -60,7 +66,25 @@ def launch(procs: int, arguments: list[str]) -> int:
     except RendezvousClosedError as error:
         sys.stderr.write(f"wash-bench: the processes could not be joined: {error}\n")
         return 1
+    finally:
+        del store
     return 0
+
+
+def _loopback_store() -> tuple[TCPStore, int]:
+    """Open the store that the processes meet at, on the loopback interface alone, and its port."""
+    # torch itself would listen on all interfaces. Its rendezvous takes over this port's server.
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    store = TCPStore(
+        "127.0.0.1",
+        port,
+        is_master=True,
+        multi_tenant=True,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+    return store, port
 
 
 def _under_nohup() -> bool:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wash_bench.core.independent import Independent
 from wash_bench.core.population import Population
+from wash_bench.core.wrapper import Independent
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import InitCheckpoint
-from wash_bench.networks.found import Found
-from wash_bench.networks.inputs import check_names
+from wash_bench.networks.inspect import Found, check_names
 from wash_bench.networks.score import network_of
 from wash_bench.plugins.registry import method_names
 from wash_bench.record.asked import write_asked

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, nearest
-from wash_bench.plugins.entry import MethodEntry
-from wash_bench.plugins.importing import (
+from wash_bench.plugins.entry import (
+    MethodEntry,
     import_failure,
     import_file,
     method_class,
@@ -27,8 +27,7 @@ from wash_bench.plugins.importing import (
     source_hash,
 )
 from wash_bench.plugins.names import parts
-from wash_bench.plugins.options import make
-from wash_bench.plugins.words import MethodDescription, describe_class
+from wash_bench.plugins.options import MethodDescription, describe_class, make
 
 if TYPE_CHECKING:
     from wash_bench.core.method import Method, MethodKind
@@ -108,7 +107,7 @@ def load_method_file(spec: str) -> MethodEntry:
     """The method of ``path/to/file.py:Class``; a UsageError if it is none, or its name is taken."""
     place, _, name = spec.rpartition(":")
     if not place.endswith(".py") or not name.isidentifier():
-        raise UsageError(f"--method {spec}: write path/to/file.py:Class")
+        raise UsageError(f"{spec}: write path/to/file.py:Class")
     path = Path(place).expanduser().resolve()
     source = read_source(path)
     cls = method_class(import_file(path, source), name, place)

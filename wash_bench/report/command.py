@@ -79,11 +79,11 @@ def preset_text(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]
     """A preset file of a cell's configuration, and of methods' options (JSON) and seeds."""
     seeds = sorted({seed for _, own in methods.values() for seed in own})
     settings: dict[str, Any] = {"methods": list(methods), "seeds": seeds}
-    for key, item in SETTINGS.items():
+    for item in SETTINGS.values():
         if item.of("identity") in ("always", "later"):  # what the experiment depends on
             value = (config[item.section] if item.section else config).get(item.name)
             if value not in (None, {}, [], ()):
-                settings[key] = value
+                settings[item.flag[2:].replace("-", "_")] = item.spelled(value)
     lines = [f"{key} = {_value(value)}" for key, value in settings.items()]
     # A name's options hold for NAME+WRAPPER too, unless that has its own: each is written out.
     for method in sorted(methods, key=lambda name: len(parts(name))):
@@ -155,12 +155,12 @@ def _is_default(item: Setting, value: Any) -> bool:
 
 def _words(item: Setting, value: Any) -> Iterator[str]:
     if item.switch:
-        yield item.flag if value else f"--no-{item.key.replace('_', '-')}"
+        yield item.flag if value else f"--no-{item.flag[2:]}"
     elif isinstance(value, Mapping):
         for name, own in value.items():
             yield from (item.flag, f"{name}={_text(own)}")
     else:
-        yield from (item.flag, _text(value))
+        yield from (item.flag, _text(item.spelled(value)))
 
 
 def _text(value: Any) -> str:

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from wash_bench.config import EvaluationConfig
-from wash_bench.core.bill import bill
 from wash_bench.core.branches import recipe_of
 from wash_bench.core.clock import Clock, Schedule
-from wash_bench.core.independent import Independent
 from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site
+from wash_bench.core.method import Method, Site, bill
 from wash_bench.core.population import ModelState, Population
+from wash_bench.core.wrapper import Independent
 from wash_bench.data.recipe import Recipe
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.barrier import Point

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wash_bench.config import RunConfig
-from wash_bench.distributed.group import agree
-from wash_bench.distributed.spread import Spread
+from wash_bench.distributed.process_group import check_same_config
+from wash_bench.distributed.world import Placement
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import MethodEntry
 from wash_bench.record.asked import Asked, write_asked
@@ -81,8 +81,8 @@ def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
         if context.time_limit:
             raise UsageError("--time-limit is of trainings in one process: leave it out")
         for population in {cell.config.training.population for cell in cells}:
-            Spread(population, world.ranks)  # refuses more processes than members
-        agree(world, _identity(cells))
+            Placement(population, world.ranks)  # refuses more processes than members
+        check_same_config(world, _identity(cells))
     if context.worker:
         with Claims(store.root, context.stale) as claims:
             taken = side_by_side(cells)
@@ -94,7 +94,7 @@ def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
         if world.rank == 0:
             shares = list(sharded(side_by_side(cells), context.shard))
             write_asked(store.root, asked_of(shares), worker=False)
-        for tasks in world.share(shares):
+        for tasks in world.broadcast_object(shares):
             _run_open(tasks, store, context, outcome)
     return outcome
 
@@ -127,7 +127,7 @@ def _run_open(
         for task in tasks:
             if part := open_part(task, store, retry_before, outcome, context.observer):
                 todo.append(part)
-    if todo := context.world.share(todo):
+    if todo := context.world.broadcast_object(todo):
         # By all tasks, and not by those left: what is begun goes on with as many threads.
         most = context.jobs or jobs_for(tasks, context)
         work = in_pool(todo, context, most) if most > 1 else in_process(todo, context)

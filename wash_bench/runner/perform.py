@@ -38,7 +38,9 @@ def perform(task: TrainingTask, setting: Setting, store: Store, context: RunCont
             _write_cells(task, store, folder, measured, failures)
     status = "failed" if len(failures) == len(task.cells) else "finished"
     context.observer(task.progress(status, message="; ".join(sorted(set(failures.values())))))
-    return world.share([(cell.cell_id, failures.get(cell.cell_id)) for cell in task.cells])
+    return world.broadcast_object(
+        [(cell.cell_id, failures.get(cell.cell_id)) for cell in task.cells]
+    )
 
 
 def _measure(
@@ -101,7 +103,7 @@ def _trained(
         trainer.note(f"{damage}; trained anew from its start")
     if context.world.rank == 0:
         checkpoint.remove_states(folder.path)
-    context.world.wait()
+    context.world.barrier()
     return _trained(task, setting, folder, context)
 
 
@@ -110,7 +112,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train the population, unless that is done; the notes of its state."""
     world, setting = context.world, trainer.setting
-    state = world.share(checkpoint.pointer(folder.path))
+    state = world.broadcast_object(checkpoint.pointer(folder.path))
     if state is None and (folder.path / "state.json").exists():
         trainer.note(f"{folder.path / 'state.json'} cannot be read; trained anew from its start")
     if state is not None and state["finished"]:
@@ -126,7 +128,7 @@ def _train(
             environment = continued(before, environment)
         write_summed(folder.environment, environment)
         folder.set_status("running")
-    world.wait()
+    world.barrier()
     notes = trainer.run(state)
     if world.rank == 0:
         folder.set_status("finished")

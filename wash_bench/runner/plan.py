@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from wash_bench.config import RunConfig
-from wash_bench.core.bill import bill
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
 from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site
+from wash_bench.core.method import Method, Site, bill
 from wash_bench.core.precision import autocast
+from wash_bench.data.memory import SyntheticSource, can_synthesize
 from wash_bench.data.source import Batch
-from wash_bench.data.stand_in import StandIn, can_stand_in
 from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
 from wash_bench.runner.evaluation import member_steps
@@ -226,10 +225,10 @@ def _setting(config: RunConfig, download: bool) -> tuple[Setting, bool]:
     try:
         return Setting.of(training, download), False
     except WashBenchError:
-        if download or not can_stand_in(training):
+        if download or not can_synthesize(training):
             raise
     device = resolve_device(training.device)
-    return Setting(training, device, StandIn(training, device)), True
+    return Setting(training, device, SyntheticSource(training, device)), True
 
 
 def _time_few_images(setting: Setting) -> Times:

@@ -39,9 +39,9 @@ def in_process(tasks: Sequence[TrainingTask], context: RunContext) -> Iterator[R
     context.set_up_torch()
     if context.world.rank == 0:  # the one that may download
         setting = checked(tasks, context)
-        context.world.wait()
+        context.world.barrier()
     else:
-        context.world.wait()
+        context.world.barrier()
         setting = Setting.of(tasks[0].config.training)
     for task in tasks:
         yield perform(task, setting, Store(context.out), context)
@@ -152,7 +152,7 @@ def checked(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
         if n < ranks:
             raise UsageError(
                 f"method {task.cells[0].method!r} trains {n} network{'s' if n > 1 else ''}, which "
-                f"{ranks} processes cannot share: run it without --procs"
+                f"{ranks} processes cannot share: run it without --nproc"
             )
         check_task(task, setting)
     return setting

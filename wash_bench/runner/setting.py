@@ -18,7 +18,7 @@ from wash_bench.core.population import Population
 from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
-from wash_bench.distributed.group import local_device
+from wash_bench.distributed.process_group import local_device
 from wash_bench.errors import UsageError, note
 from wash_bench.evaluate.corrupted import CorruptedImages
 from wash_bench.models.batchnorm import batchnorms

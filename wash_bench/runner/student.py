@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.independent import Independent
 from wash_bench.core.judge import StudentLoss, StudentStart
 from wash_bench.core.population import Population
 from wash_bench.core.precision import autocast
+from wash_bench.core.wrapper import Independent
 from wash_bench.data.source import Batch
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.population_judge import Student

@@ -83,11 +83,12 @@ class Trainer:
         """The whole population as the method wants it measured, at rank 0; None elsewhere."""
         here = self.population
         weights, buffers, counters = (
-            self.world.rows_at_main(held, self.n)
+            self.world.gather_to_main(held, self.n)
             for held in (here.weights, here.buffers, here.counters)
         )
         memory = {
-            name: self.world.rows_at_main(held, self.n) for name, held in here.member_state.items()
+            name: self.world.gather_to_main(held, self.n)
+            for name, held in here.member_state.items()
         }
         if weights is None or buffers is None or counters is None:
             return None
@@ -169,7 +170,7 @@ class Trainer:
             checkpoint.load(self.folder.path, found, self.population, self.method)
         except checkpoint.Damaged as failure:
             failures = [str(failure)]
-        return next(iter(self.world.collect(failures)), "")
+        return next(iter(self.world.all_gather(failures)), "")
 
     def _resume(self, loop: Loop, found: Mapping[str, Any] | None) -> tuple[int, int]:
         """The epoch to go on with and the valid length of the event log."""
@@ -200,7 +201,7 @@ class Trainer:
         notes = {
             "events_bytes": events_bytes,
             "ledger": self.exchange.ledger.as_dict(),
-            "scalers": self.world.collect(scalers),
+            "scalers": self.world.all_gather(scalers),
             "train_seconds": loop.train_seconds,
             "ranks": self.world.ranks,
         }
@@ -225,7 +226,7 @@ class Trainer:
         def add(metric: str, value: float, member: int | None = None) -> None:
             events.add(step, epoch, metric, value, member)
 
-        for member, loss in enumerate(self.world.collect(losses)):
+        for member, loss in enumerate(self.world.all_gather(losses)):
             if loss == loss:  # an inactive member has none
                 add("train_loss", loss, member)
         add("lr", clock.lr)
@@ -237,8 +238,8 @@ class Trainer:
             return  # members that have not begun are no part of a consensus
         if self.n == 1:
             return
-        mean = self.world.mean_row(self.population.weights, self.n)
-        distances = self.world.collect(self.population.distances(mean))
+        mean = self.world.all_reduce_mean(self.population.weights, self.n)
+        distances = self.world.all_gather(self.population.distances(mean))
         for name, value in consensus(distances, mean.norm().item()).items():
             add(f"consensus_{name}", value)
 
@@ -251,7 +252,7 @@ class Trainer:
             if member < active:
                 log_probs, labels = evaluator.compute(state, "val"), evaluator.labels("val")
                 results.append((accuracy(log_probs, labels), nll(log_probs, labels)))
-        results = self.world.collect(results)
+        results = self.world.all_gather(results)
         for member, (right, loss) in enumerate(results):
             events.add(step, epoch, "val_acc", right, member)
             events.add(step, epoch, "val_nll", loss, member)

@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 
 from wash_bench.config.field import choices_of
 from wash_bench.errors import UsageError, nearest
-from wash_bench.plugins.words import bounds_of
+from wash_bench.plugins.options import bounds_of
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _KINDS |= {"str": "a text", "Path": "a text"}

@@ -1,4 +1,4 @@
-"""``--coupling-budget paper``: the papers' coupling, scaled to the length of a training.
+"""``--rescale-coupling``: the papers' coupling, scaled to the length of a training.
 
 The papers' setting is that of a preset of the package at the papers' scale. Its number of
 exchanges of a coordinate over the whole training is kept, as each method defines it
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget, Rates
 from wash_bench.core.clock import Schedule
-from wash_bench.core.independent import Independent
-from wash_bench.core.wrapper import Wrapper
+from wash_bench.core.wrapper import Independent, Wrapper
 from wash_bench.data.counts import steps, steps_per_epoch
 from wash_bench.plugins.registry import MethodEntry
 from wash_bench.settings.cells import MethodSpec

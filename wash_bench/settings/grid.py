@@ -25,8 +25,7 @@ from pydantic.fields import FieldInfo
 
 from wash_bench.errors import UsageError
 from wash_bench.plugins.entry import MethodEntry
-from wash_bench.plugins.options import parse_set
-from wash_bench.plugins.words import bounds_of
+from wash_bench.plugins.options import bounds_of, parse_set
 from wash_bench.settings.sweep import nested
 
 Grid = dict[str, list[dict[str, Any]]]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wash_bench.config.renamed import VALUES, flag_of
 from wash_bench.errors import UsageError
 
 _WHAT = {int: "whole numbers", float: "numbers", str: "names"}
@@ -19,7 +20,8 @@ class Layer:
 
     def label(self, key: str, value: Any) -> str:
         """How an error line names a setting and its value."""
-        name = key.replace("_", "-")
+        name = flag_of(key)[2:]
+        value = VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
         if isinstance(value, list | tuple):
             value = ",".join(map(str, value))
         if self.file:

@@ -10,7 +10,17 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from wash_bench.config.field import MACHINE, NETWORK, RECORD, WHAT, Settings, setting
+from wash_bench.config.field import (
+    DATA,
+    DISTRIBUTED,
+    MACHINE,
+    METHODS,
+    RECORD,
+    WHAT,
+    Settings,
+    setting,
+)
+from wash_bench.config.renamed import flag_of
 from wash_bench.errors import UsageError
 
 _local = partial(setting, identity="never")
@@ -24,32 +34,30 @@ class LocalConfig(Settings):
         shard: (i, k): the i-th, from 1, of k shares of the trainings.
     """
 
-    method: tuple[str, ...] = _local((), WHAT, "FILE:CLASS", repeat=True)
-    """A method of your own, as path.py:Class, beside --methods; repeatable."""
-    download: bool = _local(False, NETWORK)
+    method: tuple[str, ...] = _local((), METHODS, "FILE:CLASS", repeat=True)
+    """Your own method's file, as path.py:Class; repeatable."""
+    download: bool = _local(False, DATA)
     """Download missing data."""
-    jobs: int | None = _local(None, MACHINE, "J|auto", shown="auto", ge=1)
-    """Trainings side by side on this machine (auto: as many as its cores and memory allow, on
-    the CPU, of data that lie in memory; else one)."""
-    procs: int = _local(1, MACHINE, "R", ge=1)
-    """Processes that share each population, at most N; torchrun starts them on several machines."""
-    silence: int = _local(15, MACHINE, unit="seconds", ge=5)
-    """A process of --procs or torchrun that gives no sign of life for so long ends the run; at
-    least 5."""
+    jobs: int | None = _local(None, WHAT, "J|auto", shown="auto", ge=1)
+    """Trainings in parallel (auto: as many as fit; on a GPU one)."""
+    procs: int = _local(1, DISTRIBUTED, "R", ge=1)
+    """Processes that share each population, at most N; use torchrun for several machines."""
+    silence: int = _local(15, DISTRIBUTED, unit="seconds", ge=5)
+    """Silence of a process of --nproc or torchrun after which the run ends; at least 5."""
     threads: int = _local(0, MACHINE, unit="threads", ge=0)
     """CPU threads of each job or process (0: the cores divided by them)."""
     time_limit: int = _local(0, MACHINE, unit="seconds", shown="none", ge=0)
     """A training that takes longer, its evaluation included, fails its cells; the others go on."""
-    worker: bool = _local(False, MACHINE)
+    worker: bool = _local(False, DISTRIBUTED)
     """Work beside other workers, on any hosts, that were given the same command and share
     the run folder."""
-    stale: int = _local(120, MACHINE, unit="seconds", ge=10)
+    stale: int = _local(120, DISTRIBUTED, unit="seconds", ge=10)
     """A worker that gives no sign of life for so long is replaced; at least 10."""
-    shard: tuple[int, int] = _local((1, 1), MACHINE, "I/K", shown="1/1")
+    shard: tuple[int, int] = _local((1, 1), DISTRIBUTED, "I/K", shown="1/1")
     """Only the i-th of k shares of the trainings, without a shared folder; wash-bench
     report joins them."""
-    out: Path = _local(Path("runs"), RECORD, "DIR")
-    """Folder of the records; what is finished there is not trained again."""
+    out: Path = _local(Path("runs"), WHAT, "DIR")
+    """Run folder; cells that are finished there are kept."""
     retry_failed: bool = _local(False, RECORD)
     """Train cells that failed before again."""
     log: tuple[str, ...] = _local((), RECORD, "NAME", repeat=True)
@@ -82,7 +90,7 @@ class LocalConfig(Settings):
     @model_validator(mode="after")
     def _limited(self) -> LocalConfig:
         if self.time_limit and self.procs > 1:
-            raise UsageError("--time-limit is of trainings in one process: leave --procs out")
+            raise UsageError("--time-limit is of trainings in one process: leave --nproc out")
         if self.time_limit and not hasattr(signal, "SIGALRM"):
             raise UsageError("--time-limit needs a system with POSIX signals: leave it out")
         return self
@@ -96,7 +104,7 @@ class LocalConfig(Settings):
         for key in ("jobs", "procs"):
             if (getattr(self, key) or 1) > 1:
                 raise UsageError(
-                    f"--worker takes one training at a time, in one process: leave --{key} out, "
-                    "and start more workers"
+                    "--worker takes one training at a time, in one process: leave "
+                    f"{flag_of(key)} out, and start more workers"
                 )
         return self

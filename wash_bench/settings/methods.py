@@ -23,7 +23,8 @@ def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry
     """The methods of a run.
 
     Args:
-        names: of methods that are installed or in ``files``, composed or not, or ``path.py:Class``.
+        names: methods that are installed or come from a file, with or without wrappers, or
+            ``path.py:Class`` and ``path.py:Class+WRAPPER``.
         files: ``path.py:Class``; one that no name has as a part runs by itself.
 
     Returns:
@@ -33,8 +34,9 @@ def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry
         UsageError: one is not known, or two have one name.
     """
     loaded = [load_method_file(spec) for spec in files]
-    own = {entry.name: entry for entry in loaded}
-    entries = [load_method_file(n) if ".py:" in n else find_method(n, own) for n in names]
+    named = {name: _of_file(name) for name in names if ".py:" in name}
+    own = {e.name: e for e in (*loaded, *named.values()) if not e.wrappers}
+    entries = [named[name] if name in named else find_method(name, own) for name in names]
     used = {part for name in names if ".py:" not in name for part in parts(name)}
     entries += [entry for entry in loaded if entry.name not in used or own[entry.name] != entry]
     found = [entry.name for entry in entries]
@@ -42,6 +44,13 @@ def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry
         if found.count(name) > 1:
             raise UsageError(f"two methods are called {name!r}: rename one of them")
     return entries
+
+
+def _of_file(spec: str) -> MethodEntry:
+    place, _, rest = spec.rpartition(":")
+    cls, *around = parts(rest)
+    entry = load_method_file(f"{place}:{cls}")
+    return find_method(WRAP.join([entry.name, *around]), {entry.name: entry}) if around else entry
 
 
 def merge_options(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wash_bench.config.renamed import from_file
 from wash_bench.errors import UsageError, nearest
 
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
@@ -57,6 +58,7 @@ def read_preset(path: Path) -> Preset:
         if plain in values:
             raise UsageError(f"{path.name} gives {plain.replace('_', '-')!r} twice")
         values[plain] = value
+    values = from_file(values, path.name)
     description = values.pop("description", "")
     if not isinstance(description, str):
         raise UsageError(f"description in {path.name} must be a text")

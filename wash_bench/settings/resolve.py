@@ -13,7 +13,7 @@ from pydantic import InstanceOf
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.errors import UsageError, nearest
-from wash_bench.loggers.find import check_loggers
+from wash_bench.loggers.feed import check_loggers
 from wash_bench.plugins.registry import MethodEntry
 from wash_bench.settings.barrier_budget import within_budget
 from wash_bench.settings.cells import Cell, MethodSpec, cells_of, labelled
@@ -185,7 +185,7 @@ class _Resolver:
         for key in layer.values:
             if key not in SETTINGS:
                 hyphened = key.replace("_", "-")
-                hint = nearest(hyphened, [known.replace("_", "-") for known in SETTINGS])
+                hint = nearest(hyphened, [item.flag[2:] for item in SETTINGS.values()])
                 where = f" in {layer.file}" if layer.file else ""
                 raise UsageError(f"unknown key {hyphened!r}{where}: {hint}")
 

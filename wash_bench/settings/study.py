@@ -14,11 +14,13 @@ import itertools
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from wash_bench.config.renamed import from_file, recorded
 from wash_bench.errors import UsageError, nearest
 from wash_bench.metrics import FURTHER, LEADING, SUMMARY
 from wash_bench.plugins.names import parts
@@ -40,6 +42,11 @@ METRICS = (
 """What a table of a study can have as columns."""
 Layout = Literal["paper", "main", "methods"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
+
+
+Augment = Annotated[
+    Literal["homogeneous", "heterogeneous"], BeforeValidator(partial(recorded, "augment"))
+]
 
 
 class _Strict(BaseModel):
@@ -117,7 +124,7 @@ class Scale(_Strict):
 
     preset: str
     population: tuple[int, ...] = ()
-    augment: tuple[Literal["homogeneous", "heterogeneous"], ...] = ()
+    augment: tuple[Augment, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     settings: dict[str, Any] = {}
     row: Rows = ()
@@ -153,7 +160,7 @@ class StudyFile(_Strict):
     scale: dict[str, Scale] = {}
     preset: str = ""
     population: tuple[int, ...] = ()
-    augment: tuple[Literal["homogeneous", "heterogeneous"], ...] = ()
+    augment: tuple[Augment, ...] = ()
     seeds: tuple[int, ...] = ()
     settings: dict[str, Any] = {}
 
@@ -346,7 +353,10 @@ def _line(
     start: StartFn | None,
 ) -> Line:
     laid = [of_scale.settings, row.settings]
-    plain = [{key.replace("-", "_"): value for key, value in each.items()} for each in laid]
+    plain = [
+        from_file({key.replace("-", "_"): value for key, value in each.items()}, named.name)
+        for each in laid
+    ]
     for key in plain[1]:
         if key in SETTINGS and SETTINGS[key].section == LOCAL:
             raise UsageError(f"study {named.name}, row {row.label!r}: {key} is of the whole study")

@@ -76,7 +76,7 @@ def save(
             write(f"method-{member}.safetensors", rows)
     if world.rank == 0:
         write("method.safetensors", method.state_dict())
-    digests = world.collect(written)
+    digests = world.all_gather(written)
     if world.rank == 0:
         say = {"epoch": epoch, "finished": finished, "folder": state.name, "notes": notes}
         say["sha256"] = dict(sorted(digests))

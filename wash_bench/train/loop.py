@@ -94,6 +94,10 @@ class Loop:
         first = schedule.clock(epoch * schedule.steps_per_epoch)
         self.engine.begin_epoch(epoch)
         active = self.method.active(self.exchange.n, first)
+        # Invariants of a step, which every method may rely on: all active members have taken their
+        # optimizer step before the method couples them; a batch depends on (seed, member, epoch,
+        # step) alone, never on the method, the process or what came before; and nothing reads a
+        # global random generator. Hence resumed, spread and repeated trainings give the same bits.
         # Active members come first, so the active rows do too.
         streams = [self._batches(member, first) for member in population.members if member < active]
         losses = torch.full((schedule.steps_per_epoch, population.n), torch.nan)
@@ -131,7 +135,7 @@ class Loop:
         if len(bad):
             offset, row = bad[0].tolist()
             found = [(first_step + offset, self.population.members[row])]
-        found = self.world.collect(found)
+        found = self.world.all_gather(found)
         if found:
             step, member = min(found)
             raise CellFailure(
@@ -148,7 +152,7 @@ class Loop:
             for member, row in zip(self.population.members, self.population.weights, strict=True)
             if not row.isfinite().all()
         ]
-        if bad := self.world.collect(bad):
+        if bad := self.world.all_gather(bad):
             raise CellFailure(
                 f"the weights of member {bad[0]} are not finite at the end of epoch {epoch + 1}; "
                 f"{self._advice()}"

@@ -29,7 +29,7 @@ PANELS: tuple[Panel, ...] = (
         "log",
     ),
 )
-# Logged with --merge-every; where there is no BatchNorm, the ensemble takes the second place.
+# Logged with --eval-average-every; without BatchNorm, the ensemble takes the second place.
 MERGED: tuple[Panel, ...] = (
     ("average_val_acc", f"{heading_of('average')}, validation accuracy (%)", "", "linear"),
     (

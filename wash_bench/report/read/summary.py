@@ -77,7 +77,7 @@ def _setting(name: str, training: dict[str, Any]) -> Any:
 
 
 def _coupling(config: dict[str, Any], method: str) -> str:
-    """What ``--coupling-budget paper`` made of the papers' setting; empty without it."""
+    """What ``--rescale-coupling`` made of the papers' setting; empty without it."""
     record = (config.get("coupling") or {}).get(method)
     return in_words(record) if record else ""
 

@@ -168,7 +168,7 @@ def unequal_images(finished: pd.DataFrame) -> list[str]:
 
 
 def _couplings(finished: pd.DataFrame) -> list[str]:
-    """How ``--coupling-budget paper`` scaled each method's coupling."""
+    """How ``--rescale-coupling`` scaled each method's coupling."""
     if "coupling" not in finished:
         return []
     lines = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from wash_bench.report.read.frames import Records
 
-# What an event's accuracy is of; all but the members' own is logged with --merge-every.
+# What an event's accuracy is of; all but the members' own is logged with --eval-average-every.
 NETWORKS = {
     "val_acc": heading_of("member"),
     "ensemble_val_acc": heading_of("ensemble"),
@@ -116,8 +116,8 @@ def target_tables(records: Records) -> list[Table]:
             caption=[
                 "Optimizer steps of a member, and seconds of training, until the accuracy first "
                 f"was at {target:g} % or above; means over the seeds. The members are validated at "
-                "the epochs of --eval-every, average and ensemble at those of --merge-every: where "
-                "an average was not watched, nothing is known of it."
+                "the epochs of --eval-every, average and ensemble at those of --eval-average-every."
+                " Where an average was not watched, nothing is known of it."
             ],
             experiment_id=experiment_id,
         )

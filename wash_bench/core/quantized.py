@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, Content, charge_gather
+from wash_bench.core.ledger import Charge, Content, Ledger, charge_gather
 from wash_bench.core.method import NotPredicted, Site
-from wash_bench.core.passed_on import PassedOn
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
     from wash_bench.core.population import Population
+
 
 BLOCK = 128  # values that share a scale
 SCALE = 4  # bytes of a scale, float32
@@ -66,6 +67,43 @@ def decode(coded: Tensor, size: int, bits: int) -> Tensor:
         codes = codes.contiguous().view(torch.int8)
     values = pad(codes.float(), (0, -size % BLOCK)).view(m, -1, BLOCK) * scales.unsqueeze(2)
     return values.view(m, -1)[:, :size].contiguous()
+
+
+class PassedOn:
+    """Implements ``exchange.Exchange`` by another one, ``inner``, whose ledger it shares."""
+
+    def __init__(self, inner: Exchange) -> None:
+        self._inner = inner
+        self.n, self.seed = inner.n, inner.seed
+        self.ledger: Ledger = inner.ledger
+
+    def stream(self, purpose: str, *counters: int) -> np.random.Generator:
+        return self._inner.stream(purpose, *counters)
+
+    def mean(self, rows: Tensor, content: Content = "weights") -> Tensor:
+        return self._inner.mean(rows, content)
+
+    def gather(
+        self, rows: Tensor, content: Content = "weights", stands_for: int | None = None
+    ) -> Tensor:
+        return self._inner.gather(rows, content, stands_for)
+
+    def fetch(
+        self,
+        rows: Tensor,
+        sources: Sequence[int],
+        content: Content = "weights",
+        stands_for: int | None = None,
+    ) -> Tensor:
+        return self._inner.fetch(rows, sources, content, stands_for)
+
+    def permute_(
+        self, tensors: Sequence[tuple[Tensor, Content]], coordinates: Tensor, sources: Tensor
+    ) -> None:
+        self._inner.permute_(tensors, coordinates, sources)
+
+    def broadcast_(self, rows: Tensor, source: int, content: Content = "weights") -> None:
+        self._inner.broadcast_(rows, source, content)
 
 
 class CodedExchange(PassedOn):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, WashBenchError, nearest
-from wash_bench.networks.found import Found, pinned
+from wash_bench.networks.inspect import Found, pinned
 from wash_bench.record.store import Store
 from wash_bench.runner.recorded import CellRecord, task_of
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.setting import Setting
 
-OWN = "own"
+OWN = "delivered"
 # The networks by name: how a record calls their scores, and what they are.
 KINDS = {
     OWN: ("method", "the network that the method delivers"),
     "averaged": ("average", "the average of the members' weights"),
     "averaged-bn": ("average_bn", "the same, BatchNorm statistics re-estimated"),
-    "soup": ("greedy", "the greedy soup"),
+    "greedy-soup": ("greedy", "the greedy soup"),
 }
 SCORES = ("acc", "nll", "ece", "brier")
 _MEMBER = re.compile(r"member:(\d{1,6})")
@@ -129,14 +129,14 @@ def _check_which(cell: CellRecord, which: str, n: int) -> None:
     summary = cell.data["summary"]
     if found := _MEMBER.fullmatch(which):
         if int(found[1]) >= n:
-            raise UsageError(f"--which {which}: the cell has members 0 to {n - 1}")
+            raise UsageError(f"--network {which}: the cell has members 0 to {n - 1}")
     elif which not in KINDS:
-        raise UsageError(f"--which {which}: {nearest(which, [*KINDS, 'member:K'])}")
+        raise UsageError(f"--network {which}: {nearest(which, [*KINDS, 'member:K'])}")
     elif which == OWN and summary.get("method_networks", 1) != 1:
         raise UsageError(
             f"cell {cell.data['cell_id']} delivers {summary['method_networks']} networks, whose "
-            "predictions are averaged; name one with --which averaged, averaged-bn, soup or "
-            f"member:K (K from 0 to {n - 1})"
+            "predictions are averaged; name one with --network averaged, averaged-bn, greedy-soup "
+            f"or member:K (K from 0 to {n - 1})"
         )
 
 
@@ -146,7 +146,7 @@ def _made(
     """The state of a network by its name."""
     if found := _MEMBER.fullmatch(which):
         return judge.members[int(found[1])]
-    if which == "soup":
+    if which == "greedy-soup":
         return judge.greedy().states[0]
     if which == OWN:
         return next(iter(delivered().values())).states[0]

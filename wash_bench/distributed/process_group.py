@@ -1,6 +1,6 @@
 """Joining the processes that torchrun started, and refusing those that do not belong together.
 
-A process by itself joins nobody, and imports no torch for that.
+A single process joins nobody, and imports no torch for that.
 """
 
 import os
@@ -15,12 +15,12 @@ from wash_bench.errors import UsageError
 
 
 def under_torchrun() -> bool:
-    """Whether torchrun (or ``--procs``) started this process."""
+    """Whether torchrun (or ``--nproc``) started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
 def local_device(name: str) -> str:
-    """The device of this process: ``cuda`` is the GPU of its local rank."""
+    """Return the device of this process: ``cuda`` is the GPU of its local rank."""
     import torch
 
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
@@ -30,12 +30,12 @@ def local_device(name: str) -> str:
 
 
 @contextmanager
-def joined(device: str, silence: float = 15.0) -> Iterator[World]:
-    """The world of this process: a group of NCCL or gloo where torchrun started it.
+def process_group(device: str, heartbeat_timeout: float = 15.0) -> Iterator[World]:
+    """Join the processes that torchrun started, over NCCL or gloo; a single process joins nobody.
 
     Args:
-        device: where the population lies; decides between NCCL and gloo.
-        silence: seconds without a sign of life after which a process counts as dead.
+        device: where the population is; decides between NCCL and gloo.
+        heartbeat_timeout: seconds without a heartbeat after which a process counts as dead.
 
     Yields:
         The world, until the process leaves it.
@@ -50,15 +50,15 @@ def joined(device: str, silence: float = 15.0) -> Iterator[World]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
+    from wash_bench.distributed.heartbeat import START, Heartbeat
     from wash_bench.distributed.ranks import COLLECTIVE_TIMEOUT, DistributedWorld
-    from wash_bench.distributed.watch import BROKEN, START, Watch
 
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if gpu:
         torch.cuda.set_device(local_device("cuda"))
     try:
         store, rank, ranks = next(rendezvous("env://", timeout=timedelta(seconds=START)))
-        watch = Watch(rank, ranks, silence=silence)
+        heartbeat = Heartbeat(rank, ranks, heartbeat_timeout)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the other processes: {error}") from error
     try:
@@ -73,26 +73,22 @@ def joined(device: str, silence: float = 15.0) -> Iterator[World]:
         dist.barrier()
     except BaseException as error:
         if isinstance(error, RuntimeError):  # perhaps a collective whose partner is gone
-            watch.wait_for_end(2 * BROKEN)
-        error.told = not watch.fail(str(error) or type(error).__name__)  # type: ignore[attr-defined]
+            heartbeat.wait_for_end()
+        error.told = not heartbeat.fail(str(error) or type(error).__name__)  # type: ignore[attr-defined]
         raise
     finally:
-        watch.close()
+        heartbeat.close()
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def agree(world: World, settings: Mapping[str, Any]) -> None:
-    """A UsageError that names what differs between the processes' versions and settings."""
+def check_same_config(world: World, settings: Mapping[str, Any]) -> None:
+    """Raise a UsageError that names what differs between the processes' versions and settings."""
     if world.ranks == 1:
         return
-    import torch.distributed as dist
-
     mine = {name: version(name) for name in ("wash-bench", "torch", "timm")} | dict(settings)
-    everybody: list[dict[str, Any]] = [{}] * world.ranks
-    dist.all_gather_object(everybody, mine)
-    first = everybody[0]
-    for rank, theirs in enumerate(everybody):
+    first, *others = world.all_gather([mine])
+    for rank, theirs in enumerate(others, 1):
         for key in sorted({*first, *theirs}, key=[*first, *theirs].index):
             if theirs.get(key) != first.get(key):
                 raise UsageError(

@@ -22,7 +22,9 @@ from wash_bench.evaluate.scores import accuracy, all_scores, nll
 from wash_bench.files import write_atomically
 from wash_bench.merging.matched import placed_state
 from wash_bench.models.checkpoint_file import read_file
+from wash_bench.networks.inspect import recorded_in
 from wash_bench.networks.merge import Merged
+from wash_bench.networks.timm_folder import Export, write_folder
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import judged
@@ -198,3 +200,27 @@ def _read(path: Path) -> list[Row]:
 def _write(lines: Sequence[Sequence[object]], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
+
+
+def export_best(merged: Merged, rows: Rows, out: Path, networks: Sequence[Path]) -> None:
+    """Export the network of the best row to ``out``, unless it is there already."""
+    best, training = rows.best, merged.setting.config
+    methods = ",".join(cell.method for cell in merged.task.cells)
+    scores = {score: getattr(best, score) for score in ("acc", "nll", "ece", "brier")}
+    if recorded_in(out) == scores:
+        return
+    write_folder(
+        Export(
+            setting=merged.setting,
+            tensors=rows.best_tensors(),
+            about=f"network {best.network} of {len(networks)}, BatchNorm statistics "
+            f"{best.batchnorm}, chosen by validation accuracy ({best.val_acc:.2f} %)",
+            scores=scores,
+            commands=(
+                f"wash-bench merge {' '.join(path.name for path in networks)} --dataset "
+                f"{training.dataset} --methods {methods}",
+                f"wash-bench eval DIR --dataset {training.dataset}",
+            ),
+        ),
+        out,
+    )
