@@ -194,6 +194,7 @@ FURTHER = tuple(sorted((
     Metric("own_augmentation_share", "share of steps under own augmentation", digits=3),
     _acc("predictor_NAME_acc", "the method's model NAME"),
     Metric("ranks", "processes"),
+    Metric("sent_bytes_live_by", "live parameters counted by", unit="text"),
     _bytes("sent_bytes_live_total", "MB sent, live parameters"),
     Metric("train_images", "training images"),
     Metric("wire_bytes_per_step", "bytes on the wire a step", unit="bytes", better="lower"),

@@ -1,6 +1,7 @@
 """The only way in which a method reaches other members, so that no byte is forgotten."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -101,11 +102,19 @@ class BookedExchange:
     def stream(self, purpose: str, *counters: int) -> np.random.Generator:
         return numpy_stream(self.seed, purpose, *counters)
 
-    def book_permute(self, tensors: Sequence[tuple[Tensor, Content]], sources: Tensor) -> int:
+    def book_permute(
+        self, tensors: Sequence[tuple[Tensor, Content]], coordinates: Tensor, sources: Tensor
+    ) -> int:
         """Charge a shuffle; how many values of each tensor change owner."""
-        moved = int((sources != torch.arange(self.n)).sum())
+        moves = sources != torch.arange(self.n)
+        moved = int(moves.sum())
         for rows, content in tensors:
-            self.ledger.add(charge_permute(moved, content, rows.element_size()))
+            charge = charge_permute(moved, content, rows.element_size())
+            mask = self.ledger.dead
+            if mask is not None and rows.shape[1] == len(mask) and content != "buffers":
+                dead = int(moves[mask[coordinates.cpu()]].sum())
+                charge = replace(charge, dead_bytes=dead * rows.element_size())
+            self.ledger.add(charge)
         return moved
 
 
@@ -122,7 +131,7 @@ class LocalExchange(BookedExchange):
         coordinates: Tensor,
         sources: Tensor,
     ) -> None:
-        if self.book_permute(tensors, sources) == 0:
+        if self.book_permute(tensors, coordinates, sources) == 0:
             return
         device = tensors[0][0].device
         coordinates, sources_NK = to_device(coordinates, device), to_device(sources.T, device)

@@ -13,9 +13,14 @@ owner (indices are drawn from a shared seed and do not travel); a broadcast or a
 every receiver one copy.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ExchangeKind = Literal["mean", "permute", "broadcast", "gather", "fetch"]
 Content = Literal["weights", "optimizer", "buffers"]
@@ -32,6 +37,7 @@ class Charge:
         sent_bytes: the same scalars in bytes.
         wire_bytes: bytes on the wire.
         variance: variance of ``values`` where the charge is an expectation, else 0.
+        dead_bytes: of ``sent_bytes``, those of dead parameters; None where it is not known.
     """
 
     kind: ExchangeKind
@@ -40,6 +46,7 @@ class Charge:
     sent_bytes: float
     wire_bytes: float
     variance: float = 0.0
+    dead_bytes: float | None = None
 
 
 def charge(
@@ -137,14 +144,23 @@ class Tally:
     sent_bytes: float = 0
     wire_bytes: float = 0
     variance: float = 0.0
+    dead_bytes: float | None = None
 
     def add(self, charge: Charge, times: int) -> None:
         """Enter ``times`` exchanges of the same charge."""
+        if charge.dead_bytes is None:
+            self.dead_bytes = None
+        elif self.events == 0 or self.dead_bytes is not None:
+            self.dead_bytes = (self.dead_bytes or 0.0) + times * charge.dead_bytes
         self.events += times
         self.values += times * charge.values
         self.sent_bytes += times * charge.sent_bytes
         self.wire_bytes += times * charge.wire_bytes
         self.variance += times * charge.variance
+
+    def as_dict(self) -> dict[str, float]:
+        """The fields; ``dead_bytes`` only where it is known."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass
@@ -154,10 +170,13 @@ class Ledger:
     Attributes:
         n: members of the population.
         tallies: totals over members, by collective and content.
+        dead: (D,) bool, the parameters that receive no gradient, if any: of chosen coordinates,
+            theirs are counted apart.
     """
 
     n: int
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    dead: Tensor | None = field(default=None, repr=False, compare=False)
 
     def add(self, charge: Charge, times: int = 1) -> None:
         """Enter one exchange, or ``times`` equal ones."""
@@ -191,9 +210,23 @@ class Ledger:
         """Bytes on the wire sent per member (mean over members)."""
         return sum(tally.wire_bytes for tally in self.tallies.values()) / self.n
 
+    def live_bytes(self, dead_share: float) -> tuple[float, bool]:
+        """Return ``sent_bytes`` without dead parameters, and whether all were counted.
+
+        Where an exchange did not know its coordinates, ``dead_share`` of its bytes is left out,
+        which is exact for whole vectors.
+        """
+        dead, counted = 0.0, True
+        for tally in self.tallies.values():
+            if tally.dead_bytes is not None:
+                dead += tally.dead_bytes
+            elif tally.sent_bytes:
+                dead, counted = dead + dead_share * tally.sent_bytes, False
+        return self.sent_bytes - dead / self.n, counted
+
     def as_dict(self) -> dict[str, dict[str, float]]:
         """A tally's fields by ``kind/content``, totals over members."""
-        return {"/".join(key): asdict(tally) for key, tally in sorted(self.tallies.items())}
+        return {"/".join(key): tally.as_dict() for key, tally in sorted(self.tallies.items())}
 
     def load(self, tallies: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over what ``as_dict`` gave."""

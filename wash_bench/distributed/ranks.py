@@ -65,7 +65,7 @@ class DistributedExchange(BookedExchange):
     def permute_(
         self, tensors: Sequence[tuple[Tensor, Content]], coordinates: Tensor, sources: Tensor
     ) -> None:
-        if self.book_permute(tensors, sources):
+        if self.book_permute(tensors, coordinates, sources):
             self._route([rows for rows, _ in tensors], coordinates, sources)
 
     def _route(self, tensors: list[Tensor], coordinates: Tensor, sources: Tensor) -> None:

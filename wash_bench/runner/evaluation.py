@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def evaluate(
             _write_points(folder.corruption(evaluation_id), corrupted, CorruptionPoint)
         average = population.named_tensors(judge.average().states[0])
         checkpoint.save_network(folder.path / "average.safetensors", average)
-        shared |= _costs(task, trainer, notes)
+        shared |= _costs(task, trainer, population, notes)
         shared["eval_seconds"] = time.monotonic() - began
         folder.write_evaluation(evaluation_id, shared)
     memory = trainer.method.state_dict()
@@ -172,7 +173,23 @@ def _measure_shared(
     return summary | beside | {"simplex": simplex, "corrupted": corrupted}
 
 
-def _costs(task: TrainingTask, trainer: Trainer, notes: dict[str, Any]) -> dict[str, Any]:
+def _live(trainer: Trainer, population: Population) -> dict[str, Any]:
+    """The number of parameters without a gradient, if any, and the distance without them."""
+    if not trainer.setting.dead.count:
+        return {}
+    found: dict[str, Any] = {"dead_parameters": trainer.setting.dead.count}
+    live = ~trainer.setting.dead.mask.to(population.weights.device)
+    if population.n > 1:
+        mean = population.weights.mean(dim=0)[live]
+        distances = [(row[live] - mean).norm().item() for row in population.weights]
+        norm = mean.norm().item()
+        found["consensus_relative_live"] = sum(distances) / len(distances) / norm if norm else nan
+    return found
+
+
+def _costs(
+    task: TrainingTask, trainer: Trainer, population: Population, notes: dict[str, Any]
+) -> dict[str, Any]:
     """The ledger and the clock, per member."""
     schedule, n = trainer.schedule, trainer.n
     known: dict[str, Any] = {
@@ -181,6 +198,7 @@ def _costs(task: TrainingTask, trainer: Trainer, notes: dict[str, Any]) -> dict[
     }
     if changes := changed_settings(task):
         known["changed_settings"] = changes
+    known |= _live(trainer, population)
     if trainer.setting.config.members:  # what their trainings cost is not known here
         return known | {"steps": 0, "exchanges": {}}
     steps = schedule.steps
@@ -190,6 +208,12 @@ def _costs(task: TrainingTask, trainer: Trainer, notes: dict[str, Any]) -> dict[
     branches = trainer.setting.config.branches
     if share := own_augmentation(trainer.method, trainer.recipes, schedule, branches):
         known["own_augmentation_share"] = share
+    if trainer.setting.dead.count:
+        live, counted = ledger.live_bytes(
+            trainer.setting.dead.count / trainer.population.layout.size
+        )
+        known["sent_bytes_live_total"] = live
+        known["sent_bytes_live_by"] = "coordinates" if counted else "share"
     return known | {
         "steps": steps,
         "sent_values_per_step": ledger.sent_values / steps,

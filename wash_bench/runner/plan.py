@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from wash_bench.core.layout import Layout
 from wash_bench.core.ledger import Ledger
 from wash_bench.core.method import Method, Site, bill
 from wash_bench.core.precision import autocast
+from wash_bench.cores import cores
+from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import SyntheticSource, can_synthesize
 from wash_bench.data.source import Batch
 from wash_bench.errors import WashBenchError
@@ -25,6 +28,7 @@ from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import side_by_side
 from wash_bench.runner.pool import check_task
 from wash_bench.runner.setting import Setting
+from wash_bench.settings.barrier_budget import barrier_networks
 from wash_bench.settings.cells import Cell
 from wash_bench.settings.device import resolve_device
 from wash_bench.train.engines import EAGER_STEPS, make_engine
@@ -127,7 +131,7 @@ def plan_cells(
                     timed[step] = times or _times(own, slow)
                 costs[key] = _cost(task.config, own, layout, timed[step])
                 about = _notes(task.config, setting, timed.get(_of_step(setting)), stand_in)
-                notes |= dict.fromkeys(about)
+                notes |= dict.fromkeys(filter(None, [*about, own.about_dead()]))
             cost = costs[key]
             for cell, method in zip(task.cells, task.methods(), strict=True):
                 of = id(cell.spec), key[0]
@@ -173,8 +177,9 @@ def _notes(config: RunConfig, setting: Setting, times: Times | None, stand_in: b
         evaluation_seconds = _evaluation_images(config, setting) * times.image
         timed = (
             f"time from up to {TIMED_STEPS} timed steps of one member ({times.step * 1e3:.1f} ms "
-            f"on {setting.device}, {torch.get_num_threads()} threads) times members and steps, "
-            f"plus {evaluation_seconds:.0f} s a training of evaluation; exchanges are not timed"
+            f"on {setting.device}, {torch.get_num_threads()} threads{_busy(setting.device.type)}) "
+            f"times members and steps, plus {evaluation_seconds:.0f} s a training of evaluation; "
+            "exchanges are not timed"
         )
         notes.insert(1, timed)
     if about := setting.about_batchnorm():
@@ -250,23 +255,39 @@ def _time_steps(setting: Setting) -> Times:
     module = population.modules[0]
     warm_up = EAGER_STEPS[setting.engine]
     batches, times = _endless(setting), []
+    # On a CPU this thread's own time, whatever else runs beside it: it does all that is serial and
+    # its share of what is parallel. Images of files are decoded by processes that it waits for.
+    on_cpu = setting.device.type == "cpu"
+    now = time.thread_time if on_cpu else time.perf_counter
+    of_batch = time.perf_counter if isinstance(setting.data, FolderSource) else now
     while True:
-        began = time.perf_counter()
+        began = of_batch()
         batch = next(batches)
+        waited = of_batch() - began
+        began = now()
         engine.steps([iter([batch])], setting.schedule.clock(0), loss)
         loss.item()
-        times.append(time.perf_counter() - began)
+        times.append(waited + now() - began)
         enough = sum(times) > ENOUGH_SECONDS and len(times) > warm_up
         if enough or len(times) == warm_up + TIMED_STEPS:
             break
     module.eval()
     with torch.no_grad(), autocast(setting.device, config.amp):
         module(batch.images)
-        began = time.perf_counter()
+        began = now()
         module(batch.images).sum().item()
-        image_seconds = (time.perf_counter() - began) / len(batch.images)
+        image_seconds = (now() - began) / len(batch.images)
     timed = sorted(times[warm_up:])
     return Times(timed[len(timed) // 2], image_seconds)
+
+
+@functools.cache
+def _busy(device: str) -> str:
+    """Say that the machine is busy, where the time is that of an idle one."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if device != "cpu" or load <= cores():
+        return ""
+    return f"; this machine is busy, with a load of {load:.1f}, and will take longer"
 
 
 def _endless(setting: Setting) -> Iterator[Batch]:
@@ -284,11 +305,9 @@ def _evaluation_images(config: RunConfig, setting: Setting) -> int:
     whole = {"train": data.train_size, "val": data.val_size, "test": data.test_size}
     split = whole[evaluation.barrier_split]
     at_point = min(evaluation.barrier_images or split, split)
-    segments = math.comb(n, 2) + n
-    points = n + 1 + segments * (evaluation.barrier_points - 2)
-    points += simplex_networks(evaluation.simplex_points, evaluation.simplex_margin)
-    if n == 1:  # no segments
-        points = 0
+    points = barrier_networks(n, evaluation.barrier_points)
+    if n > 1:
+        points += simplex_networks(evaluation.simplex_points, evaluation.simplex_margin)
     kinds = len(evaluation.corruption_names) * len(evaluation.corruption_severities)
     corrupted = kinds * min(evaluation.corruption_images or data.test_size, data.test_size)
     return networks * (corrupted + 2 * data.test_size + data.val_size + again) + points * (

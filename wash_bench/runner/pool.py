@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.distributed.world import LocalWorld
-from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.errors import UsageError, WashBenchError, note
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.jobs import bytes_of, fitting
@@ -155,7 +155,16 @@ def checked(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
                 f"{ranks} processes cannot share: run it without --nproc"
             )
         check_task(task, setting)
+    say_dead(tasks, setting)
     return setting
+
+
+def say_dead(tasks: Sequence[TrainingTask], setting: Setting) -> None:
+    """Note the networks of tasks with parameters that no image gives a gradient."""
+    own = [setting.but(task.training) for task in with_different_settings(tasks)]
+    for text in dict.fromkeys(each.about_dead() for each in own):
+        if text:
+            note(text)
 
 
 def with_different_settings(tasks: Sequence[TrainingTask]) -> list[TrainingTask]:
@@ -199,6 +208,7 @@ def _look(context: RunContext, tasks: Sequence[TrainingTask], reports: Queue[Any
         setting = Setting.of(tasks[0].config.training, context.download)
         found = with_different_settings(tasks)
         needed = [bytes_of(task.training, check_task(task, setting)) for task in found]
+        say_dead(tasks, setting)
         reports.put(("fits", max(needed)))
 
 

@@ -24,6 +24,7 @@ from wash_bench.evaluate.corrupted import CorruptedImages
 from wash_bench.models.batchnorm import batchnorms
 from wash_bench.models.build import build_model
 from wash_bench.models.check import check_fit
+from wash_bench.models.dead import DeadParameters, dead_parameters
 from wash_bench.models.head import head_parameters
 from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.seeds import derive
@@ -31,6 +32,8 @@ from wash_bench.settings.device import resolve_device
 from wash_bench.train.engines import engine_name
 from wash_bench.train.optim import optimizer_slots
 from wash_bench.train.vary import member_hyperparameters
+
+_DEAD: dict[tuple[str, int, int, int], DeadParameters] = {}  # by network and images
 
 
 @dataclass
@@ -158,6 +161,23 @@ class Setting:
             size=data.size,
             batch_size=config.batch_size,
         )
+
+    @property
+    def dead(self) -> DeadParameters:
+        """The parameters that no image of this size gives a gradient."""
+        data, config = self.data, self.config
+        fields = {"model", "model_args", "stem", "drop_path", "channels_last"}
+        network = config.model_dump_json(include=fields)
+        key = network, data.classes, data.channels, data.size
+        if key not in _DEAD:  # trainings differ in much that does not matter here
+            _DEAD[key] = dead_parameters(
+                self.fresh(0), data.channels, data.size, config.channels_last
+            )
+        return _DEAD[key]
+
+    def about_dead(self) -> str:
+        """How many parameters are dead, with the remedy; "" if none is."""
+        return self.dead.describe(self.data.size)
 
     def population(self, seed: int, members: Sequence[int] | None = None) -> Population:
         """The initialized members: all of them, or those named."""

@@ -117,6 +117,8 @@ class Trainer:
             self.schedule,
             self.world,
         )
+        if self.setting.dead.count:
+            self.exchange.ledger.dead = self.setting.dead.mask
         epoch, keep_bytes = self._resume(loop, found)
         self._first_step = epoch * self.schedule.steps_per_epoch
         self.tell(self.progress)
