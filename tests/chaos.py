@@ -23,6 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.support.command import Command
 
 PROGRAM = [sys.executable, "-m", "wash_bench", "run"]
 RUN = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--stem=keep"]
@@ -30,7 +34,7 @@ RUN += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3
 RUN += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--threads=1"]
 WHOLE = ("--methods=wash,greedy-soup,naive-ensemble,wash+ema", "--epochs=12", "--eval-every=3")
 WHOLE += ("--eval-average-every=5",)
-MODES = {"one process": [], "--jobs 2": ["--jobs=2"], "--nproc 2": ["--nproc=2"]}
+MODES = {"one process": ["--jobs=1"], "--jobs 2": ["--jobs=2"], "--nproc 2": ["--nproc=2"]}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "WASH_BENCH_CHAOS"  # of the environment of all processes of a chain
 GONE = 60.0  # seconds after a kill until every process must have ended
@@ -48,6 +52,7 @@ class Chain:
         mode: one of ``MODES``.
         run: what the command trains.
         folder: of its own; the run folder is ``runs`` in it, temporary files belong into ``tmp``.
+        fork: whether processes are forked from one that has imported torch, which takes seconds.
         kills: the signal, and what the run was at when it came.
         faults: what was not as it must be.
     """
@@ -55,6 +60,7 @@ class Chain:
     mode: str
     run: tuple[str, ...]
     folder: Path
+    fork: bool = False
     kills: list[tuple[str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -62,10 +68,21 @@ class Chain:
     def out(self) -> Path:
         return self.folder / "runs"
 
-    def start(self) -> subprocess.Popen[str]:
-        temporary = self.folder / "tmp"
-        temporary.mkdir(parents=True, exist_ok=True)
+    def start(self) -> subprocess.Popen[str] | Command:
+        temporary, ranks = self.folder / "tmp", self.folder / "ranks"
+        for folder in (temporary, ranks):
+            folder.mkdir(parents=True, exist_ok=True)
         own = {MARK: str(self.folder), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+        if self.fork:
+            from tests.support.command import RANKS, Command
+
+            return Command(
+                ["run", *RUN, *self.run, *MODES[self.mode], f"--out={self.out}"],
+                env=os.environ | own | {RANKS: str(ranks)},
+                stdout=self.folder / "stdout",
+                stderr=self.folder / "stderr",
+                session=True,
+            )
         with (
             (self.folder / "stdout").open("w") as told,
             (self.folder / "stderr").open("w") as wrong,
@@ -149,12 +166,14 @@ class Chain:
 
 
 def marked(folder: str) -> Iterator[int]:
-    """The processes, zombies apart, that were started for a chain."""
+    """The processes, zombies apart, that were started for a chain, and the ranks it forked."""
     mark = f"{MARK}={folder}".encode()
+    forked = {path.read_text() for path in Path(folder, "ranks").glob("*")}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                environment = (entry / "environ").read_bytes()
+                if mark in environment.split(b"\0") or (environment and entry.name in forked):
                     yield int(entry.name)
             except OSError:
                 continue
@@ -203,6 +222,7 @@ def chains(
     run: tuple[str, ...] = WHOLE,
     side: int = 1,
     modes: Sequence[str] = tuple(MODES),
+    fork: bool = False,
 ) -> Iterator[Chain]:
     """Chains of one to three kills, the modes in turn, until there were enough kills.
 
@@ -213,20 +233,24 @@ def chains(
         run: what the command trains, as options of ``wash-bench run``.
         side: chains at a time.
         modes: of ``MODES``.
+        fork: as ``Chain`` has it.
 
     Yields:
         Each chain with its faults, once it has ended.
     """
     lasts, undisturbed = {}, {}
     for mode in modes:
-        whole = Chain(mode, run, work / f"undisturbed-{len(lasts)}")
+        whole = Chain(mode, run, work / f"undisturbed-{len(lasts)}", fork)
         lasts[mode] = whole.finish()
         assert not whole.faults, whole.faults
         undisturbed[mode] = whole.out
 
     def carry_out(number: int) -> Chain:
         mode = modes[number % len(modes)]
-        chain, draw = Chain(mode, run, work / f"chain-{number}"), random.Random(f"{seed}/{number}")
+        chain, draw = (
+            Chain(mode, run, work / f"chain-{number}", fork),
+            random.Random(f"{seed}/{number}"),
+        )
         for _ in range(draw.randint(1, 3)):
             which, group = draw.choice(SIGNALS), draw.random() < 0.3
             # From when the program is loaded, till a little after the run's end.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.command import Command
 from tests.support.records import write_cell
 from tests.support.runs import assert_same_bits, entries_of, stop_after_an_epoch
 from wash_bench.config import RunConfig
@@ -334,15 +332,16 @@ def test_changed_surroundings_are_noticed(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.fault("Kills and stops", "SIGTERM", "one line, exit 143, no temporary file")
 @pytest.mark.slow
 def test_sigterm_ends_with_a_line(tmp_path) -> None:
-    command = [
-        *(sys.executable, "-m", "wash_bench", "run", "digits", "--methods", "papa", "--seeds", "0"),
-        *("--epochs", "200", "--train-limit", "300", "--out", str(tmp_path), "--threads", "1"),
-    ]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    run = Command(
+        [
+            *("run", "digits", "--methods", "papa", "--seeds", "0", "--epochs", "200"),
+            *("--train-limit", "300", "--out", str(tmp_path), "--threads", "1"),
+        ]
+    )
     while not list(tmp_path.glob("trainings/*/state.json")):
         assert run.poll() is None
         time.sleep(0.05)
-    os.kill(run.pid, signal.SIGTERM)
+    run.send_signal(signal.SIGTERM)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 128 + signal.SIGTERM
     assert err.startswith("wash-bench: terminated; all that is finished is kept")

@@ -27,7 +27,7 @@ SHORT = ("--methods=wash,greedy-soup", "--epochs=5", "--eval-every=5", "--no-rep
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_killed_at_random_moments_a_run_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    found = list(chains(2, 184, tmp_path, SHORT, side=2, modes=KILLED))
+    found = list(chains(2, 184, tmp_path, SHORT, side=2, modes=KILLED, fork=True))
     assert sum(len(chain.kills) for chain in found) >= 2
     assert [chain.faults for chain in found] == [[], []]
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
+from tests.support.command import RANKS, Command, command_line, torchrun
 from tests.support.ranks import exit_code_of, in_ranks
 from tests.support.shared_folder import made_once
 from wash_bench.cli.main import run_command
@@ -22,7 +23,7 @@ from wash_bench.distributed import launch
 from wash_bench.distributed import process_group as processes
 from wash_bench.distributed.heartbeat import Heartbeat
 from wash_bench.distributed.ranks import DistributedWorld
-from wash_bench.errors import UsageError
+from wash_bench.errors import LAUNCHED, UsageError
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ TINY = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--s
 TINY += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0"]
 TINY += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--methods=wash"]
 TINY += [f"--epochs={EPOCHS}", "--eval-every=10", "--no-report", "--threads=1"]
-PROCS = [str(Path(sys.executable).with_name("wash-bench")), "run", "--nproc=2"]
+PROCS = ["run", "--nproc=2"]
 
 
 def _port() -> int:
@@ -41,50 +42,35 @@ def _port() -> int:
         return probe.getsockname()[1]
 
 
-def _torchrun(ranks: int = 2) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
-    return [*launcher, f"--master-port={_port()}", "-m", "wash_bench", "run"]
+def _launched() -> list[str]:
+    """What stands before the options of ``run`` under torchrun."""
+    return ["--nproc-per-node=2", f"--master-port={_port()}", "-m", "wash_bench", "run"]
 
 
-def _start(
-    command: list[str], folder: Path | None = None, ignored: int | None = None, **environment: str
-) -> subprocess.Popen:
-    """A process, in a folder of its own, that ignores a signal from its start on, as nohup's."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        preexec_fn=ignored and (lambda: signal.signal(ignored, signal.SIG_IGN) and None),
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the ranks of a test's commands leave their pids."""
+    folder = tmp_path / "ranks"
+    folder.mkdir()
+    monkeypatch.setenv(RANKS, str(folder))
+    return folder
 
 
-def _rank(out: Path, rank: int) -> int:
-    """The process of a rank that writes to ``out``."""
-    found = _found(out, rank)
-    assert found, f"no rank {rank}"
-    return found
+def _rank(ranks: Path, rank: int) -> int:
+    """The process of a rank, once it has begun."""
+    began = time.monotonic()
+    while not (pid := _found(ranks, rank)):
+        assert time.monotonic() - began < 60, f"no rank {rank}"
+        time.sleep(0.01)
+    return pid
 
 
-def _found(out: Path, rank: int) -> int | None:
-    """The same where it may not be there."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes()
-            environment = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(out).encode() in arguments and f"RANK={rank}".encode() in environment:
-            return int(entry.name)
-    return None
+def _found(ranks: Path, rank: int) -> int | None:
+    path = ranks / str(rank)
+    return int(path.read_text()) if path.exists() and path.read_text() else None
 
 
-def _after_first_checkpoint(out: Path, run: subprocess.Popen) -> None:
+def _after_first_checkpoint(out: Path, run: Command | subprocess.Popen) -> None:
     while not list(out.glob("trainings/*/state.json")):
         assert run.poll() is None, run.communicate()
         time.sleep(0.05)
@@ -122,13 +108,16 @@ def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
 @pytest.mark.parametrize("how", ["procs", "torchrun"])
 def test_a_killed_rank_is_named_and_the_run_resumes(
-    how: str, undisturbed: dict[str, torch.Tensor], tmp_path: Path
+    how: str, undisturbed: dict[str, torch.Tensor], ranks: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "runs"
     arguments = [*TINY, f"--out={out}"]
-    run = _start([*(PROCS if how == "procs" else _torchrun()), *arguments])
+    if how == "procs":
+        run = Command([*PROCS, *arguments])
+    else:
+        run = Command([*_launched(), *arguments], function=torchrun)
     _after_first_checkpoint(out, run)
-    os.kill(_rank(out, 1), signal.SIGKILL)
+    os.kill(_rank(ranks, 1), signal.SIGKILL)
     began = time.monotonic()
     _, stderr = run.communicate(timeout=60)
     assert time.monotonic() - began < 60
@@ -147,7 +136,7 @@ def test_a_killed_rank_is_named_and_the_run_resumes(
     if how == "procs":
         assert exit_code_of(_run, arguments) == 0
     else:
-        run = _start([*PROCS, *arguments])
+        run = Command([*PROCS, *arguments])
         _, stderr = run.communicate(timeout=400)
         assert run.returncode == 0, stderr
     assert b'"epoch": 7,' in events.read_bytes().splitlines()[1]  # below the schema
@@ -160,15 +149,14 @@ def test_a_killed_rank_is_named_and_the_run_resumes(
     "Kills and stops", "a rank that stands still", "one line that names it, exit 1, after a silence"
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
-def test_a_rank_that_stands_still_is_found(tmp_path: Path) -> None:
+def test_a_rank_that_stands_still_is_found(ranks: Path, tmp_path: Path) -> None:
     """The rest ends after the silence; how long torchrun then waits is its own affair."""
     out = tmp_path / "runs"
-    (tmp_path / "random.py").write_text("raise ImportError('a file of the user')")
-    command = [*PROCS, *TINY, "--epochs=100000", f"--out={out}"]
-    run = _start(command, folder=tmp_path, ignored=signal.SIGHUP)
+    arguments = [*PROCS, *TINY, "--epochs=100000", f"--out={out}"]
+    run = Command(arguments, function=_under_nohup)
     _after_first_checkpoint(out, run)
     run.send_signal(signal.SIGHUP)  # the terminal is gone: nohup's processes go on
-    stopped, other = _rank(out, 1), _rank(out, 0)
+    stopped, other = _rank(ranks, 1), _rank(ranks, 0)
     os.kill(stopped, signal.SIGSTOP)
     began = time.monotonic()
     try:
@@ -190,15 +178,13 @@ def test_a_rank_that_stands_still_is_found(tmp_path: Path) -> None:
     "the ranks end within seconds",
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
-def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
+def test_ranks_end_with_their_launcher(ranks: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    run = _start([*PROCS, *TINY, "--epochs=100000", f"--out={out}"])
-    while (rank := _found(out, 1)) is None:
-        assert run.poll() is None
-        time.sleep(0.01)
+    run = Command([*PROCS, *TINY, "--epochs=100000", f"--out={out}"])
+    rank, first = _rank(ranks, 1), _rank(ranks, 0)
     run.kill()
     began = time.monotonic()
-    while _alive(rank) or _found(out, 0):
+    while _alive(rank) or _alive(first):
         assert time.monotonic() - began < 30
         time.sleep(0.1)
     _, stderr = run.communicate(timeout=60)  # the ranks held it open
@@ -211,12 +197,12 @@ def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
     "the other ranks end in a line, exit 1, after `--heartbeat-timeout`",
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
-def test_a_silent_host_is_found(tmp_path: Path) -> None:
+def test_a_silent_host_is_found(ranks: Path, tmp_path: Path) -> None:
     """The launcher, which keeps what the ranks tell one another, and rank 0 stand still."""
     out = tmp_path / "runs"
-    run = _start([*PROCS, *TINY, "--epochs=100000", "--heartbeat-timeout=5", f"--out={out}"])
+    run = Command([*PROCS, *TINY, "--epochs=100000", "--heartbeat-timeout=5", f"--out={out}"])
     _after_first_checkpoint(out, run)
-    other, first = _rank(out, 1), _rank(out, 0)
+    other, first = _rank(ranks, 1), _rank(ranks, 0)
     os.kill(first, signal.SIGSTOP)
     run.send_signal(signal.SIGSTOP)
     began = time.monotonic()
@@ -235,6 +221,26 @@ def test_a_silent_host_is_found(tmp_path: Path) -> None:
     assert len(more) <= 1  # the launcher, which goes on here, tells of rank 0
 
 
+def test_a_users_file_is_not_taken_for_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks start with ``-m``, which would look for packages in the working folder first."""
+    for name in (LAUNCHED, "PYTHONSAFEPATH", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")  # launch sets them; they are put back afterwards
+
+    def started(config: object, program: str):
+        return lambda *given: subprocess.run([program, *given], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr(launch, "elastic_launch", started)
+    (tmp_path / "typer.py").write_text("raise ImportError('a file of the user')")
+    assert launch.launch(2, ["presets"]) == 0
+
+
+def _under_nohup(arguments: list[str]) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return command_line(arguments)
+
+
 def _alive(pid: int) -> bool:
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -242,15 +248,20 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _two_nodes(out: Path, *more: list[str]) -> list[tuple[int, str, str]]:
-    port = str(_port())
-    nodes = [
-        _start(
-            ["bash", str(TWO_NODES), *TINY, "--epochs=2", f"--out={out}", *more[rank]],
-            HEAD="127.0.0.1", NODE_RANK=str(rank), PORT=port,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
+def _two_nodes(tmp_path: Path, *more: list[str]) -> list[tuple[int | None, str, str]]:
+    """The example's script on each node; what it starts torchrun with is run by a fork."""
+    program = tmp_path / "bin" / "torchrun"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"PATH": path, "HEAD": "127.0.0.1", "PORT": str(_port())}
+    nodes = []
+    for rank in (0, 1):
+        script = ["bash", str(TWO_NODES), *TINY, "--epochs=2", f"--out={tmp_path}", *more[rank]]
+        env = os.environ | own | {"NODE_RANK": str(rank)}
+        found = subprocess.run(script, env=env, check=True, capture_output=True, text=True)
+        nodes.append(Command(found.stdout.splitlines(), function=torchrun))
     answers = [node.communicate(timeout=400) for node in nodes]
     return [(node.returncode, *answer) for node, answer in zip(nodes, answers, strict=True)]
 
@@ -327,8 +338,10 @@ def test_the_processes_of_one_machine_meet_on_the_loopback_alone() -> None:
 
 
 def test_a_mistake_is_told_once(tmp_path: Path) -> None:
-    run = _start([*_torchrun(), *TINY, "--epochs=0", f"--out={tmp_path}"])
-    _, stderr = run.communicate(timeout=400)
+    """By torchrun itself and fresh interpreters, which need not import torch to answer."""
+    program = [sys.executable, "-m", "torch.distributed.run", *_launched()]
+    command = [*program, *TINY, "--epochs=0", f"--out={tmp_path}"]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
     assert run.returncode == 1
-    (line,) = _ours(stderr)
+    (line,) = _ours(run.stderr)
     assert line == "wash-bench: error: --epochs 0: must be a whole number, at least 1"

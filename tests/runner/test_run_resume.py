@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.command import Command
 from tests.support.ranks import exit_code_of
 from tests.support.runs import SET, assert_same_bits, entries_of
 from wash_bench.config import RunConfig
 from wash_bench.record.environment import continued
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
+from wash_bench.runner.progress import Progress
 from wash_bench.settings.cells import cells_of
 
 
@@ -78,6 +79,22 @@ def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> 
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
 
 
+def _killed_with_two_jobs(arguments: list[str]) -> int:
+    """A run that prints the pids of its workers and is killed in the second epoch."""
+
+    def observe(progress: Progress) -> None:
+        if progress.epoch >= 1:
+            print(*[w.pid for w in multiprocessing.active_children()], flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    config, out = arguments
+    context = RunContext(out=Path(out), jobs=2, threads=1, observer=observe)
+    run_experiment(
+        RunConfig.model_validate_json(Path(config).read_text()), entries_of("papa", "wash"), context
+    )
+    return 0
+
+
 @pytest.mark.fault(
     "Kills and stops",
     "the parent of `--jobs` killed",
@@ -88,29 +105,12 @@ def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
     """A killed parent must leave nobody behind who writes to the folder without its lock."""
     training = tiny.training.model_copy(update={"epochs": 200})
     config = tiny.model_copy(update={"training": training})
-    (tmp_path / "config.json").write_text(config.model_dump_json())
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys, os, signal\n"
-        "from pathlib import Path\n"
-        "from wash_bench.config import RunConfig\n"
-        "from wash_bench.plugins.registry import find_method\n"
-        "from wash_bench.runner.context import RunContext\n"
-        "from wash_bench.runner.experiment import run_experiment\n"
-        "def observe(progress):\n"
-        "    if progress.epoch >= 1:\n"
-        "        import multiprocessing\n"
-        "        print(*[w.pid for w in multiprocessing.active_children()], flush=True)\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "if __name__ == '__main__':\n"
-        "    config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())\n"
-        "    context = RunContext(out=Path(sys.argv[2]), jobs=2, threads=1, observer=observe)\n"
-        "    run_experiment(config, [find_method('papa'), find_method('wash')], context)\n"
-    )
-    command = [sys.executable, str(script), str(tmp_path / "config.json"), str(tmp_path / "out")]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    assert done.returncode == -signal.SIGKILL
-    pids = [int(pid) for pid in done.stdout.split()]
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    run = Command([str(path), str(tmp_path / "out")], function=_killed_with_two_jobs)
+    told, _ = run.communicate(200)
+    assert run.returncode == -signal.SIGKILL
+    pids = [int(pid) for pid in told.split()]
     assert len(pids) == 2
     deadline = time.monotonic() + 20
     while any(_alive(pid) for pid in pids):

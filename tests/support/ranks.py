@@ -16,13 +16,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-_CONTEXT = mp.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pytest", "hypothesis", "wash_bench.runner.experiment", "timm"])
+FORK_SERVER = mp.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(["pytest", "hypothesis", "wash_bench.runner.experiment", "timm"])
 
 
 def exit_code_of(function: Callable[..., Any], *arguments: Any) -> int | None:
     """How a process of ``function(*arguments)`` ends: minus the signal where it is killed."""
-    process = _CONTEXT.Process(target=function, args=arguments)
+    process = FORK_SERVER.Process(target=function, args=arguments)
     process.start()
     process.join()
     return process.exitcode
@@ -30,11 +30,13 @@ def exit_code_of(function: Callable[..., Any], *arguments: Any) -> int | None:
 
 def in_ranks(ranks: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What ``function(*arguments)`` gives in each of ``ranks`` processes of one group."""
-    results = _CONTEXT.Queue()
+    results = FORK_SERVER.Queue()
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
         processes = [
-            _CONTEXT.Process(target=_one, args=(rank, ranks, store, results, function, arguments))
+            FORK_SERVER.Process(
+                target=_one, args=(rank, ranks, store, results, function, arguments)
+            )
             for rank in range(ranks)
         ]
         for process in processes:
