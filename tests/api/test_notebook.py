@@ -9,6 +9,10 @@ import pytest
 pytestmark = pytest.mark.slow
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "examples" / "notebook.ipynb"
+SHORT = (
+    '"epochs": 1, "train_limit": 150, "threads": 1, "population": 2, "barrier_images": 20, '
+    '"bn_images": 32, "barrier_bn_images": 32'
+)
 
 
 def test_it_runs_and_shows_progress_tables_and_a_figure(tmp_path) -> None:
@@ -16,7 +20,7 @@ def test_it_runs_and_shows_progress_tables_and_a_figure(tmp_path) -> None:
     client = pytest.importorskip("nbclient").NotebookClient
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:
-        cell.source = cell.source.replace('"epochs": 4', '"epochs": 1')
+        cell.source = cell.source.replace('"epochs": 4', SHORT)
     client(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = {cell.source.split("(")[0]: cell.outputs for cell in code}

@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What makes a run short; stands last, so it wins over the README's own values.
 SHORT = ["--epochs=1", "--train-limit=150", "--val-share=0.1", "--barrier-points=3"]
 SHORT += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--seeds=0"]
+SHORT += ["--jobs=1", "--threads=1"]
 
 
 def _commands(text: str) -> list[str]:
@@ -93,6 +94,8 @@ def _shortened(arguments: list[str]) -> list[str]:
         if "fashion-mnist" in arguments:
             arguments += ["--methods=wash", "--classes=0,1"]  # 2,000 test images of 10,000
         arguments += ["--no-report"] if arguments[0] == "run" else []  # the report command does
+    if arguments[0] == "report" and "--out" in arguments:  # one with all figures is enough
+        arguments += ["--figures=barrier"]
     if arguments[0] == "merge":
         arguments += ["--val-share=0.3", "--barrier-points=3", "--threads=1", "--device=cpu"]
     return arguments
