@@ -7,7 +7,7 @@ A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's `
 title and the line of options are left out. A ``.png`` becomes a picture whose text is the title of
 the table that was made with it: of the same name, or ``table.md`` beside it. ``methods/`` becomes
 the list of all methods, by kind, ``uses`` the tables of what they are for, ``settings`` those of
-all settings, and ``faults`` those of what the tests try.
+all settings, ``faults`` those of what the tests try, and ``demo`` the demo's table in five columns.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def body(path: Path, page: Path) -> str:
         "uses": uses,
         "settings": settings_table.tables,
         "faults": faults_table.tables,
+        "demo": demo,
     }
     if make := of_code.get(path.relative_to(ROOT).as_posix()):
         return make()
@@ -65,6 +66,17 @@ def picture(path: Path, page: Path) -> str:
     title = table.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
     target = Path(os.path.relpath(path, page.parent)).as_posix()
     return f"![{path.stem}: {title}]({target})\n"
+
+
+def demo() -> str:
+    """The demo's table with the columns that the README shows."""
+    text = (ROOT / "results/digits/table.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    head, _, *rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    shown = ["method", "delivered", "delivered, NLL", "averaged", "MB sent"]
+    columns = [[cell.strip() for cell in head].index(name) for name in shown]
+    cells = [[row[column].strip() for column in columns] for row in rows if len(row) == len(head)]
+    return markdown.table(shown, cells, "l" + "r" * (len(shown) - 1)) + "\n"
 
 
 def ours(kind: str) -> list[str]:
