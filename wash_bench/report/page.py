@@ -95,7 +95,10 @@ def _section(
         "seeds": [_of_seeds(str(name), own) for name, own in cells.groupby("variant", sort=False)],
         "commands": commands(config, cells),
         "configuration": [
-            (heading, [(name.replace("_", "-"), _told(value)) for name, value in part.items()])
+            (
+                heading,
+                [(name.replace("_", "-"), _text(value)) for name, value in part.items()],
+            )
             for heading, part in _configuration(config, cells)
         ],
         "environment": _environment(records.environments_of(cells)),
@@ -106,9 +109,9 @@ def _parts(table: Table) -> Iterator[dict[str, Any]]:
     """The main table in two, scores and the rest: side by side no laptop is wide enough."""
     scores = {place for place, key in enumerate(table.keys[1:], start=1) if METRICS[key].scores}
     rest = set(range(1, len(table.keys))) - scores
-    for heading, shown in (("Accuracy and NLL", scores), ("Barriers, exchange and time", rest)):
-        if shown:
-            yield _whole(table, heading, sorted(shown))
+    for heading, visible in (("Accuracy and NLL", scores), ("Barriers, exchange and time", rest)):
+        if visible:
+            yield _whole(table, heading, sorted(visible))
 
 
 def _whole(table: Table, heading: str, places: Sequence[int] | None = None) -> dict[str, Any]:
@@ -176,7 +179,7 @@ def _configuration(
             yield f"Options of {variant}", options
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return MISSING if value is None else json.dumps(value, ensure_ascii=False)

@@ -57,8 +57,8 @@ def write_study(
         return "", written
     folder.mkdir(parents=True, exist_ok=True)
     patterns = [*wanted.files, *(["methods.md"] if wanted.layout == "methods" else [])]
-    kept = [path for pattern in patterns for path in sorted(report.glob(pattern))]
-    return "", [Path(shutil.copyfile(path, folder / path.name)) for path in kept]
+    remaining = [path for pattern in patterns for path in sorted(report.glob(pattern))]
+    return "", [Path(shutil.copyfile(path, folder / path.name)) for path in remaining]
 
 
 def write_table(table: StudyTable, folder: Path) -> list[Path]:

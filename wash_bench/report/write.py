@@ -57,15 +57,15 @@ def write_report(
         environment.csv, table.md, table.tex, commands.sh and the figures; comparisons.csv where
         there is a baseline, target.csv with a target, methods.md in the layout ``methods``.
     """
-    asked = ReportOptions(**options)
-    if asked.parquet:
+    request = ReportOptions(**options)
+    if request.parquet:
         need_pyarrow()
     out = Path(out)
-    source = f"{records_digest(roots)} {code_digest()} {asked}"
+    source = f"{records_digest(roots)} {code_digest()} {request}"
     manifest = CacheManifest.read(out)
     if not manifest.is_current(out, source):
-        with made_for(asked.paper):
-            manifest = _make(roots, out, manifest, source, asked)
+        with made_for(request.paper):
+            manifest = _make(roots, out, manifest, source, request)
     if console is not None:
         print_tables(manifest.tables, manifest.warnings, console)
     return [out / name for name in manifest.files]

@@ -161,13 +161,13 @@ def _panel(axes: Axes, sweep: Sweep) -> None:
     places, log = positions(sweep.values)
     low, high = min(places), max(places)
     span = (high - low) or 1.0
-    shown = [name for name in QUANTITIES if sweep.rows[name].notna().any()]
+    visible = [name for name in QUANTITIES if sweep.rows[name].notna().any()]
     drawn: list[Any] = []
-    for order, name in enumerate(shown):
+    for order, name in enumerate(visible):
         look = QUANTITIES[name]
         each = [estimate(sweep.rows.loc[sweep.rows["at"] == i, name]) for i in range(len(places))]
         drawn += each
-        aside = (order - (len(shown) - 1) / 2) * 0.012 * span  # or the bars hide each other
+        aside = (order - (len(visible) - 1) / 2) * 0.012 * span  # or the bars hide each other
         axes.errorbar(
             [place + aside for place in places],
             [value.mean for value in each],

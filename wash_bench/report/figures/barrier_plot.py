@@ -30,19 +30,19 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     )
     if pairs.empty:
         return None
-    looks = styles_in(curves, set(pairs["curve"]))
-    blocks = math.ceil(len(looks) / MOST_COLUMNS)
-    columns = math.ceil(len(looks) / blocks)
+    styles = styles_in(curves, set(pairs["curve"]))
+    blocks = math.ceil(len(styles) / MOST_COLUMNS)
+    columns = math.ceil(len(styles) / blocks)
     with style.styled():
         figure, axes = style.new_figure(2.9 * blocks + 0.3, 2 * blocks, columns, sharex=True)
-        for place, name in enumerate(looks):
+        for place, name in enumerate(styles):
             block, column = divmod(place, columns)
             loss, accuracy = axes[2 * block][column], axes[2 * block + 1][column]
             own = pairs[pairs["curve"] == name]
-            _panel(loss, own, "loss", looks[name])
-            _panel(accuracy, own, "accuracy", looks[name])
+            _panel(loss, own, "loss", styles[name])
+            _panel(accuracy, own, "accuracy", styles[name])
             loss.set_title(
-                style.wrapped(name, 17), color=looks[name].colour, fontweight="bold", pad=13
+                style.wrapped(name, 17), color=styles[name].colour, fontweight="bold", pad=13
             )
             barrier = _barrier(own)
             loss.annotate(
@@ -55,7 +55,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
                 fontsize=7,
                 color="#444444",
             )
-        _finish(axes, len(looks), columns, pairs)
+        _finish(axes, len(styles), columns, pairs)
         _legend(figure, pairs)
     return figure
 

@@ -37,8 +37,8 @@ def draw(table: StudyTable) -> Figure | None:
         return None
     with style.styled():
         figure, ((left, right),) = style.new_figure(2.7, 1, 2)
-        looks = styles_of({method: method for method in (*curves, REFERENCE)})
-        shown = {method: _estimates(values) for method, values in curves.items()}
+        styles = styles_of({method: method for method in (*curves, REFERENCE)})
+        visible = {method: _estimates(values) for method, values in curves.items()}
         gaps = {
             method: {at: paired(seeds, reference[at]) for at, seeds in values.items()
                      if at in reference}
@@ -46,12 +46,12 @@ def draw(table: StudyTable) -> Figure | None:
         }  # fmt: skip
         for order, method in enumerate(curves):
             aside = 1 + 0.02 * (order - (len(curves) - 1) / 2)
-            _curve(left, shown[method], looks[method], aside, method, style.PERCENT)
-            _curve(right, gaps[method], looks[method], aside)
+            _curve(left, visible[method], styles[method], aside, method, style.PERCENT)
+            _curve(right, gaps[method], styles[method], aside)
         if reference:
             name = "ensemble of independent members"
-            _curve(left, _estimates(reference), looks[REFERENCE], 1.05, name, style.PERCENT)
-            right.axhline(0, color=looks[REFERENCE].colour, linewidth=0.8)
+            _curve(left, _estimates(reference), styles[REFERENCE], 1.05, name, style.PERCENT)
+            right.axhline(0, color=styles[REFERENCE].colour, linewidth=0.8)
         lengths = sorted({at for values in curves.values() for at in values})
         for axes in (left, right):
             axes.set_xscale("log")

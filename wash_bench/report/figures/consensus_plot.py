@@ -58,41 +58,41 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     if total.empty and parts.empty:
         return None
     in_parts = set(parts["curve"])
-    looks = styles_in(curves, {*total["curve"], *in_parts})
-    shown = [name for name in looks if name in in_parts]
-    columns = min(MOST_COLUMNS, len(shown))
-    rows = math.ceil(len(shown) / columns) if shown else 0
+    styles = styles_in(curves, {*total["curve"], *in_parts})
+    visible = [name for name in styles if name in in_parts]
+    columns = min(MOST_COLUMNS, len(visible))
+    rows = math.ceil(len(visible) / columns) if visible else 0
     with style.styled():
         figure = style.blank(2.6 + 1.25 * rows)
         grid = figure.add_gridspec(
             1 + bool(rows), 1, height_ratios=[1.8, 1.25 * rows][: 1 + bool(rows)]
         )
-        top = grid[0].subgridspec(1, 2 if shown else 1)
-        _total(figure.add_subplot(top[0]), total, looks)
-        if shown:
-            _profile(figure.add_subplot(top[1]), parts, looks)
-            _maps(figure, grid[1].subgridspec(rows, columns), parts, shown, looks)
-        training_plot.draw_legend(figure, looks, curves)
+        top = grid[0].subgridspec(1, 2 if visible else 1)
+        _total(figure.add_subplot(top[0]), total, styles)
+        if visible:
+            _profile(figure.add_subplot(top[1]), parts, styles)
+            _maps(figure, grid[1].subgridspec(rows, columns), parts, visible, styles)
+        training_plot.draw_legend(figure, styles, curves)
     return figure
 
 
-def _total(axes: Axes, total: pd.DataFrame, looks: dict[str, CurveStyle]) -> None:
+def _total(axes: Axes, total: pd.DataFrame, styles: dict[str, CurveStyle]) -> None:
     axes.set_ylabel(METRICS["consensus_distance"].titled)
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
-    training_plot.draw_lines(axes, total, looks, "log", "consensus_distance")
+    training_plot.draw_lines(axes, total, styles, "log", "consensus_distance")
     style.headline(axes, "all weights", "0: lower edge" if (total["value"] <= 0).any() else "")
     if total["epoch"].nunique() == 1:
         axes.set_xlim(0, 2 * float(total["epoch"].max()))
 
 
-def _profile(axes: Axes, parts: pd.DataFrame, looks: dict[str, CurveStyle]) -> None:
+def _profile(axes: Axes, parts: pd.DataFrame, styles: dict[str, CurveStyle]) -> None:
     """The last epoch, tensor by tensor."""
     axes.set_title("each tensor at the end, of its largest", loc="left", fontweight="bold")
     axes.set_xlabel("tensor, from the input to the output")
     last = parts[parts["epoch"] == parts.groupby("curve")["epoch"].transform("max")]
     low, high = _limits(last["share"])
-    for name, look in looks.items():
+    for name, look in styles.items():
         own = last[last["curve"] == name]
         axes.plot(
             own["place"] + 1,
@@ -114,8 +114,8 @@ def _maps(
     figure: Figure,
     grid: GridSpecBase,
     parts: pd.DataFrame,
-    shown: list[str],
-    looks: dict[str, CurveStyle],
+    visible: list[str],
+    styles: dict[str, CurveStyle],
 ) -> None:
     """Tensors over epochs, one map a curve and one scale for all."""
     from matplotlib.cm import ScalarMappable
@@ -124,7 +124,7 @@ def _maps(
     low, high = _limits(parts["share"])
     norm = LogNorm(low, high)
     panels: list[Axes] = []
-    for place, name in enumerate(shown):
+    for place, name in enumerate(visible):
         row, column = divmod(place, grid.ncols)
         axes = figure.add_subplot(
             grid[row, column], sharex=panels[0] if panels else None,
@@ -141,7 +141,7 @@ def _maps(
             rasterized=True,
         )
         axes.grid(visible=False)
-        axes.set_title(style.wrapped(name, 28), color=looks[name].colour, fontweight="bold")
+        axes.set_title(style.wrapped(name, 28), color=styles[name].colour, fontweight="bold")
         lowest = row == grid.nrows - 1
         axes.tick_params(labelbottom=lowest, labelleft=column == 0)
         if lowest:
@@ -151,7 +151,7 @@ def _maps(
         axes.locator_params(integer=True)
         panels.append(axes)
     panels[0].set_ylim(float(parts["place"].max()) + 1.5, 0.5)  # the input above
-    rows = math.ceil(len(shown) / grid.ncols)
+    rows = math.ceil(len(visible) / grid.ncols)
     bar = figure.colorbar(
         ScalarMappable(norm, "cividis"), ax=panels, pad=0.02, aspect=14 * rows, extend="min",
         extendfrac=0.02,

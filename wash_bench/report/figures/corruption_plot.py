@@ -35,17 +35,17 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     keys = ["network", "curve", "training_id", "severity"]
     means = rows.groupby(keys, as_index=False)["accuracy"].mean()
     measured = set(means["network"])
-    looks = styles_in(curves, set(rows["curve"]))
-    shown = [network for network in NETWORKS if network in measured]
+    styles = styles_in(curves, set(rows["curve"]))
+    visible = [network for network in NETWORKS if network in measured]
     kinds = rows["corruption"].nunique()
     with style.styled():
-        lines = (len(shown) + 1) // 2
+        lines = (len(visible) + 1) // 2
         figure, axes = style.new_figure(0.6 + 2.2 * lines, lines, 2, sharex=True)
         panels = [panel for line in axes for panel in line]
-        for panel in panels[len(shown) :]:
+        for panel in panels[len(visible) :]:
             panel.set_axis_off()
-        for network, panel in zip(shown, panels, strict=False):
-            for name, look in looks.items():
+        for network, panel in zip(visible, panels, strict=False):
+            for name, look in styles.items():
                 own = means[(means["network"] == network) & (means["curve"] == name)]
                 grouped = own.groupby("severity")["accuracy"]
                 mean, low, high = grouped.mean(), grouped.min(), grouped.max()
@@ -58,5 +58,5 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
             panel.set_xticks(sorted(means["severity"].unique()))
         for panel in axes[-1]:
             panel.set_xlabel("severity")
-        draw_legend(figure, looks, curves)
+        draw_legend(figure, styles, curves)
     return figure

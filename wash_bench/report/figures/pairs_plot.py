@@ -38,8 +38,8 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     pairs = barriers(points).merge(curves[["training_id", "curve", "method"]], on="training_id")
     if pairs.empty:
         return None
-    looks = styles_in(curves, set(pairs["curve"]))
-    names = list(looks)
+    styles = styles_in(curves, set(pairs["curve"]))
+    names = list(styles)
     maps = {name: matrix(pairs[pairs["curve"] == name]) for name in names}
     columns = min(MOST_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
@@ -53,7 +53,7 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         for place, (name, panel) in enumerate(zip(names, panels, strict=False)):
             _panel(panel, maps[name], norm)
             panel.set_title(
-                style.wrapped(name, 20), color=looks[name].colour, fontweight="bold", fontsize=7.5
+                style.wrapped(name, 20), color=styles[name].colour, fontweight="bold", fontsize=7.5
             )
             if place % columns == 0:
                 panel.set_ylabel("member")
@@ -95,8 +95,8 @@ def _panel(axes: Axes, table: np.ndarray, norm: Normalize) -> None:
     import numpy as np
     from matplotlib.colors import LogNorm
 
-    shown = table.clip(min=norm.vmin or 0.0) if isinstance(norm, LogNorm) else table
-    axes.imshow(shown, norm=norm, cmap=COLOURS, interpolation="nearest")
+    visible = table.clip(min=norm.vmin or 0.0) if isinstance(norm, LogNorm) else table
+    axes.imshow(visible, norm=norm, cmap=COLOURS, interpolation="nearest")
     axes.grid(visible=False)
     n = len(table)
     ticks = range(0, n, max(1, n // 8))

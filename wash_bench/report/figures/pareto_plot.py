@@ -44,10 +44,10 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
     marks = [offer for offer in inference(cells) if offer.method == INDEPENDENT]
     marks = [offer for offer in marks if offer.model in MARKS]
     further = [FRONT_NAME, *(MARK_NAMES[offer.model] for offer in marks)]
-    looks = _looks(offers)
+    styles = _styles(offers)
     with style.styled():
         figure, ((axes,),) = style.new_figure(
-            2.7 + _legend_height(looks, further), 1, 1, width=_width(looks)
+            2.7 + _legend_height(styles, further), 1, 1, width=_width(styles)
         )
         costs = sorted({offer.cost for offer in offers if offer.cost > 0})
         zero = _axis(axes, costs, silent=any(offer.cost == 0 for offer in offers))
@@ -67,7 +67,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
         for method in dict.fromkeys(offer.method for offer in plain):
             # Settings of one method: its own line.
             own = sorted((x(o), o.accuracy.mean) for o in plain if o.method == method)
-            look = next(looks[offer.variant] for offer in plain if offer.method == method)
+            look = next(styles[offer.variant] for offer in plain if offer.method == method)
             if len(own) > 1:
                 axes.plot(
                     [x for x, _ in own], [max(y, floor) for _, y in own],
@@ -75,7 +75,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
                 )  # fmt: skip
         for offer in offers:
             open_ = offer.model == "re-estimated"
-            _point(axes, x(offer), offer, looks[offer.variant], floor, open_=open_)
+            _point(axes, x(offer), offer, styles[offer.variant], floor, open_=open_)
         best = [plain[i] for i in front([(o.cost, o.accuracy.mean) for o in plain])]
         steps = [(x(offer), max(offer.accuracy.mean, floor)) for offer in best]
         steps.append((axes.get_xlim()[1], steps[-1][1]))
@@ -84,7 +84,7 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
         axes.set_ylabel("accuracy of one network (%)")
         again = any(offer.model == "re-estimated" for offer in offers)
         lines = {MARK_NAMES[mark.model]: MARKS[mark.model] for mark in marks}
-        _legend(figure, looks, "open: BN re-estimated" if again else "", cells, lines)
+        _legend(figure, styles, "open: BN re-estimated" if again else "", cells, lines)
     return figure
 
 
@@ -93,12 +93,12 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
     offers = inference(cells)
     if not offers:
         return None
-    looks = _looks(offers)
+    styles = _styles(offers)
     variants = list(dict.fromkeys(offer.variant for offer in offers))
     costs = sorted({offer.cost for offer in offers})
     with style.styled():
         figure, ((axes,),) = style.new_figure(
-            2.7 + _legend_height(looks, [FRONT_NAME]), 1, 1, width=_width(looks)
+            2.7 + _legend_height(styles, [FRONT_NAME]), 1, 1, width=_width(styles)
         )
         place = {cost: position for position, cost in enumerate(costs)}
         spread = 0.56 / max(1, len(variants) - 1)
@@ -115,12 +115,12 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
             own = [o for o in offers if o.variant == variant and o.model != "members"]
             axes.plot(
                 [x(o) for o in own], [max(o.accuracy.mean, floor) for o in own],
-                color=looks[variant].colour, linewidth=0.6, alpha=0.6,
+                color=styles[variant].colour, linewidth=0.6, alpha=0.6,
                 zorder=1,
             )  # fmt: skip
         for offer in offers:
             open_ = offer.model == "members"
-            _point(axes, x(offer), offer, looks[offer.variant], floor, open_=open_)
+            _point(axes, x(offer), offer, styles[offer.variant], floor, open_=open_)
         best = [offers[i] for i in front([(o.cost, o.accuracy.mean) for o in offers])]
         steps = [(place[o.cost] - 0.4, o.accuracy.mean) for o in best]
         steps.append((len(costs) - 0.5, steps[-1][1]))
@@ -129,32 +129,32 @@ def draw_inference(cells: pd.DataFrame) -> Figure | None:
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("inference cost (forward passes an image)")
         axes.set_ylabel("accuracy (%)")
-        _legend(figure, looks, "1×: merged, open: members' mean; more: ensemble", cells)
+        _legend(figure, styles, "1×: merged, open: members' mean; more: ensemble", cells)
     return figure
 
 
-def _looks(offers: list[ParetoPoint]) -> dict[str, CurveStyle]:
+def _styles(offers: list[ParetoPoint]) -> dict[str, CurveStyle]:
     return styles_of({offer.variant: offer.method for offer in offers})
 
 
-def _width(looks: dict[str, CurveStyle]) -> float:
-    return style.paper().column if len(looks) <= FEW else style.paper().text
+def _width(styles: dict[str, CurveStyle]) -> float:
+    return style.paper().column if len(styles) <= FEW else style.paper().text
 
 
-def _columns(looks: dict[str, CurveStyle], further: Sequence[str]) -> int:
+def _columns(styles: dict[str, CurveStyle], further: Sequence[str]) -> int:
     """How many columns of names fit into the legend, which is filled column by column."""
-    labels = [*map(_label, looks), *further]
+    labels = [*map(_label, styles), *further]
     for count in range(min(5, len(labels)), 1, -1):
         longest = [max(len(line) for label in column for line in label.split("\n"))
                    for column in _split(labels, count)]  # fmt: skip
-        if sum(longest) + 6 * count <= LETTERS * _width(looks):
+        if sum(longest) + 6 * count <= LETTERS * _width(styles):
             return count
     return 1
 
 
-def _legend_height(looks: dict[str, CurveStyle], further: Sequence[str]) -> float:
+def _legend_height(styles: dict[str, CurveStyle], further: Sequence[str]) -> float:
     """In inches, of the names alone."""
-    columns = _split([*map(_label, looks), *further], _columns(looks, further))
+    columns = _split([*map(_label, styles), *further], _columns(styles, further))
     return 0.14 * max(sum(label.count("\n") + 1 for label in column) for column in columns)
 
 
@@ -198,10 +198,10 @@ def _floor(axes: Axes, offers: list[ParetoPoint]) -> float:
     if not values:
         return 0.0
     span = max(1.0, 2.5 * (values[-1] - values[len(values) // 2]))
-    shown = [o.accuracy for o in offers if o.accuracy.mean >= values[-1] - span]
-    shown = [value for value in shown if math.isfinite(value.mean)]
-    means = [value.mean for value in shown]
-    axes.set_ylim(*style.accuracy_limits(shown))
+    visible = [o.accuracy for o in offers if o.accuracy.mean >= values[-1] - span]
+    visible = [value for value in visible if math.isfinite(value.mean)]
+    means = [value.mean for value in visible]
+    axes.set_ylim(*style.accuracy_limits(visible))
     floor = min(means) if values[0] >= min(means) else axes.get_ylim()[0]
     return floor
 
@@ -254,7 +254,7 @@ def _point(
 
 def _legend(
     figure: Figure,
-    looks: dict[str, CurveStyle],
+    styles: dict[str, CurveStyle],
     note: str,
     cells: pd.DataFrame,
     lines: Mapping[str, dict[str, Any]] | None = None,
@@ -264,7 +264,7 @@ def _legend(
     handles = [
         Line2D([], [], linestyle="none", marker=look.marker, markersize=5, color=look.colour,
                label=_label(name))
-        for name, look in looks.items()
+        for name, look in styles.items()
     ]  # fmt: skip
     lines = {FRONT_NAME: FRONT, **(lines or {})}
     handles += [Line2D([], [], **look, label=name) for name, look in lines.items()]
@@ -274,7 +274,7 @@ def _legend(
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=_columns(looks, list(lines)),
+        ncols=_columns(styles, list(lines)),
         columnspacing=1.0,
         handletextpad=0.4,
         fontsize=7,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from wash_bench.report.tables.study import StudyTable
 
-SHOWN = QUANTITIES | {"greedy_acc": CurveStyle("#CC79A7", "P", "-", "#CC79A7")}
+STYLES = QUANTITIES | {"greedy_acc": CurveStyle("#CC79A7", "P", "-", "#CC79A7")}
 """How metrics are drawn."""
 GUTTER = 0.13
 """Room for one value below the axis, as a share of the axis."""
@@ -32,10 +32,10 @@ SPAN = 12.0
 
 def draw(table: StudyTable) -> Figure | None:
     """The figure of a table; None where no line has an accuracy."""
-    shown = [metric for metric in SHOWN if metric in table.study.file.metrics]
+    visible = [metric for metric in STYLES if metric in table.study.file.metrics]
     panels: dict[tuple[int, str, str, str], list[int]] = {}
     for place, line in enumerate(table.lines):
-        if any(table.ours(place, metric).n for metric in shown):
+        if any(table.ours(place, metric).n for metric in visible):
             training = line.resolved.config.training
             key = (line.population, line.augment, training.dataset, training.model)
             panels.setdefault(key, []).append(place)
@@ -52,28 +52,28 @@ def draw(table: StudyTable) -> Figure | None:
         several = len({key[2:] for key in panels}) > 1
         below = False
         for axis, ((n, augment, _, model), places) in zip(flat, panels.items(), strict=False):
-            below |= _panel(axis, table, places, shown)
+            below |= _panel(axis, table, places, visible)
             title = f"N = {n}, {model}" if several else f"N = {n}, {augment}"
             axis.set_title(title, fontweight="bold", loc="left")
         for axis in flat[len(panels) :]:
             axis.set_visible(False)
-        _legend(figure, table, shown, below)
+        _legend(figure, table, visible, below)
     return figure
 
 
-def _panel(axes: Axes, table: StudyTable, places: list[int], shown: list[str]) -> bool:
+def _panel(axes: Axes, table: StudyTable, places: list[int], visible: list[str]) -> bool:
     """Draw the lines of one panel; whether a value stands below its axis."""
     from matplotlib.ticker import MaxNLocator
 
-    found = [table.ours(place, metric) for place in places for metric in shown]
+    found = [table.ours(place, metric) for place in places for metric in visible]
     means = [value.mean for value in found if value.n]
-    kept = [value for value in found if value.n and value.mean >= max(means) - SPAN]
-    low, high = style.accuracy_limits(kept)
+    remaining = [value for value in found if value.n and value.mean >= max(means) - SPAN]
+    low, high = style.accuracy_limits(remaining)
     low = max(low, max(means) - 1.25 * SPAN)
     below: dict[int, list[tuple[str, Estimate]]] = {}
-    for order, metric in enumerate(shown):
+    for order, metric in enumerate(visible):
         # One quantity a little above another, or the bars hide each other.
-        aside = (order - (len(shown) - 1) / 2) * 0.16
+        aside = (order - (len(visible) - 1) / 2) * 0.16
         for row, place in enumerate(places):
             value = table.ours(place, metric)
             if value.n and value.mean < low:
@@ -86,7 +86,7 @@ def _panel(axes: Axes, table: StudyTable, places: list[int], shown: list[str]) -
     for row, values in below.items():
         for order, (metric, value) in enumerate(values):
             axes.text(edge + (order + 0.1) * room, row, f"◂ {value.mean:.0f}", fontsize=6.5,
-                      color=SHOWN[metric].colour, va="center")  # fmt: skip
+                      color=STYLES[metric].colour, va="center")  # fmt: skip
     if below:
         axes.axvline(low, color="#999999", linewidth=0.6, linestyle=(0, (1, 2)))
     ticks = MaxNLocator(nbins=5 if most < 2 else 4).tick_values(low, high)
@@ -106,18 +106,18 @@ def _point(axes: Axes, value: Estimate, metric: str, height: float, low: float) 
         height,
         xerr=[[min(below, value.mean - low)], [above]],  # not into the space for values below
         linestyle="none",
-        **SHOWN[metric].points,
+        **STYLES[metric].points,
         **style.BARS,
     )
 
 
-def _legend(figure: Figure, table: StudyTable, shown: list[str], below: bool) -> None:
+def _legend(figure: Figure, table: StudyTable, visible: list[str], below: bool) -> None:
     narrow = figure.get_figwidth() < style.paper().text
     title = style.bars(len({record["seed"] for record in table.records}))
     if below:
         title += ("\n" if narrow else "; ") + "◂ a value below the axis"
     figure.legend(
-        handles=[SHOWN[metric].sample(METRICS[metric].drawn, line=False) for metric in shown],
+        handles=[STYLES[metric].sample(METRICS[metric].drawn, line=False) for metric in visible],
         loc="outside lower center",
         ncols=2 if narrow else 4,
         title=title,

@@ -31,8 +31,8 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     found = maps(points, curves)
     if not found:
         return None
-    looks = styles_in(curves, {one.curve for one in found})
-    names = list(looks)
+    styles = styles_in(curves, {one.curve for one in found})
+    names = list(styles)
     kinds = [bn for bn in STATISTICS if any(one.bn == bn for one in found)]
     blocks = math.ceil(len(names) / MOST_COLUMNS)
     columns = math.ceil(len(names) / blocks)
@@ -51,13 +51,13 @@ def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
             for bn in kinds:
                 for block in range(blocks):
                     line = axes[row]
-                    shown = names[block * columns : (block + 1) * columns]
+                    visible = names[block * columns : (block + 1) * columns]
                     for place, panel in enumerate(line):
-                        one = each.get((shown[place], bn)) if place < len(shown) else None
+                        one = each.get((visible[place], bn)) if place < len(visible) else None
                         _panel(panel, one, quantity, norm, colours)
-                        if place < len(shown) and (row == 0 or blocks > 1):
-                            colour = looks[shown[place]].colour
-                            panel.set_title(style.wrapped(shown[place], 17), color=colour,
+                        if place < len(visible) and (row == 0 or blocks > 1):
+                            colour = styles[visible[place]].colour
+                            panel.set_title(style.wrapped(visible[place], 17), color=colour,
                                             fontweight="bold", pad=9)  # fmt: skip
                     text = STATISTICS[bn] if len(kinds) > 1 else ""
                     line[0].set_ylabel(text, fontsize=7, labelpad=6)
@@ -114,8 +114,8 @@ def _panel(axes: Axes, one: Map | None, quantity: str, norm: Normalize, colours:
     mesh.set_mask(mask)
     axes.add_patch(_outline(grid))
     if not mask.all():
-        shown = np.where(broken, norm.vmax, values)
-        filled = axes.tricontourf(mesh, shown, levels=_levels(norm), norm=norm, cmap=colours)
+        visible = np.where(broken, norm.vmax, values)
+        filled = axes.tricontourf(mesh, visible, levels=_levels(norm), norm=norm, cmap=colours)
         filled.set_edgecolor("face")  # no hairlines between the bands
     axes.plot(*zip(*CORNERS, CORNERS[0], strict=True), color="black", linewidth=0.5)
     mark = {**MARK, "markeredgewidth": 0.7}

@@ -60,7 +60,7 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None
     means = rows.groupby(["metric", "curve", "training_id", "epoch"], as_index=False)[
         "value"
     ].mean()
-    looks = styles_in(curves, set(rows["curve"]))
+    styles = styles_in(curves, set(rows["curve"]))
     with style.styled():
         lines = len(panels) // 2
         figure, axes = style.new_figure(0.5 + 2.2 * lines, lines, 2, sharex=True)
@@ -69,17 +69,17 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None
             own = means[means["metric"] == metric]
             if metric == "consensus_relative" and (own["value"] == 0).any():
                 note = "0: lower edge"
-            silent = draw_lines(panel, own, looks, scale, metric)
+            silent = draw_lines(panel, own, styles, scale, metric)
             if target is not None and metric.endswith("val_acc"):
                 panel.axhline(target, color="#666666", linewidth=0.8, linestyle=(0, (2, 2)))
                 note = f"{note + '; ' if note else ''}dashed: {target:g} %"
-            style.headline(panel, label, note, _told(silent))
+            style.headline(panel, label, note, _silent_note(silent))
             if place >= len(panels) - 2:
                 panel.set_xlabel("epoch")
                 panel.locator_params(axis="x", integer=True)
         if means["epoch"].nunique() == 1:  # or the axis would show hundredths around one point
             axes[-1][-1].set_xlim(0, 2 * float(means["epoch"].max()))
-        draw_legend(figure, looks, curves)
+        draw_legend(figure, styles, curves)
     return figure
 
 
@@ -98,7 +98,7 @@ def megabytes(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_lines(
-    axes: Axes, means: pd.DataFrame, looks: dict[str, CurveStyle], scale: str, metric: str
+    axes: Axes, means: pd.DataFrame, styles: dict[str, CurveStyle], scale: str, metric: str
 ) -> list[str]:
     """A line a curve, the mean of its trainings by epoch, in a band of their range.
 
@@ -115,7 +115,7 @@ def draw_lines(
     elif scale == "log":
         axes.set_ylim(0, 1)
     silent = []
-    for name, look in looks.items():
+    for name, look in styles.items():
         own = means[means["curve"] == name]
         if own.empty:
             continue
@@ -132,7 +132,7 @@ def draw_lines(
     return silent
 
 
-def _told(silent: Sequence[str]) -> str:
+def _silent_note(silent: Sequence[str]) -> str:
     """Who sent nothing; by number where the names would take more than two lines."""
     if not silent:
         return ""
@@ -144,11 +144,11 @@ def _told(silent: Sequence[str]) -> str:
     )
 
 
-def draw_legend(figure: Figure, looks: dict[str, CurveStyle], curves: pd.DataFrame) -> None:
+def draw_legend(figure: Figure, styles: dict[str, CurveStyle], curves: pd.DataFrame) -> None:
     """The curves' names below a figure, and what a band is."""
     from matplotlib.patches import Patch
 
-    handles: list[Artist] = [look.sample(name) for name, look in looks.items()]
+    handles: list[Artist] = [look.sample(name) for name, look in styles.items()]
     seeds = curves["seed"].nunique()
     if seeds > 1:
         handles.append(Patch(color="#bbbbbb", label=f"range over {seeds} seeds"))

@@ -150,14 +150,14 @@ def fit(values: Values, leave_out: Iterable[str] = ()) -> TwoWay | None:
     """
     import networkx as nx
 
-    kept = {row: own for row, own in values.items() if row not in set(leave_out)}
-    cells = pd.DataFrame(kept, dtype=float).replace([math.inf, -math.inf], math.nan)
+    remaining = {row: own for row, own in values.items() if row not in set(leave_out)}
+    cells = pd.DataFrame(remaining, dtype=float).replace([math.inf, -math.inf], math.nan)
     while True:
         known = cells.notna()
-        kept = cells.loc[known.sum(axis=1) >= 2, known.sum() >= ENOUGH]
-        if kept.shape == cells.shape:
+        remaining = cells.loc[known.sum(axis=1) >= 2, known.sum() >= ENOUGH]
+        if remaining.shape == cells.shape:
             break
-        cells = kept
+        cells = remaining
     if cells.shape[1] < 2:
         return None
     graph = nx.Graph((row, (seed,)) for row in cells for seed in cells.index[cells[row].notna()])
@@ -368,9 +368,9 @@ def compare_rows(
 ) -> Comparisons:
     """Compare the delivered networks of an experiment's rows; made once for equal questions."""
     key = ("comparisons", experiment_id, baseline, records.options.margin)
-    if key not in records.memo:
-        records.memo[key] = _compare_rows(records, finished, baseline)
-    return records.memo[key]
+    if key not in records.computed:
+        records.computed[key] = _compare_rows(records, finished, baseline)
+    return records.computed[key]
 
 
 def _compare_rows(records: Records, finished: pd.DataFrame, baseline: str) -> Comparisons:

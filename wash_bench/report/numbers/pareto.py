@@ -48,11 +48,11 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
         (place for place, point in enumerate(points) if not any(map(math.isnan, point))),
         key=lambda place: (points[place][0], -points[place][1]),
     )
-    kept: list[int] = []
+    best: list[int] = []
     for place in order:
-        if not kept or points[place][1] > points[kept[-1]][1] or points[place] == points[kept[-1]]:
-            kept.append(place)
-    return kept
+        if not best or points[place][1] > points[best[-1]][1] or points[place] == points[best[-1]]:
+            best.append(place)
+    return best
 
 
 def sent(cells: pd.DataFrame) -> list[ParetoPoint]:

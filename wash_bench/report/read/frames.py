@@ -40,13 +40,13 @@ class _Rows:
 
     def __init__(self, columns: Sequence[str], lead: Sequence[str] = TRAINING) -> None:
         self._lead, self._columns = list(lead), list(columns)
-        self._whose: list[dict[str, Any]] = []
+        self._origins: list[dict[str, Any]] = []
         self._frames: list[pd.DataFrame] = []
 
-    def add(self, whose: dict[str, Any], frame: pd.DataFrame | None) -> None:
+    def add(self, origin: dict[str, Any], frame: pd.DataFrame | None) -> None:
         """The rows of one file, of the training, or experiment, that these columns name."""
         if frame is not None and len(frame):
-            self._whose.append({name: whose[name] for name in self._lead})
+            self._origins.append({name: origin[name] for name in self._lead})
             self._frames.append(frame)
 
     @property
@@ -55,7 +55,7 @@ class _Rows:
         if not self._frames:
             return pd.DataFrame(columns=[*self._lead, *self._columns])
         rows = np.repeat(np.arange(len(self._frames)), list(map(len, self._frames)))
-        lead = pd.DataFrame(self._whose).take(rows).reset_index(drop=True)
+        lead = pd.DataFrame(self._origins).take(rows).reset_index(drop=True)
         return pd.concat([lead, pd.concat(self._frames, ignore_index=True)], axis=1)
 
 
@@ -77,7 +77,7 @@ class Records:
         warnings: what could not be read, naming the file.
         options: what the report is asked for.
         outcome_files: by cell, where each image's outcome may be, and the network's name there.
-        memo: results that were computed already, by what they are of.
+        computed: results that were computed already, by what they are of.
     """
 
     summary: pd.DataFrame
@@ -93,7 +93,7 @@ class Records:
     warnings: list[str] = field(default_factory=list)
     options: ReportOptions = field(default_factory=ReportOptions)
     outcome_files: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
-    memo: dict[Any, Any] = field(default_factory=dict)
+    computed: dict[Any, Any] = field(default_factory=dict)
 
     def outcomes(self, cell_id: str) -> np.ndarray | None:
         """Return accuracy (%) and NLL of a cell's delivered network by image, (images, 2)."""
@@ -178,12 +178,12 @@ def load(roots: Sequence[Path]) -> Records:
             path = folder / f"barrier-{keys[experiment_id]}.csv"
             if not path.exists() and (folder / "barrier.csv").exists():
                 path = folder / "barrier.csv"
-            whose = head | {"experiment_id": experiment_id}
-            barriers.add(whose, _of(head, path, record.barrier, warnings))
+            origin = head | {"experiment_id": experiment_id}
+            barriers.add(origin, _of(head, path, record.barrier, warnings))
             for name, (setting, reader, _) in _MORE.items():
                 if evaluations[experiment_id].get(setting):
                     path = folder / f"{name}-{keys[experiment_id]}.csv"
-                    more[name].add(whose, _of(head, path, reader, warnings))
+                    more[name].add(origin, _of(head, path, reader, warnings))
         environment = {name: head[name] for name in TRAINING}
         try:
             environment |= record.json_object(folder / "environment.json")

@@ -99,8 +99,8 @@ def events(path: Path) -> tuple[pd.DataFrame, list[str]]:
         except UnknownSchema as problem:
             return _frame([], EVENT_FIELDS), [f"{path}: {problem}, left out"]
         if broken:
-            shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
-            warnings.append(f"{path}: broken at line {shown}, left out")
+            visible = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+            warnings.append(f"{path}: broken at line {visible}, left out")
     frame["member"] = pd.to_numeric(frame["member"], errors="coerce").astype("Int64")
     # A training that was killed may have been resumed from an earlier checkpoint: of two events
     # with the same step, member and metric the later line counts.

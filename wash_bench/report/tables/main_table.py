@@ -47,12 +47,12 @@ SIGNIFICANT = "*"
 def main_tables(records: Records, *, digits: int = 2) -> list[Table]:
     """Build a table for each experiment, with so many decimals of the accuracies; only once."""
     key = ("main_tables", digits, str(records.options))
-    if key not in records.memo:
-        records.memo[key] = [
+    if key not in records.computed:
+        records.computed[key] = [
             build(records, experiment_id, cells, records.options.table_columns, digits)
             for experiment_id, cells in records.experiments()
         ]
-    return records.memo[key]
+    return records.computed[key]
 
 
 def wide_table(records: Records, experiment_id: str, cells: pd.DataFrame) -> Table:

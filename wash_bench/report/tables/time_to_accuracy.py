@@ -104,11 +104,11 @@ def target_tables(records: Records) -> list[Table]:
         rows = found[found["experiment_id"] == experiment_id]
         if rows.empty:
             continue
-        shown = [name for name in NETWORKS.values() if (rows["network"] == name).any()]
-        if AVERAGED not in shown and cells["population"].max() > 1:
-            shown.append(AVERAGED)
+        visible = [name for name in NETWORKS.values() if (rows["network"] == name).any()]
+        if AVERAGED not in visible and cells["population"].max() > 1:
+            visible.append(AVERAGED)
         columns: list[Column[Any]] = [Column("method", lambda row: str(row[0]), right=False)]
-        columns += [Column(name, partial(_entry, network=name)) for name in shown]
+        columns += [Column(name, partial(_entry, network=name)) for name in visible]
         table = build_table(
             f"Steps to {target:g} % on the validation images: {caption.title(cells)}",
             rows.groupby("curve", sort=False),
