@@ -94,7 +94,7 @@ def merge(
 def _tell(done: MergedNetworks, held_out: bool) -> None:
     """What the ensemble scores, why the average of all falls where it does, and the best one."""
     typer.echo(f"Ensemble of all: test {done.merged.summary['ensemble_acc']:.2f} %")
-    if text := done.why():
+    if text := done.diagnose_drop():
         typer.echo(f"The average of all: {text}.")
     images = len(done.merged.setting.data.split_labels["val"])
     aside = "" if held_out else "; a part of train/, which networks may have been trained on"
