@@ -96,15 +96,14 @@ def stop_before_training() -> None:
     """Let what would train, measure or time end where that begins, in this process."""
     import warnings
 
-    from wash_bench.api import runs
     from wash_bench.errors import Interrupted
-    from wash_bench.runner import plan, verify
+    from wash_bench.runner import experiment, plan, verify
 
     def stop(*arguments: Any, **named: Any) -> Any:
         raise Interrupted("")
 
     warnings.simplefilter("ignore")
-    runs.execute = stop  # type: ignore[assignment]
+    experiment.run_cells = stop  # type: ignore[assignment]
     verify.verify = stop  # type: ignore[assignment]
     plan.plan_cells = stop  # type: ignore[attr-defined]
 

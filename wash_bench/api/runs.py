@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wash_bench.runner.progress import Observer
     from wash_bench.runner.queue import Outcome
     from wash_bench.settings.resolve import Resolved
+    from wash_bench.settings.study import Study
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def run(
     """Train and measure what is not done yet of a run.
 
     Args:
-        preset: settings to start from; None as on the command line.
+        preset: settings to start from, or a study file (``FILE.toml``); None as on the command
+            line.
         preset_file: your own preset.
         observer: is told the progress; None for a table in a notebook and nothing elsewhere.
         debug: print tracebacks of failing cells.
@@ -62,21 +64,56 @@ def run(
         The run folder and what became of the cells; what is wrong with a setting is a UsageError.
     """
     said = as_options(options, jobs=1, report=False)
-    found = resolved(preset, preset_file, said)
-    with display_for_program(observer) as told:
-        outcome = execute(found, observer=told, debug=debug)
-    if found.report:
+    study = study_from(preset, preset_file, said)
+    local = study.local if study else resolved(preset, preset_file, said)
+    from wash_bench.runner.context import RunContext
+    from wash_bench.runner.experiment import run_cells
+
+    with display_for_program(observer) as display:
+        context = RunContext.of(local, observer=display, debug=debug)
+        outcome = run_cells(study.cells if study else local.cells(), context)
+    if local.report and study:
+        from wash_bench.report.study import write_study
+
+        write_study(study, local.out, local.out / "tables")
+    elif local.report:
         from wash_bench.report.write import write_report
 
-        write_report([found.out], found.out / "report")
-    return Ran(found.out, outcome)
+        write_report([local.out], local.out / "report")
+    return Ran(local.out, outcome)
 
 
 def plan(
     preset: str | None = None, *, preset_file: str | Path | None = None, **options: Any
 ) -> Plan:
     """Count and time the cells of a run; nothing is trained. Arguments as of ``run``."""
-    return plan_of(resolved(preset, preset_file, as_options(options)))
+    from wash_bench.runner.plan import plan_cells
+
+    given = as_options(options)
+    if study := study_from(preset, preset_file, given):
+        return plan_cells(study.cells, download=study.local.download)
+    return plan_of(resolved(preset, preset_file, given))
+
+
+def study_from(
+    preset: str | None,
+    preset_file: str | Path | None,
+    options: Mapping[str, Any],
+    scale: str = "",
+) -> Study | None:
+    """Return the study that ``preset`` names as a file; None where it is a preset's name."""
+    from wash_bench.errors import UsageError
+
+    if not (preset or "").endswith(".toml"):
+        if scale:
+            raise UsageError("--scale is of a study file: name one in place of the preset")
+        return None
+    if preset_file is not None:
+        raise UsageError("--preset-file: a study file names its preset itself; leave one out")
+    from wash_bench.settings.resolve import given
+    from wash_bench.settings.study import read_study, study_of
+
+    return study_of(read_study(Path(str(preset))), scale, given(options), start=settings_of_start)
 
 
 def resolved(
@@ -105,14 +142,6 @@ def settings_of_start(
     if "init" in more:
         check_start(training.model_copy(update={"init": more["init"]}))
     return more, told
-
-
-def execute(found: Resolved, **means: Any) -> Outcome:
-    """Run what is not done yet; ``means`` are further fields of the ``RunContext``."""
-    from wash_bench.runner.context import RunContext
-    from wash_bench.runner.experiment import run_cells
-
-    return run_cells(found.cells(), RunContext.of(found, **means))
 
 
 def plan_of(found: Resolved) -> Plan:

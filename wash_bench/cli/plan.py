@@ -13,7 +13,6 @@ from wash_bench.cli.run import (
     PresetFile,
     Scale,
     limit_threads,
-    read_study_of,
     resolved_run,
     tell_settings,
 )
@@ -42,10 +41,11 @@ def plan(
         wash-bench plan cifar100-vgg16 --population 5 --seeds 0
         wash-bench plan imagenet-resnet50 --methods wash,papa --set wash.p=0.01
     """
+    from wash_bench.api.runs import study_from
     from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.runner.units import span
 
-    study = read_study_of(preset, preset_file, scale, options)
+    study = study_from(preset, preset_file, options, scale)
     if study is not None:
         plan_study(study, as_json=as_json)
         return

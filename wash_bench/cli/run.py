@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -73,7 +73,9 @@ def run(
         wash-bench run --methods wash,my.py:MyMethod --jobs 2 --out runs/mine
         wash-bench run --dataset folder:pets --image-size 64 --model resnet18
     """
-    study = read_study_of(preset, preset_file, scale, options)
+    from wash_bench.api.runs import study_from
+
+    study = study_from(preset, preset_file, options, scale)
     if study is not None:
         run_study(study, study.local.out / "tables", debug=debug, arguments=context.obj)
         return
@@ -126,26 +128,6 @@ def run_cells(
             context = RunContext.of(local, debug=debug, observer=display, world=world)
             outcome = run_list(cells, context)
         return None if world.rank else outcome
-
-
-def read_study_of(
-    preset: str | None, preset_file: Path | None, scale: str, options: Mapping[str, Any]
-) -> Study | None:
-    """Return the study that ``PRESET`` names as a file; None where it is a preset's name."""
-    from wash_bench.errors import UsageError
-
-    if not (preset or "").endswith(".toml"):
-        if scale:
-            raise UsageError("--scale is of a study file: name one in place of the preset")
-        return None
-    from wash_bench.api.runs import settings_of_start
-    from wash_bench.settings.resolve import given
-    from wash_bench.settings.study import read_study, study_of
-
-    if preset_file is not None:
-        raise UsageError("--preset-file: a study file names its preset itself; leave one out")
-    named = read_study(Path(str(preset)))
-    return study_of(named, scale, given(options), start=settings_of_start)
 
 
 def run_study(

@@ -43,13 +43,11 @@ class Resolved(LocalConfig):
         config: its settings; ``set`` and ``coupling`` of the first variant of each method.
         specs: the methods with their own options, a method's variants together.
         origin: a line that says where the settings come from.
-        chosen: the keys that a preset, a file or the options gave.
     """
 
     config: InstanceOf[RunConfig]
     specs: list[InstanceOf[MethodSpec]]
     origin: str = ""
-    chosen: frozenset[str] = frozenset()
 
     @property
     def entries(self) -> list[MethodEntry]:
@@ -176,7 +174,6 @@ class _Resolver:
         told = origin(self.layers, self.tuned, config.training.dataset)
         told = " ".join(filter(None, [told, of_start, reduced]))
         found = {"config": config, "specs": specs, "origin": told}
-        found["chosen"] = frozenset(self.source)
         resolved = checked(Resolved, local | found, self._label)
         check_loggers(resolved.log)
         return resolved
