@@ -73,10 +73,10 @@ def demo() -> str:
     text = (ROOT / "results/digits/table.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     head, _, *rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
-    shown = ["method", "delivered", "delivered, NLL", "averaged", "MB sent"]
-    columns = [[cell.strip() for cell in head].index(name) for name in shown]
+    headings = ["method", "delivered", "delivered, NLL", "averaged", "MB sent"]
+    columns = [[cell.strip() for cell in head].index(name) for name in headings]
     cells = [[row[column].strip() for column in columns] for row in rows if len(row) == len(head)]
-    return markdown.table(shown, cells, "l" + "r" * (len(shown) - 1)) + "\n"
+    return markdown.table(headings, cells, "l" + "r" * (len(headings) - 1)) + "\n"
 
 
 def ours(kind: str) -> list[str]:
