@@ -303,16 +303,16 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1, help="chains at a time")
     parser.add_argument("--out", type=Path, help="file for the table")
     given = parser.parse_args()
-    began, found = time.monotonic(), []
+    began, found, text = time.monotonic(), [], ""
     with TemporaryDirectory(prefix="chaos-") as work:
         for chain in chains(given.kills, given.seed, Path(work), side=given.side):
             found.append(chain)
             outcome = "; ".join(chain.faults) or "the same bits"
             print(f"{chain.mode}: {chain.kills}: {outcome}", flush=True)
-            told = table(found, given.seed, time.monotonic() - began)
+            text = table(found, given.seed, time.monotonic() - began)
             if given.out:
-                given.out.write_text(told)
-    print(told)
+                given.out.write_text(text)
+    print(text)
     sys.exit(any(chain.faults for chain in found))
 
 

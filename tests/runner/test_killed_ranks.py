@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from tests.support.command import RANKS, Command, command_line, torchrun
 from tests.support.ranks import exit_code_of, in_ranks
@@ -239,7 +240,7 @@ def test_a_users_file_is_not_taken_for_a_package(
     assert launch.launch(2, ["presets"]) == 0
 
 
-def _under_nohup(arguments: list[str]) -> int:
+def _under_nohup(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return command_line(arguments)
 

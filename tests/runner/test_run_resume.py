@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_killed_before_the_first_checkpoint(tiny: RunConfig, tmp_path: Path) -> 
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
 
 
-def _killed_with_two_jobs(arguments: list[str]) -> int:
+def _killed_with_two_jobs(arguments: Sequence[str]) -> int:
     """A run that prints the pids of its workers and is killed in the second epoch."""
 
     def observe(progress: Progress) -> None:

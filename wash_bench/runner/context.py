@@ -25,7 +25,7 @@ class RunContext(LocalConfig):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    jobs: int | None = Field(1, ge=1)
+    jobs: int | None = Field(default=1, ge=1)
     debug: bool = False
     observer: SkipValidation[Observer] = unobserved
     world: SkipValidation[World] = Field(default_factory=LocalWorld)
