@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from timing import machine, median_seconds, write
 
 from wash_bench.config.known_methods import CURVES
-from wash_bench.core.method import Method, Site, bill
+from wash_bench.core.method import Method, Site, predict_comm
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
@@ -56,7 +56,7 @@ def measured(model: str, model_args: dict[str, Any], n: int, side: int, repeats:
     steps = setting.data.steps_per_epoch(BATCH)
     layout = loop.population.layout
     site = Site(layout, max(n, 2), len(optimizer_slots(setting.config)))
-    bills = {name: bill(method, site, setting.schedule) for name, method in SENDERS.items()}
+    bills = {name: predict_comm(method, site, setting.schedule) for name, method in SENDERS.items()}
     sent = {name: told.sent_bytes / setting.schedule.steps for name, told in bills.items() if told}
     d = layout.size
     return {"ms": 1e3 * seconds / steps / n, "d": d, "MiB": 8 * d / 2**20, "sent": sent}

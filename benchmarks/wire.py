@@ -26,8 +26,8 @@ from tests.support.netns import Namespaces, why_not
 from tests.support.wire_exchanges import KINDS
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import layout_of
-from wash_bench.core.ledger import Charge, Ledger, charge_mean, charge_permute, latencies
-from wash_bench.core.method import Site, bill
+from wash_bench.core.ledger import Charge, CommLedger, charge_mean, charge_permute, latencies
+from wash_bench.core.method import Site, predict_comm
 from wash_bench.distributed.alpha_beta import Network, predict
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.report.tables import markdown
@@ -77,7 +77,7 @@ def charge_of(kind: str, ranks: int, p: float) -> Charge:
 
 
 def seconds_of(charge: Charge, ranks: int, network: Network) -> float:
-    ledger = Ledger(ranks)
+    ledger = CommLedger(ranks)
     ledger.add(charge)
     return predict(ledger, 1, network).seconds
 
@@ -158,7 +158,9 @@ def share_table(own: dict[tuple[str, int], float]) -> str:
     for (name, options), (step, exchanged) in zip(SHARES, found, strict=True):
         method = make_method(find_method(name), options)
         every = method.options.every
-        ledger = bill(method, site, Schedule("constant", 0.1, 0.0, steps=1000, steps_per_epoch=100))
+        ledger = predict_comm(
+            method, site, Schedule("constant", 0.1, 0.0, steps=1000, steps_per_epoch=100)
+        )
         kind = "mean" if name == "papa" else "permute"
         network = Network(LINKS["100 Mbit/s"] / 8, own[kind, 2])
         predicted, exchanged = predict(ledger, 1000, network).seconds, exchanged / every

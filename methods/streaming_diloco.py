@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
+from wash_bench.core.cache_last import cache_last
 from wash_bench.core.clock import Clock
 from wash_bench.core.layout import values_at
 from wash_bench.core.ledger import Charge, charge_mean
-from wash_bench.core.memo import remember_last
 from wash_bench.core.method import Site, option
 from wash_bench.core.topology import start_charges
 from wash_bench.methods.diloco import Diloco, DilocoOptions
@@ -110,7 +110,7 @@ class StreamingDiloco(Diloco):
 
     # What ------------------------------------------------------------------------------------
 
-    @remember_last
+    @cache_last
     def fragments(self, layout: Layout) -> tuple[Fragment, ...]:
         """The coordinates of each fragment's weights (K,) and buffers (B,), ascending."""
         import torch

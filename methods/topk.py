@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import Charge, Content, charge_gather, charge_mean
 from wash_bench.core.method import MethodOptions, NotPredicted, Rows, Site, option
-from wash_bench.core.quantized import PassedOn
+from wash_bench.core.quantized import DelegatingExchange
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class TopK(Wrapper):
         super().load_state_dict({key: v for key, v in state.items() if key not in own})
 
 
-class TopKExchange(PassedOn):
+class TopKExchange(DelegatingExchange):
     """An exchange of one step that sends a mean of whole members' weights as top-k codes.
 
     Args:

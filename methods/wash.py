@@ -36,10 +36,10 @@ import numpy as np
 from pydantic import field_validator, model_validator
 
 from wash_bench.core.budget import Budget, Scaled, scaled_probability
+from wash_bench.core.cache_last import cache_last
 from wash_bench.core.clock import Clock
 from wash_bench.core.layout import Kind, LayerIndex, Layout
 from wash_bench.core.ledger import Charge, Content
-from wash_bench.core.memo import remember_last
 from wash_bench.core.method import Method, MethodOptions, Site, option
 from wash_bench.core.sampling import (
     Pieces,
@@ -219,7 +219,7 @@ class Wash(Method):
                 table[piece.name] = of_owner.get(piece.name.rpartition(".")[0], 0.0)
         return table
 
-    @remember_last
+    @cache_last
     def pieces(self, layout: Layout, n: int) -> tuple[Pieces, Pieces]:
         """The tensors, and the buffers, that coordinates can be drawn from, each with its p_l."""
         table = self.probabilities(layout, n)
@@ -230,7 +230,7 @@ class Wash(Method):
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         return self.charges_when_due(site) if site.n > 1 and self.due(clock) else ()
 
-    @remember_last
+    @cache_last
     def charges_when_due(self, site: Site) -> tuple[Charge, ...]:
         """What one shuffle is expected to send."""
         expected = average_charges

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from wash_bench.core.ledger import (
-    Ledger,
+    CommLedger,
     charge_broadcast,
     charge_fetch,
     charge_gather,
@@ -23,8 +23,8 @@ from wash_bench.errors import UsageError
 NETWORK = Network(bandwidth=1e6, latency=1e-3, framing=1.0)
 
 
-def _ledger(n: int, *charges) -> Ledger:
-    ledger = Ledger(n)
+def _ledger(n: int, *charges) -> CommLedger:
+    ledger = CommLedger(n)
     for charge in charges:
         ledger.add(charge)
     return ledger
@@ -87,7 +87,7 @@ def test_slowdown_and_the_bandwidth_of_one_per_cent() -> None:
 def test_where_latency_alone_costs_more_and_where_nothing_is_sent() -> None:
     ledger = _ledger(2, *[charge_mean(2, 1000)] * 100)
     assert predict(ledger, 100, NETWORK, step_seconds=0.1).one_percent_bandwidth == math.inf
-    nothing = predict(Ledger(2), 100, NETWORK, step_seconds=0.1)
+    nothing = predict(CommLedger(2), 100, NETWORK, step_seconds=0.1)
     assert (nothing.seconds, nothing.slowdown, nothing.one_percent_bandwidth) == (0, 1, 0)
 
 

@@ -14,8 +14,8 @@ from tests.support.populations import small_population
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.layout import Layout, layout_of
-from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site, bill
+from wash_bench.core.ledger import CommLedger
+from wash_bench.core.method import Method, Site, predict_comm
 from wash_bench.core.sampling import permute_charges
 from wash_bench.methods.dart import Dart, DartOptions
 from wash_bench.methods.ema import Ema
@@ -30,7 +30,7 @@ def schedule(epochs: int, steps_per_epoch: int) -> Schedule:
     return Schedule("cosine", 0.1, 1e-4, epochs * steps_per_epoch, steps_per_epoch)
 
 
-def run(method: Method, plan: Schedule, n: int, slots: tuple[str, ...]) -> tuple[Ledger, Site]:
+def run(method: Method, plan: Schedule, n: int, slots: tuple[str, ...]) -> tuple[CommLedger, Site]:
     population = small_population(n, slots)
     exchange = LocalExchange(n, seed=3)
     method.start(population, exchange)
@@ -55,7 +55,7 @@ def run(method: Method, plan: Schedule, n: int, slots: tuple[str, ...]) -> tuple
 def test_deterministic_rules_cost_exactly_what_arithmetic_says(method, slots, n):
     plan = schedule(epochs=9, steps_per_epoch=17)
     ledger, site = run(method, plan, n, slots)
-    assert bill(method, site, plan) == ledger
+    assert predict_comm(method, site, plan) == ledger
     if not isinstance(method, NaiveEnsemble | GreedySoup):
         assert ledger.sent_values > 0
 
@@ -76,7 +76,7 @@ def test_drawn_rules_cost_what_arithmetic_expects(kind, options, n):
     plan = schedule(epochs=10, steps_per_epoch=60)
     method = kind(WashOptions(**options))
     ledger, site = run(method, plan, n, ("momentum",))
-    expected = bill(method, site, plan)
+    expected = predict_comm(method, site, plan)
     assert expected.sent_values_std > 0
     assert abs(ledger.sent_values - expected.sent_values) < 5 * expected.sent_values_std
     assert {key: tally.events for key, tally in ledger.tallies.items()} == {
@@ -102,7 +102,7 @@ def test_the_variance_of_the_total_is_the_measured_one(kind, p):
         method.after_step(population, exchange, clock)
         totals.append(exchange.ledger.sent_values * n)
     site = Site(population.layout, n)
-    one = Ledger(n)
+    one = CommLedger(n)
     for charge in method.charges(site, plan.clock(0)):
         one.add(charge)
     sample = torch.tensor(totals, dtype=torch.float64)
@@ -115,8 +115,8 @@ def test_a_method_without_charges_is_not_billed():
         charges = Method.charges
 
     site = Site(small_population(2).layout, 2)
-    assert bill(Uncharged(), site, schedule(1, 3)) is None
-    assert bill(Ema(None, Uncharged()), site, schedule(1, 3)) is None
+    assert predict_comm(Uncharged(), site, schedule(1, 3)) is None
+    assert predict_comm(Ema(None, Uncharged()), site, schedule(1, 3)) is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 6])
@@ -132,9 +132,9 @@ def test_moments_of_one_permutation(n):
 def test_wash_opt_bills_every_optimizer_slot():
     layout = layout_of(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2)))
     plan = schedule(2, 10)
-    plain = bill(Wash(), Site(layout, 4), plan).sent_values
-    assert bill(WashOpt(), Site(layout, 4, 1), plan).sent_values == pytest.approx(2 * plain)
-    assert bill(WashOpt(), Site(layout, 4, 2), plan).sent_values == pytest.approx(3 * plain)
+    plain = predict_comm(Wash(), Site(layout, 4), plan).sent_values
+    assert predict_comm(WashOpt(), Site(layout, 4, 1), plan).sent_values == pytest.approx(2 * plain)
+    assert predict_comm(WashOpt(), Site(layout, 4, 2), plan).sent_values == pytest.approx(3 * plain)
 
 
 def resnet18(classes: int) -> Layout:
@@ -167,13 +167,13 @@ def test_closed_forms_of_the_papers_networks(build, d, layers, shares):
     for (index, count), share in zip(layers.items(), shares, strict=True):
         assert layout.layers(index) == count
         method = Wash(WashOptions(layer_index=index))
-        per_step = bill(method, Site(layout, n), plan).sent_values / steps
+        per_step = predict_comm(method, Site(layout, n), plan).sent_values / steps
         assert per_step == pytest.approx((1 - 1 / n) * 0.001 * share * d, rel=5e-4)
         derangement = Wash(WashOptions(layer_index=index, permutation="derangement"))
-        assert bill(derangement, Site(layout, n), plan).sent_values / steps == pytest.approx(
-            0.001 * share * d, rel=5e-4
-        )
-    assert bill(Papa(), Site(layout, n), plan).sent_values / steps == d / 10
+        assert predict_comm(
+            derangement, Site(layout, n), plan
+        ).sent_values / steps == pytest.approx(0.001 * share * d, rel=5e-4)
+    assert predict_comm(Papa(), Site(layout, n), plan).sent_values / steps == d / 10
 
 
 def test_resnet18_of_cifar10_has_the_papers_size_and_statistics():
@@ -186,7 +186,7 @@ def test_a_papers_length_of_training_is_billed_at_once():
     """300 epochs of 780 steps: PAPA sends d every tenth step, DART d every fifth epoch."""
     layout = layout_of(nn.Linear(10, 10))
     plan = schedule(300, 780)
-    assert bill(Papa(), Site(layout, 3), plan).sent_values == 110 * math.ceil(234_000 / 10)
-    dart = bill(Dart(), Site(layout, 3), plan)
+    assert predict_comm(Papa(), Site(layout, 3), plan).sent_values == 110 * math.ceil(234_000 / 10)
+    dart = predict_comm(Dart(), Site(layout, 3), plan)
     assert dart.tallies["mean", "weights"].events == 29  # 150 epochs, the last end excepted
     assert dart.tallies["broadcast", "weights"].values == 2 * 110

@@ -9,7 +9,7 @@ import torch
 from tests.support.identities import train
 from tests.support.populations import PLAN, small_population
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.quantized import CodedExchange, coded_bytes, decode, encode
+from wash_bench.core.quantized import QuantizedExchange, coded_bytes, decode, encode
 from wash_bench.plugins.registry import find_method, make_method
 
 BITS = pytest.mark.parametrize("bits", [8, 4])
@@ -41,7 +41,7 @@ def test_codes_are_rounded_by_block(bits, size):
 def test_a_mean_is_that_of_the_codes_and_a_row_of_ones_own_is_exact(bits):
     rows = small_population(3).weights
     inner = LocalExchange(3, 0)
-    exchange = CodedExchange(inner, bits)
+    exchange = QuantizedExchange(inner, bits)
     coded = np.array([naive(row, bits) for row in rows.double().numpy()])
     np.testing.assert_allclose(exchange.mean(rows), coded.mean(axis=0), rtol=1e-5, atol=1e-6)
     fetched = exchange.fetch(rows, [1, 0, 2])

@@ -10,8 +10,8 @@ from tests.support.populations import PLAN, small_population
 from tests.support.ranks import in_ranks
 from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site, bill
+from wash_bench.core.ledger import CommLedger
+from wash_bench.core.method import Method, Site, predict_comm
 from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
@@ -34,7 +34,7 @@ EXACT = [
 ]
 
 
-def run(method: Method, plan: Schedule, n: int, seed: int = 3) -> tuple[Ledger, Site]:
+def run(method: Method, plan: Schedule, n: int, seed: int = 3) -> tuple[CommLedger, Site]:
     population, exchange = small_population(n), LocalExchange(n, seed)
     method.start(population, exchange)
     for clock in plan.clocks():
@@ -46,7 +46,7 @@ def run(method: Method, plan: Schedule, n: int, seed: int = 3) -> tuple[Ledger, 
 @pytest.mark.parametrize("method", EXACT)
 def test_deterministic_rules_cost_exactly_what_arithmetic_says(method: Method, n: int):
     ledger, site = run(method, PLAN, n)
-    assert bill(method, site, PLAN) == ledger
+    assert predict_comm(method, site, PLAN) == ledger
     assert (ledger.wire_bytes > 0) == (n > 1 and _acts(method))
 
 
@@ -68,7 +68,7 @@ def _acts(method: Method) -> bool:
 def test_drawn_rules_cost_what_arithmetic_expects(method: Method, n: int):
     plan = Schedule("cosine", 0.1, 1e-4, 600, 2)
     ledger, site = run(method, plan, n)
-    expected = bill(method, site, plan)
+    expected = predict_comm(method, site, plan)
     spread = expected.sent_values_std
     assert (spread > 0) == (not isinstance(method, Papa2) or n > 2)
     assert abs(ledger.sent_values - expected.sent_values) <= 5 * spread
@@ -95,7 +95,7 @@ def test_the_variance_of_the_total_is_the_measured_one(method: Method):
         exchange = LocalExchange(n, seed)
         method.after_step(population, exchange, clock)
         totals.append(exchange.ledger.sent_values * n)
-    one = Ledger(n)
+    one = CommLedger(n)
     for charge in method.charges(Site(population.layout, n), clock):
         one.add(charge)
     sample = torch.tensor(totals, dtype=torch.float64)
@@ -168,7 +168,7 @@ def _train_all(exchange, members: range) -> list[tuple[torch.Tensor, dict]]:
             full.counters[members.start : members.stop].clone(),
         )
         population.members = members
-        exchange.ledger = Ledger(3)
+        exchange.ledger = CommLedger(3)
         method.start(population, exchange)
         for clock in PLAN.clocks():
             move(population, clock)

@@ -8,7 +8,7 @@ import torch
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site, bill
+from wash_bench.core.method import Site, predict_comm
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.plugins.registry import find_method, make_method
@@ -64,7 +64,7 @@ def test_family_trains_two_epochs_of_two_steps_under_every_method(
         assert (population.weights != before).any(dim=1).all(), name
 
         site = Site(population.layout, 2, len(population.optimizer_state))
-        expected = bill(method, site, setting.schedule)
+        expected = predict_comm(method, site, setting.schedule)
         if expected.sent_values_std:
             error = abs(exchange.ledger.sent_values - expected.sent_values)
             assert error < 5 * expected.sent_values_std, name

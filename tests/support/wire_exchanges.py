@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from tests.support.netns import counters
-from wash_bench.core.quantized import CodedExchange
+from wash_bench.core.quantized import QuantizedExchange
 from wash_bench.core.sampling import draw_coordinates, draw_permutations
 from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.methods.topk import TopKExchange, TopKOptions
@@ -45,7 +45,7 @@ def prepared(
         copies, common = torch.zeros_like(rows), torch.zeros_like(rows[0])
         return lambda: TopKExchange(exchange, TopKOptions(share=p), copies, common).mean(rows)
     if kind in CODED:
-        return lambda: CodedExchange(exchange, int(kind[-1])).mean(rows)
+        return lambda: QuantizedExchange(exchange, int(kind[-1])).mean(rows)
     if kind == "permute":
         rng = exchange.stream("shuffle", step)
         coordinates = draw_coordinates(rng, [(0, rows.shape[1], p)])

@@ -10,7 +10,7 @@ import typer
 from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
-    from wash_bench.core.ledger import Ledger
+    from wash_bench.core.ledger import CommLedger
     from wash_bench.distributed.alpha_beta import Network
 
 _MODEL = "resnet18"
@@ -86,7 +86,7 @@ def comm(
     training = resolved.config.training
     from wash_bench.core.clock import Schedule
     from wash_bench.core.layout import layout_of
-    from wash_bench.core.method import Site, bill
+    from wash_bench.core.method import Site, predict_comm
     from wash_bench.models.build import build_model
     from wash_bench.train.optim import optimizer_slots
 
@@ -104,7 +104,7 @@ def comm(
     rows = []
     for spec in resolved.specs:
         made = spec.make()
-        ledger = bill(made, site, schedule)
+        ledger = predict_comm(made, site, schedule)
         row: dict[str, Any] = {"variant": spec.label, "method": made.name}
         row |= {"population": site.n, "parameters": site.layout.size, "steps": steps}
         row |= _amounts(ledger, steps)
@@ -137,7 +137,7 @@ def _link(
     return (Network(parse_bandwidth(bandwidth), seconds) if bandwidth else None), step_seconds
 
 
-def _amounts(ledger: Ledger | None, steps: int) -> dict[str, Any]:
+def _amounts(ledger: CommLedger | None, steps: int) -> dict[str, Any]:
     """Return what is sent per member, averaged over members; null where it is not predicted."""
     if ledger is None:
         return dict.fromkeys(AMOUNTS)
@@ -155,7 +155,7 @@ def _amounts(ledger: Ledger | None, steps: int) -> dict[str, Any]:
 
 
 def _times(
-    ledger: Ledger | None, steps: int, link: Network, step_seconds: float | None
+    ledger: CommLedger | None, steps: int, link: Network, step_seconds: float | None
 ) -> dict[str, float | None]:
     """Return the columns of the time model; an infinite bandwidth is null."""
     from wash_bench.distributed.alpha_beta import predict

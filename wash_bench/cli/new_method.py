@@ -51,8 +51,8 @@ def new_method(
     # A package of methods has no tests in it.
     beside = FOLDER.resolve().parent / "tests" / "methods" if packaged else out
     test = beside / f"test_{module}.py"
-    shown = name if packaged else f"{method}:{cls}"
-    words = {"name": name, "module": module, "Class": cls, "shown": shown}
+    target = name if packaged else f"{method}:{cls}"
+    words = {"name": name, "module": module, "Class": cls, "shown": target}
     words |= {"imported": f"wash_bench.methods.{module}", "finder": "find_method"}
     words["place"] = f'"{name}"'
     if not packaged:
@@ -68,8 +68,8 @@ def new_method(
         with path.open("x", encoding="utf-8") as file:
             file.write(Template((templates / template).read_text("utf-8")).substitute(words))
     typer.echo(f"Wrote {method} and {test}. Next:\n")
-    typer.echo(f"  wash-bench run digits --methods {shown}    # compare it with the others")
-    typer.echo(f"  wash-bench check {shown}    # what every method must hold")
+    typer.echo(f"  wash-bench run digits --methods {target}    # compare it with the others")
+    typer.echo(f"  wash-bench check {target}    # what every method must hold")
     typer.echo(f"  python -m pytest {test}")
     guide = templates / "own-method.md"
     typer.echo(f"\nThen write your rule into {method.name}; the hooks are explained in\n  {guide}")

@@ -73,8 +73,8 @@ def setting(
 
 
 @dataclass(frozen=True)
-class OneOf:
-    """For ``Annotated[str, OneOf(table)]``: a text that is among the keys of a table."""
+class Choice:
+    """For ``Annotated[str, Choice(table)]``: a text that is among the keys of a table."""
 
     names: Iterable[str]
 
@@ -171,7 +171,7 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
         names = get_args(field.annotation)
         words = next((words for words in VALUES.values() if tuple(words) == names), {})
         return tuple(str(words.get(name, name)).lower() for name in names)
-    return next((tuple(item.names) for item in field.metadata if isinstance(item, OneOf)), ())
+    return next((tuple(item.names) for item in field.metadata if isinstance(item, Choice)), ())
 
 
 class Settings(BaseModel):

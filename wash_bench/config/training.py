@@ -17,7 +17,7 @@ from wash_bench.config.field import (
     NETWORK,
     TRAINING,
     WHAT,
-    OneOf,
+    Choice,
     Settings,
     setting,
 )
@@ -113,13 +113,13 @@ class TrainingConfig(Settings):
     accumulate: int = setting(1, TRAINING, unit="parts", identity="later", ge=1)
     """Accumulate the gradient of a batch over so many equal parts, to save memory; --batch-size
     counts the images of a step. BatchNorm sees one part at a time."""
-    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = setting("sgd", TRAINING)
+    optimizer: Annotated[str, Choice(OPTIMIZERS)] = setting("sgd", TRAINING)
     """The members' optimizer."""
     lr: float = setting(0.1, TRAINING, "RATE", gt=0)
     """Peak learning rate, at the start of the schedule."""
     lr_min: float = setting(1e-4, TRAINING, "RATE", ge=0)
     """Learning rate at the end of the cosine."""
-    schedule: Annotated[str, OneOf(SCHEDULES)] = setting("cosine", TRAINING)
+    schedule: Annotated[str, Choice(SCHEDULES)] = setting("cosine", TRAINING)
     """Learning rate over the steps: cosine to --lr-min, constant, or a tenth at each of
     --milestones."""
     milestones: tuple[float, ...] = setting((0.5, 0.75), TRAINING, "LIST")

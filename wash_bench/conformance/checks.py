@@ -30,8 +30,8 @@ from wash_bench.conformance.bench import (
 from wash_bench.conformance.case import Case, Failed, require
 from wash_bench.core import exchange
 from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Ledger, Tally
-from wash_bench.core.method import Method, Site, bill
+from wash_bench.core.ledger import CommLedger, CommTotals
+from wash_bench.core.method import Method, Site, predict_comm
 from wash_bench.core.population import Population
 from wash_bench.core.wrapper import Independent, MergeRule, Wrapper, training_hooks
 from wash_bench.data.recipe import Recipe
@@ -223,7 +223,7 @@ def check_comm(case: Case) -> str:
                 raise
             continue  # a method may be made for one optimizer
         sent = max(sent, run.exchange.ledger.wire_bytes)
-        expected = bill(case.make(), Site(run.population.layout, n, len(slots)), PLAN)
+        expected = predict_comm(case.make(), Site(run.population.layout, n, len(slots)), PLAN)
         if expected is None:
             predicted = False
         else:
@@ -239,11 +239,11 @@ def check_comm(case: Case) -> str:
     return f"charges tell what is sent, {kilobytes}"
 
 
-def _compare(sent: Ledger, expected: Ledger, n: int) -> None:
+def _compare(sent: CommLedger, expected: CommLedger, n: int) -> None:
     drawn = any(tally.variance for tally in expected.tallies.values())
     for key in sorted({*sent.tallies, *expected.tallies}):
         name = f"{key[0]} of {key[1]} with {n} members"
-        one, two = (ledger.tallies.get(key, Tally()) for ledger in (sent, expected))
+        one, two = (ledger.tallies.get(key, CommTotals()) for ledger in (sent, expected))
         if two.variance or (drawn and key[1] == "buffers"):
             _compare_drawn(name, one, two, n)
             continue
@@ -261,7 +261,7 @@ def _compare(sent: Ledger, expected: Ledger, n: int) -> None:
         _require_near(near, "all exchanges", sent.sent_values, expected.sent_values)
 
 
-def _compare_drawn(name: str, sent: Tally, expected: Tally, n: int) -> None:
+def _compare_drawn(name: str, sent: CommTotals, expected: CommTotals, n: int) -> None:
     """Compare drawn amounts: values within 5 deviations, and as many bytes per value."""
     if expected.variance:
         near = abs(sent.values - expected.values) <= 5 * expected.variance**0.5

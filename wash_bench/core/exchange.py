@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wash_bench.core.layout import values_at
 from wash_bench.core.ledger import (
+    CommLedger,
     Content,
-    Ledger,
     charge_broadcast,
     charge_fetch,
     charge_gather,
@@ -40,7 +40,7 @@ class Exchange(Protocol):
 
     n: int
     seed: int
-    ledger: Ledger
+    ledger: CommLedger
 
     def stream(self, purpose: str, *counters: int) -> np.random.Generator:
         """A random stream that every member draws alike, so that indices need not travel."""
@@ -97,7 +97,7 @@ class BookedExchange:
     def __init__(self, n: int, seed: int) -> None:
         self.n = n
         self.seed = seed
-        self.ledger = Ledger(n)
+        self.ledger = CommLedger(n)
 
     def stream(self, purpose: str, *counters: int) -> np.random.Generator:
         return numpy_stream(self.seed, purpose, *counters)

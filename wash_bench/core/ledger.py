@@ -136,7 +136,7 @@ def _of_code(found: Charge, size: int, stands_for: int | None) -> Charge:
 
 
 @dataclass
-class Tally:
+class CommTotals:
     """Running totals of one kind of exchange with one content, summed over members."""
 
     events: int = 0
@@ -164,7 +164,7 @@ class Tally:
 
 
 @dataclass
-class Ledger:
+class CommLedger:
     """The book of one training, kept by the exchange.
 
     Attributes:
@@ -175,12 +175,12 @@ class Ledger:
     """
 
     n: int
-    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    tallies: dict[tuple[str, str], CommTotals] = field(default_factory=dict)
     dead: Tensor | None = field(default=None, repr=False, compare=False)
 
     def add(self, charge: Charge, times: int = 1) -> None:
         """Enter one exchange, or ``times`` equal ones."""
-        self.tallies.setdefault((charge.kind, charge.content), Tally()).add(charge, times)
+        self.tallies.setdefault((charge.kind, charge.content), CommTotals()).add(charge, times)
 
     @property
     def sent_values(self) -> float:
@@ -233,7 +233,7 @@ class Ledger:
         self.tallies = {}
         for key, tally in tallies.items():
             kind, _, content = key.partition("/")
-            self.tallies[kind, content] = Tally(**tally)
+            self.tallies[kind, content] = CommTotals(**tally)
 
 
 def latencies(kind: str, n: int) -> int:
@@ -252,7 +252,7 @@ def latencies(kind: str, n: int) -> int:
     }[kind]
 
 
-def longest_chain_bytes(kind: str, tally: Tally, n: int) -> float:
+def longest_chain_bytes(kind: str, tally: CommTotals, n: int) -> float:
     """Payload bytes that one link carries after another, over all events of a tally."""
     if kind == "broadcast":  # senders share their link among all their copies
         return tally.wire_bytes / max(1, n - 1) * serial_copies(n)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from wash_bench.core.budget import Budget, Scaled
 from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.layout import Layout
-from wash_bench.core.ledger import Charge, Ledger
+from wash_bench.core.ledger import Charge, CommLedger
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -103,7 +103,7 @@ def option(
 
 @dataclass(frozen=True)
 class Site:
-    """What a method's bill depends on besides the moment.
+    """What the predicted communication depends on besides the step.
 
     Attributes:
         layout: the coordinates of one member.
@@ -243,7 +243,9 @@ class Method(ABC):
         return {"average": judge.average()}
 
 
-def bill(method: Method, site: Site, schedule: Schedule | Iterable[Clock]) -> Ledger | None:
+def predict_comm(
+    method: Method, site: Site, schedule: Schedule | Iterable[Clock]
+) -> CommLedger | None:
     """Add up ``method.charges`` over the clocks of a training.
 
     Returns:
@@ -258,7 +260,7 @@ def bill(method: Method, site: Site, schedule: Schedule | Iterable[Clock]) -> Le
         moments.update(tuple(method.charges(site, clock)) for clock in clocks)
     except NotPredicted:
         return None
-    ledger = Ledger(site.n)
+    ledger = CommLedger(site.n)
     for charges, times in moments.items():
         for charge in charges:
             ledger.add(charge, times)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, Content, Ledger, charge_gather
+from wash_bench.core.ledger import Charge, CommLedger, Content, charge_gather
 from wash_bench.core.method import NotPredicted, Site
 from wash_bench.core.wrapper import Wrapper
 
@@ -69,13 +69,13 @@ def decode(coded: Tensor, size: int, bits: int) -> Tensor:
     return values.view(m, -1)[:, :size].contiguous()
 
 
-class PassedOn:
+class DelegatingExchange:
     """Implements ``exchange.Exchange`` by another one, ``inner``, whose ledger it shares."""
 
     def __init__(self, inner: Exchange) -> None:
         self._inner = inner
         self.n, self.seed = inner.n, inner.seed
-        self.ledger: Ledger = inner.ledger
+        self.ledger: CommLedger = inner.ledger
 
     def stream(self, purpose: str, *counters: int) -> np.random.Generator:
         return self._inner.stream(purpose, *counters)
@@ -106,7 +106,7 @@ class PassedOn:
         self._inner.broadcast_(rows, source, content)
 
 
-class CodedExchange(PassedOn):
+class QuantizedExchange(DelegatingExchange):
     """An exchange that sends means and fetched rows coded, and passes the rest on as it is.
 
     A mean is an all-gather of codes, averaged where they arrive, everybody's own included; so all
@@ -168,7 +168,7 @@ class Coded(Wrapper):
     bits: ClassVar[int]
 
     def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
-        super().after_step(population, CodedExchange(exchange, self.bits), clock)
+        super().after_step(population, QuantizedExchange(exchange, self.bits), clock)
 
     def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
         return [self._coded(charge, site) for charge in super().charges(site, clock)]

@@ -16,7 +16,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from wash_bench.core.ledger import Ledger, latencies, longest_chain_bytes
+from wash_bench.core.ledger import CommLedger, latencies, longest_chain_bytes
 from wash_bench.errors import UsageError
 
 # Ethernet, IP and TCP headers with timestamps: 66 bytes around at most 1,448 of payload, and 24
@@ -68,7 +68,7 @@ class Prediction:
 
 
 def predict(
-    ledger: Ledger, steps: int, network: Network, step_seconds: float | None = None
+    ledger: CommLedger, steps: int, network: Network, step_seconds: float | None = None
 ) -> Prediction:
     """Return the time per step of a training's exchanges, predicted or recorded, on a network."""
     tallies = ledger.tallies

@@ -18,8 +18,8 @@ import numpy as np
 from wash_bench.config import EvaluationConfig
 from wash_bench.core.branches import recipe_of
 from wash_bench.core.clock import Clock, Schedule
-from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site, bill
+from wash_bench.core.ledger import CommLedger
+from wash_bench.core.method import Method, Site, predict_comm
 from wash_bench.core.population import ModelState, Population
 from wash_bench.core.wrapper import Independent
 from wash_bench.data.recipe import Recipe
@@ -202,7 +202,7 @@ def _costs(
     if trainer.setting.config.members:  # what their trainings cost is not known here
         return known | {"steps": 0, "exchanges": {}}
     steps = schedule.steps
-    ledger = Ledger(n)
+    ledger = CommLedger(n)
     ledger.load(notes["ledger"])
     _hold_charges(trainer, ledger)
     branches = trainer.setting.config.branches
@@ -235,13 +235,13 @@ def changed_settings(task: TrainingTask) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != run[name]}
 
 
-def _hold_charges(trainer: Trainer, ledger: Ledger) -> None:
+def _hold_charges(trainer: Trainer, ledger: CommLedger) -> None:
     """Tell of a method of somebody else's whose ``charges`` are not what it sent."""
     method, setting = trainer.method, trainer.setting
     if type(method).__module__.startswith("wash_bench."):
         return  # the suite's tests hold them
     site = Site(trainer.population.layout, trainer.n, len(optimizer_slots(setting.config)))
-    told = bill(method, site, trainer.schedule)
+    told = predict_comm(method, site, trainer.schedule)
     if told is None:
         return
     room = SIGMAS * told.sent_values_std + 1e-6 * ledger.sent_values

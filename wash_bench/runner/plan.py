@@ -15,8 +15,8 @@ import torch
 from wash_bench.config import RunConfig
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
-from wash_bench.core.ledger import Ledger
-from wash_bench.core.method import Method, Site, bill
+from wash_bench.core.ledger import CommLedger
+from wash_bench.core.method import Method, Site, predict_comm
 from wash_bench.core.precision import autocast
 from wash_bench.cores import cores
 from wash_bench.data.folder import FolderSource
@@ -114,7 +114,7 @@ def plan_cells(
     """
     timed: dict[str, Times] = {}
     costs: dict[tuple[str, str], _Cost] = {}
-    bills: dict[tuple[int, str], Ledger | None] = {}
+    bills: dict[tuple[int, str], CommLedger | None] = {}
     planned: dict[str, CellPlan] = {}
     trained: dict[str, str] = {}
     notes: dict[str, None] = {}
@@ -136,7 +136,7 @@ def plan_cells(
             for cell, method in zip(task.cells, task.methods(), strict=True):
                 of = id(cell.spec), key[0]
                 if of not in bills:
-                    bills[of] = bill(method, cost.site, cost.schedule)
+                    bills[of] = predict_comm(method, cost.site, cost.schedule)
                 shared_with = trained.get(task.training_id)
                 planned[cell.cell_id] = _planned(cell, method, bills[of], cost, shared_with)
                 trained.setdefault(task.training_id, cell.method)
@@ -144,7 +144,7 @@ def plan_cells(
 
 
 def _planned(
-    cell: Cell, method: Method, ledger: Ledger | None, cost: _Cost, shared_with: str | None
+    cell: Cell, method: Method, ledger: CommLedger | None, cost: _Cost, shared_with: str | None
 ) -> CellPlan:
     seconds = 0.0
     if shared_with is None:

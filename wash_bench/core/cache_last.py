@@ -9,7 +9,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def remember_last(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+def cache_last(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """The method, which keeps its last result for as long as its arguments stay the same."""
     # They are compared, not hashed: the same layout is found by its identity at once, while to hash
     # one of 62 tensors takes longer than a shuffle.
