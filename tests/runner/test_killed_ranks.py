@@ -320,9 +320,9 @@ def test_a_restarted_attempt_does_not_read_the_words_of_the_one_before(monkeypat
     found = []
     for attempt in ("0", "0", "1"):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", attempt)
-        heartbeat = Heartbeat(rank=0, ranks=1, timeout=60)
         seen: list[str] = []
-        monkeypatch.setattr(heartbeat, "_exit", seen.append)
+        monkeypatch.setattr(Heartbeat, "_exit", lambda self, reason, seen=seen: seen.append(reason))
+        heartbeat = Heartbeat(rank=0, ranks=1, timeout=60)
         time.sleep(0.5)
         found.append(bool(seen))
         if len(found) == 1:
