@@ -272,7 +272,7 @@ def resolved_for(
         settings = {key: value for key, value in settings.items() if key not in OF_DATA}
     origin = told[0].origin if told else "the data set"
     if not told and spec.reader is None:  # pictures: as timm's own weights take them
-        settings, origin = _of_timm(name), f"timm's {name}"
+        settings, origin = _timm_settings(name), f"timm's {name}"
     if spec.reader:  # its images are taken whole
         settings = {key: value for key, value in settings.items() if key not in _OF_PICTURES}
     for key in ("mean", "std"):
@@ -286,7 +286,7 @@ def resolved_for(
     return resolve(None, None, settings | said | fixed, defaults=True), origin
 
 
-def _of_timm(name: str) -> dict[str, Any]:
+def _timm_settings(name: str) -> dict[str, Any]:
     from wash_bench.models.names import check_architecture
 
     return of_architecture(check_architecture(name))
