@@ -20,9 +20,8 @@ def stand_in(monkeypatch, result):
     """Replace the training and the report, which have tests of their own."""
     calls = []
 
-    def run_rounds(rounds, context):
-        ((config, entries),) = rounds
-        calls.append((config, entries, context))
+    def run_cells(cells, context):
+        calls.append((cells, context))
         if isinstance(result, BaseException):
             raise result
         return result
@@ -34,7 +33,7 @@ def stand_in(monkeypatch, result):
     import wash_bench.report.write
     import wash_bench.runner.experiment
 
-    monkeypatch.setattr(wash_bench.runner.experiment, "run_rounds", run_rounds)
+    monkeypatch.setattr(wash_bench.runner.experiment, "run_cells", run_cells)
     monkeypatch.setattr(wash_bench.report.write, "write_report", write_report)
     return calls
 
@@ -45,8 +44,8 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
     arguments = ["--methods", "wash,papa", "--jobs", "2", "--download", "--out", str(out)]
     code, _, err = command(capsys, "run", "digits", *arguments)
     assert (code, err) == (0, "")
-    config, entries, context = calls[0]
-    assert config.methods == ("wash", "papa") == tuple(entry.name for entry in entries)
+    cells, context = calls[0]
+    assert {cell.method for cell in cells} == {"wash", "papa"}
     asked = vars(context).copy()
     del asked["observer"]
     assert asked.pop("world").ranks == 1
