@@ -34,6 +34,8 @@ from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from wash_bench.core.judge import Judge
     from wash_bench.core.population import ModelState, Population
 
@@ -60,6 +62,12 @@ class WeightMatching(MergeRule):
     needs = "training images for BatchNorm"
     Options = WeightMatchingOptions
     options: WeightMatchingOptions
+
+    def check_network(self, network: nn.Module) -> None:
+        from wash_bench.merging.unit_graph import permutation_groups
+
+        super().check_network(network)
+        permutation_groups(network)
 
     def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,10 +44,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text in UTF-8."""
+    """Write text in UTF-8."""
 
     def write(part: Path) -> None:
-        part.write_text(text, encoding="utf-8")
+        # A path need not be UTF-8: such bytes are written as escapes.
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     write_atomically(path, write)
 
@@ -65,7 +67,18 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds; a ValueError if it is broken, or a folder, a pipe or the like."""
     if not path.is_file() and path.exists():
         raise ValueError(f"{path} is no regular file")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a user's TOML file, a byte-order mark before it or not; a ValueError if it is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def digest_of(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import timm
+import torch
 
 import wash_bench as wb
 from tests.cli.test_light_imports import loaded
@@ -153,3 +154,10 @@ def test_mistakes_are_exceptions_with_one_line(tmp_path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match=r"epoch: no such setting; .*'epochs'"):
         wb.run(epoch=3)
+
+
+@pytest.mark.parametrize("given", [torch.nn.Linear(900, 900), [object()], {"a": {"b": print}}])
+def test_an_object_is_no_setting_and_is_not_printed(given):
+    with pytest.raises(UsageError, match=r"^model: takes a name, a number or a list") as raised:
+        wb.run(model=given)
+    assert len(str(raised.value)) < 120

@@ -21,6 +21,7 @@ from wash_bench.data.readers import Arrays
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.splits import EVALUATION, SubsetRule, spread
 from wash_bench.errors import UsageError
+from wash_bench.seeds import numpy_stream
 
 CPU = torch.device("cpu")
 ALL_KNOBS = Recipe(
@@ -127,6 +128,27 @@ def test_balanced_subsets_fill_the_classes_evenly(counts, wanted):
     got = np.bincount(labels[chosen], minlength=len(counts))
     for k, count in enumerate(counts):
         assert got[k] == count or got[k] >= got.max() - 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 9), min_size=1, max_size=60),
+    count=st.integers(0, 60),
+    balanced=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_a_subset_takes_its_share_of_each_class_in_shuffled_order(labels, count, balanced, seed):
+    """Class by class, as the definition says; the function does it at once."""
+    given = np.array(labels) * 3
+    order = numpy_stream(seed, "split", EVALUATION).permutation(len(given))
+    key = np.empty(len(given))
+    for label in set(given):
+        members = order[given[order] == label]
+        rank = np.arange(len(members)) + 0.5
+        key[members] = rank if balanced else rank / len(members)
+    expected = order[np.argsort(key[order], kind="stable")[:count]]
+    chosen = spread(given, count, EVALUATION, balanced=balanced, seed=seed)
+    np.testing.assert_array_equal(chosen, np.sort(expected))
 
 
 def test_digits_splits_are_disjoint_images_of_the_stated_sizes(digits):

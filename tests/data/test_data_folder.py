@@ -137,8 +137,8 @@ def test_members_share_the_cores(birds, monkeypatch, machine, members, expected)
         dataset=f"folder:{birds}", val_share=0.25, image_size=32, population=members
     )
     source = load_data(config, CPU)
-    assert source._new_loader(keep=True)[0].num_workers == expected
-    assert source._new_loader(keep=False)[0].num_workers == max(expected, min(4, machine))
+    assert source._new_loader(for_member=True)[0].num_workers == expected
+    assert source._new_loader(for_member=False)[0].num_workers == max(expected, min(4, machine))
 
 
 def test_two_passes_of_one_member_at_once_do_not_mix(birds):
@@ -178,6 +178,8 @@ def test_missing_and_empty_folders(birds, tmp_path_factory):
     assert f"no folder {empty / 'none'}" in one_line(empty / "none")
     assert f"no folder {empty / 'train'}" in one_line(empty)
     (empty / "train").mkdir()
+    assert f"no folder {empty / 'val'}" in one_line(empty)
+    (empty / "val").mkdir()
     assert "has no class folders" in one_line(empty)
     (birds / "train" / "gull").mkdir()
     assert f"{birds / 'train' / 'gull'} has no images" in one_line(birds)
@@ -232,3 +234,28 @@ def test_random_crops_are_seeded_on_the_cpu_alone(birds, monkeypatch):
     monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("visits every back end"))
     assert np.array_equal(files[0, 7], first)
     assert np.array_equal(torch.get_rng_state(), state)
+
+
+def test_workers_are_started_once_a_member_and_once_for_all_else(birds, monkeypatch):
+    from torch.utils.data import dataloader
+
+    started = []
+    first = dataloader._MultiProcessingDataLoaderIter.__init__
+
+    def counted(self, loader):
+        started.append(loader.num_workers)
+        first(self, loader)
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "__init__", counted)
+    options = {"val_share": 0.25, "image_size": 32, "workers": 1}
+    source = FolderSource(spec_of(f"folder:{birds}"), scan(birds), CPU, **options)
+    plain = load(birds)
+    for epoch in range(3):
+        for member in range(2):
+            list(source.epoch_batches(0, member, epoch, 9, MIXING))
+        for split in ("val", "test"):
+            found, expected = (next(s.eval_batches(split)) for s in (source, plain))
+            assert same(found, expected)
+            assert torch.equal(source.eval_labels(split), expected[1])
+        list(source.reestimation_batches(epoch, [Recipe()], 6, 3))
+    assert started == [1] * 3

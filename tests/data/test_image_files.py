@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unicodedata import normalize
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from tests.support.images import class_folders
 from wash_bench.config import fingerprint
 from wash_bench.data.folder import ImageFiles
-from wash_bench.data.pictures import rgb
-from wash_bench.data.place import content_of, files_below
+from wash_bench.data.pictures import RANGES, rgb
+from wash_bench.data.place import ENDINGS, TEST_PARTS, content_of, earlier_content_of, parts_of
 from wash_bench.data.scan import scan
 from wash_bench.errors import WashBenchError
 
@@ -91,14 +93,129 @@ def test_links_to_folders_are_followed_and_what_lies_behind_them_counts(pets: Pa
 @pytest.mark.fault("Images and data sets", "a link to a folder above", "each folder is read once")
 def test_a_link_back_up_ends(pets: Path) -> None:
     (pets / "train" / "cat" / "again").symlink_to(pets / "train")
-    names = [path.name for path in files_below(pets / "train")]
-    assert sorted(names) == sorted([f"{i}.png" for i in range(4)] * 2)
+    train, _ = parts_of(pets)
+    assert {len(paths) for paths in train.images.values()} == {4, 8}
+
+
+def test_images_end_as_torchvision_takes_them() -> None:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    assert set(ENDINGS) == set(IMG_EXTENSIONS)
+
+
+def test_images_are_listed_in_torchvisions_order(pets: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    for more in ("a", "b/c", "B", "1", "10", "2"):
+        folder = pets / "train" / "cat" / more
+        folder.mkdir(parents=True)
+        shutil.copy(pets / "train" / "dog" / "0.png", folder)
+    theirs = ImageFolder(str(pets / "train"))
+    paths, labels = scan(pets).train
+    assert (list(paths), labels.tolist()) == tuple(map(list, zip(*theirs.samples, strict=True)))
 
 
 def test_the_fingerprint_of_a_plain_folder_is_that_of_earlier_versions(pets: Path) -> None:
     files = [p for part in ("train", "val") for p in (pets / part).rglob("*") if p.is_file()]
     listed = sorted((p.relative_to(pets).as_posix(), p.stat().st_size) for p in files)
-    assert content_of(pets) == fingerprint(listed)
+    assert earlier_content_of(pets) == fingerprint(listed)
+
+
+@pytest.mark.fault(
+    "Images and data sets", "the same images at another path", "the same data: nothing is retrained"
+)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_images_alone_decide_the_fingerprint(pets: Path, data: st.DataObject) -> None:
+    before = content_of(pets)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / data.draw(st.sampled_from(["pets", "x y", "d\udce9"]))
+        shutil.copytree(pets, copy)
+        (copy / "val").rename(copy / data.draw(st.sampled_from(TEST_PARTS)))
+        places = ["", "train", "train/cat", "train/dog/.ipynb_checkpoints", "train/.hidden"]
+        names = [".DS_Store", "Thumbs.db", "README.txt", "._0.png", "notes", "a.jpg.part"]
+        for place in data.draw(st.lists(st.sampled_from(places))):
+            (copy / place).mkdir(exist_ok=True)
+            (copy / place / data.draw(st.sampled_from(names))).write_text("no image")
+        assert content_of(copy) == before
+        assert [len(images) for images, _ in (scan(copy).train, scan(copy).test)] == [8, 4]
+        image = copy / "train" / data.draw(st.sampled_from(["cat/0.png", "dog/3.png"]))
+        match data.draw(st.sampled_from(["grown", "renamed", "moved", "gone", "further"])):
+            case "grown":
+                image.write_bytes(image.read_bytes() + b"x")
+            case "renamed":
+                image.rename(image.with_name("other.png"))
+            case "moved":
+                image.rename(copy / "train" / "dog" / "9.png")
+            case "gone":
+                image.unlink()
+            case "further":
+                shutil.copy(image, image.with_suffix(".jpg"))
+        assert content_of(copy) != before
+
+
+@pytest.mark.fault("Images and data sets", "class folders in two Unicode forms", "the same class")
+def test_a_class_has_one_name_in_both_unicode_forms(pets: Path) -> None:
+    for part, form in (("train", "NFD"), ("val", "NFC")):
+        (pets / part / "cat").rename(pets / part / normalize(form, "zo\u00e9"))
+    found = scan(pets)
+    assert found.classes == ("dog", normalize("NFD", "zo\u00e9"))
+    assert found.test[1].tolist() == [0, 0, 1, 1]
+    assert all("dog" in path for path in found.test[0][:2])
+    (pets / "train" / normalize("NFC", "zo\u00e9")).mkdir()
+    with pytest.raises(WashBenchError, match="Unicode form only"):
+        scan(pets)
+
+
+@pytest.mark.fault("Images and data sets", "images of other endings", "a line that counts them")
+def test_files_that_are_left_out_are_counted_by_their_endings(pets: Path) -> None:
+    assert scan(pets).notes == ()
+    for name in ("a.jfif", "b.JFIF", "c.gif", "d", "e.txt", ".f.gif"):
+        (pets / "train" / "cat" / name).touch()
+    (pets / "test").mkdir()
+    left_out, parts = scan(pets).notes
+    assert "4 files left out" in left_out
+    assert "(2 .jfif, 1 .gif, 1 without an ending)" in left_out
+    assert "those of val/; test/ not read" in parts
+
+
+@pytest.mark.fault(
+    "Images and data sets", "grey pictures of 10, 12 or 14 bits", "one range for all"
+)
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+@pytest.mark.parametrize("top", RANGES)
+def test_the_greatest_value_of_all_pictures_is_their_white(
+    pets: Path, kind: type, top: int
+) -> None:
+    for part, name, share in (("train", "cat", 1.0), ("train", "dog", 0.1), ("val", "cat", 0.5)):
+        for path in (pets / part / name).glob("*.png"):
+            ramp = np.linspace(0, share * top, 48).round().astype(kind)
+            Image.fromarray(np.tile(ramp, (40, 1))).save(path.with_suffix(".tif"))
+            path.unlink()
+    found = scan(pets)
+    for (paths, labels), label, share in (
+        (found.train, 0, 1.0), (found.train, 1, 0.1), (found.test, 0, 0.5)
+    ):  # fmt: skip
+        image = np.asarray(found.open(paths[labels.tolist().index(label)]))
+        assert abs(int(image.max()) - round(255 * share)) <= 1 and image.min() == 0
+    beyond = top + 1 if top < RANGES[-1] or kind is np.int32 else None
+    if beyond:
+        Image.fromarray(np.full((8, 8), beyond, kind)).save(pets / "deep.tif")
+        with pytest.raises(ValueError, match="where white is"):
+            found.open(str(pets / "deep.tif"))
+
+
+@pytest.mark.fault(
+    "Images and data sets", "a .png that holds PostScript", "no picture; nothing runs"
+)
+def test_no_other_program_reads_a_picture(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", None)
+    path = pets / "train" / "cat" / "0.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\nshowpage\n")
+    with pytest.raises(WashBenchError, match=r"cat/0\.png.*cannot identify"):
+        scan(pets)
 
 
 @pytest.mark.fault("Images and data sets", "a test image that breaks off", "named before training")

@@ -139,6 +139,16 @@ def test_the_card_has_the_numbers_and_the_commands(run, tmp_path, capsys):
     assert f"wash-bench export {record['cell_id']} --network averaged" in text
 
 
+@pytest.mark.parametrize(("which", "recorded"), [("member:1", False), ("averaged", True)])
+def test_only_what_is_recorded_is_compared_with_the_record(run, capsys, which, recorded):
+    cell = cell_of(run, "median")["cell_id"]
+    base = ("eval", cell, "--runs", str(run), "--threads", "1", "--network", which)
+    code, out, err = command(capsys, *base)
+    assert (code, "the same bits" in out) == (0, recorded), err
+    code, out, err = command(capsys, *base, "--ece-bins", "3")  # another measurement
+    assert (code, "the same bits" in out) == (0, False), err
+
+
 @pytest.mark.parametrize(
     ("method", "which", "part"),
     [

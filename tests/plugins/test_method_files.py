@@ -190,6 +190,13 @@ def test_describe(file):
         ("2020-01-01", "2020-01-01"),
         ("1\nother = 2", "1\nother = 2"),
         ("a=b", "a=b"),
+        ("False", False),
+        ("True", True),
+        ("None", None),
+        ("(1, 2)", [1, 2]),
+        ("[None, (1.5, 'a')]", [None, [1.5, "a"]]),
+        ("{'a': False}", {"a": False}),
+        ("Falsehood", "Falsehood"),
     ],
 )
 def test_values(text, value):

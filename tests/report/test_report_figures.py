@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -90,3 +94,15 @@ def test_a_dollar_in_a_name_is_drawn_as_it_stands(tmp_path) -> None:
         if path.suffix == ".svg":
             shown += path.read_text()
     assert shown.count("$_$") and r"\$" not in shown
+
+
+@pytest.mark.fault("The machine", "MPLBACKEND of a notebook, not installed here", "figures as ever")
+def test_figures_are_drawn_whatever_backend_the_environment_names(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib; from wash_bench.report.style import blank, save, styled\n"
+        "with styled(): save(blank(1.0), pathlib.Path('x.png'))\n"
+        "assert os.environ['MPLBACKEND'] == 'module://none.at_all'"
+    )
+    environment = os.environ | {"MPLBACKEND": "module://none.at_all"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0 and (tmp_path / "x.png").stat().st_size > 500

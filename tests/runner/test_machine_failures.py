@@ -83,7 +83,7 @@ def test_without_a_home_data_dir_is_named_and_used(tmp_path: Path, monkeypatch) 
     monkeypatch.setattr("wash_bench.data.readers.DEBIAN_FOLDER", tmp_path / "none")
     with pytest.raises(WashBenchError, match="--data-dir"):
         default_data_dir()
-    with pytest.raises(WashBenchError, match="Fashion-MNIST is neither in"):
+    with pytest.raises(WashBenchError, match="Fashion-MNIST is not in"):
         read_fashion_mnist(tmp_path, False)
 
 

@@ -179,6 +179,8 @@ def test_a_bad_option_is_named_with_its_value_and_the_fix(options, parts):
         ("download = 3", ["download = 3", "true or false"]),
         ("a = = 1", ["mine.toml", "TOML"]),
         ("preset-file = 'x.toml'", ["preset-file", "mine.toml"]),
+        ("epochs = " + "[" * 100_000, ["mine.toml", "nested too deeply"]),
+        ("model-arg = {qkv_bias = 'False'}", ["qkv_bias=False", "without quotes"]),
     ],
 )
 def test_a_bad_preset_file_is_named(tmp_path, text, parts):
@@ -187,6 +189,27 @@ def test_a_bad_preset_file_is_named(tmp_path, text, parts):
     message = refused(file=file)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.fault(
+    "Options and presets", "a preset file with a byte-order mark", "read as without it"
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_preset_of_an_editor_of_windows_is_read(tmp_path, ending):
+    file = tmp_path / "mine.toml"
+    text = ending.join(["# mine", "epochs = 7", "model-arg = {qkv_bias = false}"])
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    training = resolve(None, file, {}).config.training
+    assert (training.epochs, training.model_args) == (7, {"qkv_bias": False})
+
+
+@pytest.mark.fault(
+    "Options and presets", "values in Python's words, as False and (1, 2)", "their values"
+)
+def test_arguments_of_a_model_have_pythons_and_tomls_types():
+    given = ["a=False", "b=true", "c=None", "d=(1, 2)", "e=gelu", "f=0.5", "g='False'"]
+    expected = {"a": False, "b": True, "c": None, "d": [1, 2], "e": "gelu", "f": 0.5, "g": "False"}
+    assert resolve(None, None, {"model_arg": given}).config.training.model_args == expected
 
 
 def test_unknown_presets_and_missing_files(tmp_path):

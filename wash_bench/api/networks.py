@@ -32,6 +32,7 @@ class ToMerge:
         config: the settings, the members' files in them.
         cells: a cell of each merge rule.
         origin: where the settings of the pictures come from.
+        anchor: the network that all were fine-tuned from, where it was given.
     """
 
     found: tuple[Found, ...]
@@ -39,6 +40,7 @@ class ToMerge:
     config: RunConfig
     cells: tuple[Cell, ...]
     origin: str
+    anchor: Found | None = None
 
 
 @dataclass(frozen=True)
@@ -147,15 +149,16 @@ def to_merge(
     from wash_bench.networks.merge import check_methods, paths_of
 
     files = paths_of(found)
-    start = f"checkpoint:{find(Path(anchor)).weights}" if anchor else "independent"
+    base = find(Path(anchor)) if anchor else None
+    start = f"checkpoint:{base.weights}" if base else "independent"
     fixed = {"population": str(len(found)), "init": start, "batch_size": "2"}
     resolved, origin = resolved_for(found, said, **fixed)
     training = resolved.config.training.model_copy(update={"members": files})
     check_start(training)
     config = resolved.config.model_copy(update={"training": training})
-    cells = cells_of(config, resolved.specs)
+    cells = cells_of(config, resolved.specs, resolved.out)
     check_methods(cells)
-    return ToMerge(found, resolved, config, cells, origin)
+    return ToMerge(found, resolved, config, cells, origin, base)
 
 
 def merged(
@@ -177,7 +180,7 @@ def merged(
     from wash_bench.runner.progress import unobserved
 
     context = RunContext.of(these.resolved, debug=debug, observer=observer or unobserved)
-    done = merge_networks(these.cells, these.found, context)
+    done = merge_networks(these.cells, these.found, context, these.anchor)
     if not done.summary:
         reasons = sorted({reason for _, reason in done.outcome.failed})
         raise WashBenchError(f"the networks could not be measured: {'; '.join(reasons)}")
@@ -217,7 +220,7 @@ def barrier(
     from wash_bench.evaluate.barrier import barrier_points, pair_barriers
     from wash_bench.evaluate.evaluator import Evaluator
     from wash_bench.models.init_checkpoint import InitCheckpoint
-    from wash_bench.networks.inspect import check_names
+    from wash_bench.networks.inspect import in_order_of
     from wash_bench.networks.score import network_of
     from wash_bench.runner.context import RunContext
     from wash_bench.runner.setting import Setting
@@ -227,7 +230,7 @@ def barrier(
     context = RunContext.of(these.resolved)
     context.set_up_torch()
     setting = Setting.of(these.config.training, context.download)
-    check_names(these.found, setting.data.class_names, setting.config.dataset)
+    setting.data = in_order_of(these.found, setting.data, setting.config.dataset)
     files = [InitCheckpoint.read(item.weights, str(item.path)) for item in these.found]
     population = Population(
         lambda member: network_of(setting, files[member])[0],

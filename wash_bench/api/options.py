@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 from wash_bench.config.renamed import from_file
 from wash_bench.errors import UsageError, nearest
 from wash_bench.settings.table import SETTINGS
+
+
+def _no_value(value: Any) -> str | None:
+    """The type of an object that no setting can hold, as a network; None if there is none."""
+    if isinstance(value, str | bytes | Number | Path):
+        return None
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple | set | range):
+        return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return next((kind for item in value if (kind := _no_value(item))), None)
 
 
 def as_options(given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
@@ -22,13 +34,16 @@ def as_options(given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
         The options, paths as text.
 
     Raises:
-        UsageError: one is no setting.
+        UsageError: one is no setting, or has an object for its value.
     """
     given = from_file(given, "the call")
     for key in given:
         if key not in SETTINGS:
             raise UsageError(f"{key}: no such setting; {nearest(key, SETTINGS)}")
     said = {key: value for key, value in given.items() if value is not None}
+    for key, value in said.items():
+        if (kind := _no_value(value)) is not None:
+            raise UsageError(f"{key}: takes a name, a number or a list of them, not a {kind}")
     return {
         key: str(value) if isinstance(value, Path) else value
         for key, value in (defaults | said).items()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from wash_bench.networks.inspect import Found
 
 SPLITS: tuple[Split, ...] = ("test", "val")
+_CHANGES = (  # what is measured, so that a record's numbers are others
+    *("classes", "model", "model_arg", "stem", "ece_bins", "amp"),
+    *("image_size", "mean", "std", "interpolation", "crop_pct"),
+)
 _FOUND = "what the network's files say"
 
 
@@ -69,8 +73,11 @@ def evaluate(
     images_of = _split(split, options)
     found, checkpoint, recorded = _network(network, which, runs, options)
     from wash_bench.cli.run import limit_threads
-    from wash_bench.networks.inspect import check_names, resolved_for
+    from wash_bench.networks.inspect import in_order_of, resolved_for
 
+    trained_on = str(found.settings.get("dataset"))
+    if options.get("data_dir") and not options.get("dataset") and trained_on.startswith("folder:"):
+        options["dataset"] = f"folder:{options.pop('data_dir')}"
     # One image a step: nothing is trained, so that few training images will do.
     options = {key: value for key, value in options.items() if key != "method"}
     resolved, origin = resolved_for([found], options, batch_size="1")
@@ -85,7 +92,8 @@ def evaluate(
     context.set_up_torch()
     config = resolved.config
     setting = Setting.of(config.training, resolved.download)
-    check_names([found], setting.data.class_names, config.training.dataset)
+    setting.print_notes()
+    setting.data = in_order_of([found], setting.data, config.training.dataset)
     checkpoint = checkpoint or InitCheckpoint.read(found.weights, str(found.path))
     module, about = network_of(setting, checkpoint)
     if about:
@@ -94,7 +102,8 @@ def evaluate(
     corrupted = []
     if config.evaluation.corruptions:
         corrupted = corrupted_scores(setting, module, config.evaluation)
-    same = split == "test" and config.training.dataset == found.settings.get("dataset")
+    as_recorded = not any(options.get(key) for key in _CHANGES)
+    same = split == "test" and as_recorded and config.training.dataset == trained_on
     images = len(setting.data.split_labels[split])
     if as_json:
         told = {"network": network, "dataset": config.training.dataset, "split": split}
@@ -146,6 +155,8 @@ def _network(
     own = {*LocalConfig.model_fields, "device", *(() if options.get("dataset") else ("data_dir",))}
     here = {key: value for key, value in options.items() if key in own}
     cell, context, methods = placed(find_cell(named, runs), here)
+    if cell.config.training.dataset.startswith("folder:") and "data_dir" in here:
+        del options["data_dir"]
     stored = load_network(cell, which, context, methods)
     return *found_of(stored, named), stored.recorded
 

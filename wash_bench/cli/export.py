@@ -73,7 +73,7 @@ def export(
             setting=network.setting,
             tensors=network.tensors,
             about=f"{network.about}, of the cell {cell_id}",
-            scores=network.recorded,
+            scores=network.scores,
             commands=(
                 f"wash-bench export {cell_id} --network {which} --out DIR",
                 f"wash-bench eval DIR --dataset {dataset}",
@@ -94,6 +94,7 @@ def placed(cell: CellRecord, options: dict[str, Any]) -> tuple[CellRecord, Any, 
     from dataclasses import replace
 
     from wash_bench.cli.run import limit_threads
+    from wash_bench.data.catalog import FOLDER_PREFIX
     from wash_bench.runner.context import RunContext
     from wash_bench.settings.resolve import given, local_config
 
@@ -103,6 +104,9 @@ def placed(cell: CellRecord, options: dict[str, Any]) -> tuple[CellRecord, Any, 
     if local.threads:
         limit_threads(local.threads)
     config = cell.config
+    dataset = config.training.dataset
+    if dataset.startswith(FOLDER_PREFIX) and "data_dir" in moved:
+        moved["dataset"] = FOLDER_PREFIX + moved.pop("data_dir")
     training = config.training.model_copy(update=moved)
     cell = replace(cell, config=config.model_copy(update={"training": training}))
     return cell, RunContext.of(local), local.method

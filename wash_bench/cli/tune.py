@@ -88,7 +88,8 @@ def tune(
     failed = _run(first, specs, debug)
     if widen:
         failed = _widen(preset, preset_file, options, first, specs, debug) or failed
-    tuning = Tuning.of(name, first.config, base.config, cells_of(first.config, specs), first.out)
+    cells = cells_of(first.config, specs, first.out)
+    tuning = Tuning.of(name, first.config, base.config, cells, first.out)
     written = tuning.write(folder)
     for note in notes(tuning):
         typer.echo(note)
@@ -144,7 +145,7 @@ def _run(resolved: Resolved, specs: Sequence[MethodSpec], debug: bool) -> list[t
     from wash_bench.cli.run import run_cells
     from wash_bench.settings.cells import cells_of
 
-    outcome = run_cells(cells_of(resolved.config, specs), resolved, debug=debug)
+    outcome = run_cells(cells_of(resolved.config, specs, resolved.out), resolved, debug=debug)
     return outcome.failed if outcome else []
 
 
@@ -166,7 +167,7 @@ def _widen(
         known = {spec.entry.name: spec.entry for spec in specs}
         found = {
             each.method: settings
-            for each in selections(cells_of(resolved.config, specs), resolved.out)
+            for each in selections(cells_of(resolved.config, specs, resolved.out), resolved.out)
             if each.best
             and (settings := widened(each.best.options, each.ends(), known[each.method]))
         }

@@ -22,7 +22,7 @@ from wash_bench.core.ledger import Charge, CommLedger
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from wash_bench.config import TrainingConfig
     from wash_bench.core.exchange import Exchange
@@ -235,6 +235,12 @@ class Method(ABC):
     def evaluated(self, population: Population) -> Population:
         """The members of a whole population as they are measured; by default as they trained."""
         return population
+
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027
+        """Refuse, as a CellFailure, a network that the method cannot work on.
+
+        Called before any training.
+        """
 
     # The merge rule --------------------------------------------------------------------------
 

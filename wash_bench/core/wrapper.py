@@ -13,7 +13,7 @@ from wash_bench.core.ledger import Charge
 from wash_bench.core.method import TRAINING_HOOKS, Method, MethodOptions, Rows, Site
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from wash_bench.config import TrainingConfig
     from wash_bench.core.exchange import Exchange
@@ -134,6 +134,9 @@ class Wrapper(Method):
 
     def evaluated(self, population: Population) -> Population:
         return self.inner.evaluated(population)
+
+    def check_network(self, network: nn.Module) -> None:
+        self.inner.check_network(network)
 
     def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
         return self.inner.predictors(population, judge)

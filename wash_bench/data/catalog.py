@@ -41,6 +41,7 @@ class DatasetSpec:
         reader: reads all images, given --data-dir and whether they may be downloaded; None: they
             lie in class folders and are read as they are used.
         class_names: of the classes, in the order of the labels; empty where they are not known.
+        bundled: whether a package has the images, so that no folder is looked in.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DatasetSpec:
     std: tuple[float, ...]
     reader: Reader | None = None
     class_names: tuple[str, ...] = ()
+    bundled: bool = False
 
     def root(self, data_dir: str | None) -> str | None:
         """The folder with train/ and val/, if the images lie in class folders and it was named."""
@@ -84,6 +86,7 @@ _DIGITS = DatasetSpec(
     std=(0.3759,),
     reader=read_digits,
     class_names=tuple("0123456789"),
+    bundled=True,
 )
 
 # Practically every garment already reaches the border pixels of its 28x28 image: a shift by CIFAR's
@@ -117,6 +120,7 @@ _FASHION_MINI = replace(
     description="class-balanced part of Fashion-MNIST, 28x28 grey; comes with wash-bench",
     source="the first 500 training and 100 test images of each class, in the package",
     reader=read_fashion_mini,
+    bundled=True,
 )
 
 _CIFAR10 = DatasetSpec(
@@ -161,7 +165,7 @@ _FOLDER = DatasetSpec(
     size=224,
     train_images=None,
     test_images=None,
-    description="your own images: PATH/train/CLASS/* and PATH/val/CLASS/* (val/ is the test data)",
+    description="your own images: PATH/train/CLASS/* and PATH/val/CLASS/* (the test data)",
     licence="yours",
     source="torchvision.datasets.ImageFolder",
     recipe=Recipe(flip=True),

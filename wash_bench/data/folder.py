@@ -104,7 +104,7 @@ def _stack(images: list[np.ndarray | str]) -> np.ndarray | str:
 
 
 class FolderSource(DataSource):
-    """A ``DataSource`` over train/ and val/ class folders; val/ is the test data.
+    """A ``DataSource`` over class folders, train/ and those of the test data.
 
     ``members`` read training batches in turn, each from as many processes as ``workers`` says, or
     from its share of the cores; ``subset`` is a ``SubsetRule``'s fields.
@@ -134,22 +134,27 @@ class FolderSource(DataSource):
             subset=SubsetRule(**subset),
             interpolation=interpolation,
             class_names=folders.classes,
+            notes=list(folders.notes),
         )
         self.device = device
         self._files = ImageFiles(
             [*paths, *test_paths], self.size, interpolation, crop_pct, folders.open
         )
         self.shorter_side = self._files.shorter_side
-        self._labels = torch.from_numpy(all_labels)
+        self.hold_labels()
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
         few = len(all_labels) < WORKERS_FROM
         # Members' batches are decoded side by side, and so share the cores.
         share = 0 if few else max(1, min(MOST_WORKERS, cores() // members))
         alone = 0 if few else max(share, min(4, cores()))
         self._workers, self._workers_alone = (share, alone) if workers is None else [workers] * 2
-        # One loader a member, kept over the epochs with its workers: members take turns in a step.
-        self._loaders: dict[int, tuple[DataLoader, _Plan]] = {}
-        self._busy: set[int] = set()
+        # Loaders are kept with their workers: one a member, since members take turns in a step,
+        # and one (None) for all passes that are not of a member's training.
+        self._loaders: dict[int | None, tuple[DataLoader, _Plan]] = {}
+        self._busy: set[int | None] = set()
+
+    def hold_labels(self) -> None:
+        self._labels = torch.from_numpy(self.labels)
 
     def epoch_batches(
         self,
@@ -212,14 +217,13 @@ class FolderSource(DataSource):
         member: int | None = None,
     ) -> Iterator[Tensor]:
         """(B, H, W, C) uint8 on the device, a batch at a time."""
-        kept = None if member in self._busy else member
-        if kept is None:
-            loader, plan = self._new_loader(keep=False)
+        if busy := member in self._busy:  # a second pass beside the first
+            loader, plan = self._new_loader(for_member=False, keep=False)
         else:
-            self._busy.add(kept)
-            if kept not in self._loaders:
-                self._loaders[kept] = self._new_loader(keep=True)
-            loader, plan = self._loaders[kept]
+            self._busy.add(member)
+            if member not in self._loaders:
+                self._loaders[member] = self._new_loader(for_member=member is not None)
+            loader, plan = self._loaders[member]
         plan.parts, plan.seed_of = parts, seed_of
         try:
             for images in loader:
@@ -227,12 +231,12 @@ class FolderSource(DataSource):
                     raise WashBenchError(images)
                 yield torch.from_numpy(images).to(self.device, non_blocking=True)
         finally:
-            if kept is not None:
-                self._busy.discard(kept)
+            if not busy:
+                self._busy.discard(member)
 
-    def _new_loader(self, keep: bool) -> tuple[DataLoader, _Plan]:
+    def _new_loader(self, *, for_member: bool, keep: bool = True) -> tuple[DataLoader, _Plan]:
         plan = _Plan()
-        workers = self._workers if keep else self._workers_alone
+        workers = self._workers if for_member else self._workers_alone
         loader = DataLoader(
             self._files,
             batch_sampler=plan,

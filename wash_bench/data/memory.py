@@ -49,8 +49,11 @@ class MemorySource(DataSource):
         self.device = device
         self.values_at_once = VALUES_AT_ONCE.get(device.type, 0)
         self._images = resize_images(torch.from_numpy(arrays.images), size).to(device)
-        self._labels = torch.from_numpy(arrays.labels).to(device)
+        self.hold_labels()
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
+
+    def hold_labels(self) -> None:
+        self._labels = torch.from_numpy(self.labels).to(self.device)
 
     def epoch_batches(
         self,

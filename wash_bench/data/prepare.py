@@ -10,22 +10,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from filelock import FileLock, Timeout
 
-from wash_bench.data.place import content_of
+from wash_bench.data.pictures import opened
+from wash_bench.data.place import TEST_PARTS, content_of, earlier_content_of
 from wash_bench.data.prepared import index as form
 from wash_bench.data.prepared.encode import NotDecoded, Work, encode, resized
 from wash_bench.data.prepared.index import PARTS, Index, Shard
 from wash_bench.data.scan import scan
-from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.errors import UsageError, WashBenchError, note
 from wash_bench.files import digest_of, write_text
 
 IMAGES = 1000  # of a shard: at ImageNet's sides half a gigabyte
 _SAMPLE = 200  # images whose headers tell how large all will be
 OTHER = "{} was made from other images, or otherwise; remove it, or choose another --out"
+_LOCK = ".lock"
 _STATE = "preparing.txt"  # the content that the shards of an unfinished folder are of
 
 Report = Callable[[int, int], None]
@@ -51,22 +54,49 @@ def prepare(
 
     Raises:
         UsageError: ``out`` holds something else.
-        WashBenchError: an image does not decode, a shard is damaged, the disk is full, or a
-            process was killed.
     """
     if form.is_prepared(root):
         raise UsageError(f"{root} is prepared already: name the folder that its images came from")
-    if any((root / part).resolve() in (out / "file").resolve().parents for part in PARTS):
+    if any(
+        (root / part).resolve() in (out / "file").resolve().parents
+        for part in ("train", *TEST_PARTS)
+    ):
         raise UsageError(f"{out} lies among the class folders of {root}; choose another --out")
-    folders = scan(root)
     content = form.content_when(content_of(root), side, interpolation)
+    earlier = form.content_when(earlier_content_of(root), side, interpolation)
     if form.is_prepared(out):
-        return _checked(out, content, report), True
-    _take(out, content)
+        return _checked(out, (content, earlier), report), True
+    with _taken(out, content):
+        if form.is_prepared(out):  # by another process meanwhile
+            (out / _STATE).unlink()
+            return _checked(out, (content, earlier), report), True
+        return _written(root, out, content, side, interpolation, jobs, report), False
+
+
+def _written(
+    root: Path, out: Path, content: str, side: int, interpolation: str, jobs: int, report: Report
+) -> Index:
+    """Decode all images into a folder that belongs to this process.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        WashBenchError: an image does not decode, a shard is damaged, the disk is full, or a
+            process was killed.
+    """
+    folders = scan(root)
+    for line in folders.notes:
+        note(line)
+    top = folders.open.keywords["top"] if isinstance(folders.open, partial) else 0
     files = dict(zip(PARTS, (folders.train, folders.test), strict=True))
     works = {
         (part, number): Work(
-            form.pixels(out, part, number), paths[first : first + IMAGES], side, interpolation
+            form.pixels(out, part, number),
+            paths[first : first + IMAGES],
+            side,
+            interpolation,
+            top,
         )
         for part, (paths, _) in files.items()
         for number, first in enumerate(range(0, len(paths), IMAGES))
@@ -94,7 +124,7 @@ def prepare(
             f"cannot write to {out}: {error.strerror or error}; make room, and the same command "
             "goes on"
         ) from None
-    return index, False
+    return index
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +136,26 @@ class _Made:
     sha256: str
 
 
-def _take(out: Path, content: str) -> None:
-    """Make the folder, or take an unfinished one of these images."""
+@contextlib.contextmanager
+def _taken(out: Path, content: str) -> Iterator[None]:
+    """Hold the folder, made anew or of an unfinished call on these images, for one process."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is no folder; choose another --out")
     state = out / _STATE
-    if out.is_dir() and any(out.iterdir()) and not state.is_file():
+    if out.is_dir() and any(p.name != _LOCK for p in out.iterdir()) and not state.is_file():
         raise UsageError(f"{out} holds other files; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if state.is_file() and state.read_text(encoding="utf-8") != content:
-            raise UsageError(OTHER.format(out))
-        state.write_text(content, encoding="utf-8")
+        with FileLock(out / _LOCK, timeout=0):
+            if state.is_file() and state.read_text(encoding="utf-8") != content:
+                raise UsageError(OTHER.format(out))
+            state.write_text(content, encoding="utf-8")
+            yield
+            (out / _LOCK).unlink(missing_ok=True)
+    except Timeout:
+        raise WashBenchError(
+            f"another process is preparing {out}: wait for it to end, or choose another --out"
+        ) from None
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
 
@@ -127,7 +165,7 @@ def _need_space(out: Path, paths: Sequence[str], side: int) -> None:
     chosen = paths[:: max(1, len(paths) // _SAMPLE)]
     pixels = []
     for path in chosen:
-        with contextlib.suppress(Exception), Image.open(path) as file:  # decoding will name it
+        with contextlib.suppress(Exception), opened(path) as file:  # decoding will name it
             pixels.append(math.prod(resized(file.size, side)))
     needed = 3 * sum(pixels) / max(1, len(pixels)) * len(paths)
     there = sum(path.stat().st_size for path in out.glob("*.pixels"))
@@ -199,10 +237,10 @@ def _remember(target: Path, made: _Made) -> None:
     part.replace(target.with_suffix(".npz"))
 
 
-def _checked(out: Path, content: str, report: Report) -> Index:
+def _checked(out: Path, contents: Sequence[str], report: Report) -> Index:
     """A whole prepared folder, every byte compared with what was written."""
     index = form.read_index(out)
-    if index.content != content:
+    if index.content not in contents:
         raise UsageError(OTHER.format(out))
     files = [(out / f"{part}.npy", sha256, 0) for part, sha256 in index.tables.items()]
     files += [(shard.path(out), shard.sha256, shard.images) for shard in index.shards]

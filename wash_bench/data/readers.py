@@ -132,18 +132,18 @@ _STEMS = {
 
 def find_fashion(data_dir: Path | None, cache_dir: Path, download: bool) -> Path:
     """The folder with the four idx files; a WashBenchError says how to get them."""
-    # First those of the user, in torchvision's layouts too; then the Debian package's; then what
-    # torchvision downloaded earlier, or downloads now.
-    roots = [data_dir] if data_dir else []
-    candidates = [folder for root in [*roots, cache_dir] for folder in _below(root)]
-    candidates.insert(len(_below(data_dir)) if data_dir else 0, DEBIAN_FOLDER)
+    # Those of the user alone where they are named, in torchvision's layouts too; else the Debian
+    # package's, then what torchvision downloaded earlier; else they are downloaded.
+    candidates = _below(data_dir) if data_dir else [DEBIAN_FOLDER, *_below(cache_dir)]
     for folder in candidates:
         if all(_file(folder, stem) for stems in _STEMS.values() for stem in stems):
             return folder
     target = data_dir or cache_dir
     if not download:
         raise WashBenchError(
-            f"Fashion-MNIST is neither in {target} nor in {DEBIAN_FOLDER}; "
+            f"Fashion-MNIST is not in {target}; add --download"
+            if data_dir
+            else f"Fashion-MNIST is neither in {target} nor in {DEBIAN_FOLDER}; "
             "apt-get install dataset-fashion-mnist, or add --download"
         )
     from torchvision.datasets import FashionMNIST

@@ -6,13 +6,14 @@ Shapes: B images a batch, C channels, H = W = image side in pixels, K classes.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 
 from wash_bench.data.catalog import DatasetSpec
+from wash_bench.data.place import nfc
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.splits import EVALUATION, SPLIT_SEED, SubsetRule, spread
 from wash_bench.errors import UsageError
@@ -53,6 +54,7 @@ class DataSource(ABC):
             crop of ``size``; 0 where there is no crop.
         interpolation: how pictures are resized.
         class_names: of the K classes, in the order of the labels; empty if they have none.
+        notes: lines for the user, taken by who tells them.
     """
 
     classes: int
@@ -68,6 +70,7 @@ class DataSource(ABC):
     shorter_side: int = 0
     interpolation: str = "bilinear"
     class_names: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
     @staticmethod
     def facts_of(spec: DatasetSpec, size: int) -> dict[str, Any]:
@@ -90,6 +93,18 @@ class DataSource(ABC):
         own._draw(seed)
         return own
 
+    def in_order(self, names: Sequence[str]) -> Self:
+        """Return the same images, their labels in another order of the classes."""
+        place = {nfc(name): label for label, name in enumerate(names)}
+        own = copy.copy(self)
+        own.class_names = tuple(names)
+        own.labels = np.array([place[nfc(name)] for name in self.class_names])[self.labels]
+        own.hold_labels()
+        return own
+
+    def hold_labels(self) -> None:  # noqa: B027 (a stand-in holds none)
+        """Take ``labels`` to where batches are made."""
+
     @property
     def split_labels(self) -> dict[str, np.ndarray]:
         """The class of each image of each split, in the fixed order of the split."""
@@ -105,17 +120,17 @@ class DataSource(ABC):
     @property
     def train_size(self) -> int:
         """Training images, without those held out for validation."""
-        return len(self.split_labels["train"])
+        return len(self.indices["train"])
 
     @property
     def val_size(self) -> int:
         """Validation images."""
-        return len(self.split_labels["val"])
+        return len(self.indices["val"])
 
     @property
     def test_size(self) -> int:
         """Test images."""
-        return len(self.split_labels["test"])
+        return len(self.indices["test"])
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Steps of one epoch; the last batch may be smaller, as in PAPA (``drop_last=False``)."""
@@ -165,8 +180,15 @@ class DataSource(ABC):
 
     def eval_positions(self, split: Split, limit: int) -> np.ndarray:
         """Positions in the split of the images that ``eval_batches`` gives."""
-        labels = self.split_labels[split]
+        labels = self.labels[self.indices[split]]
         return spread(labels, limit, EVALUATION) if limit else np.arange(len(labels))
+
+    def eval_labels(self, split: Split, limit: int = 0) -> Tensor:
+        """(M,) int64 labels, on the CPU, of the images that ``eval_batches`` gives."""
+        import torch
+
+        chosen = self.indices[split][self.eval_positions(split, limit)]
+        return torch.from_numpy(self.labels[chosen])
 
     def reestimation_plan(self, seed: int, images: int, batch_size: int) -> list[Tensor]:
         """Positions in the training split, one (B,) tensor a batch of re-estimation."""

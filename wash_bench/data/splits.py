@@ -46,10 +46,11 @@ def spread(
         return np.arange(n)
     order = numpy_stream(seed, "split", use).permutation(n)
     key = np.empty(n)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank = np.arange(len(members)) + 0.5
-        key[members] = rank if balanced else rank / len(members)
+    members = order[np.argsort(labels[order], kind="stable")]  # class by class
+    counts = np.unique(labels, return_counts=True)[1]
+    sizes = np.repeat(counts, counts)
+    rank = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts) + 0.5
+    key[members] = rank if balanced else rank / sizes
     # Stable on the shuffled order: equal keys of different classes are ranked at random.
     chosen = order[np.argsort(key[order], kind="stable")[:count]]
     return np.sort(chosen)

@@ -100,8 +100,7 @@ class Evaluator:
     def labels(self, split: Split, limit: int = 0) -> Tensor:
         """(M,) labels of a split, in the order of ``compute``."""
         if (split, limit) not in self._labels:
-            batches = self.data.eval_batches(split, limit)
-            self._labels[split, limit] = torch.cat([labels.cpu() for _, labels in batches])
+            self._labels[split, limit] = self.data.eval_labels(split, limit)
         return self._labels[split, limit]
 
     def reestimated(self, state: ModelState, images: int) -> ModelState:

@@ -6,14 +6,13 @@ Read are safetensors files, as the members and averages of a finished training a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
-from wash_bench.models.checkpoint_file import read_file
+from wash_bench.models.checkpoint_file import NESTED, digest_of_weights, read_file
 from wash_bench.models.prefixes import unwrapped
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ def content_of_checkpoint(path: Path, label: str = "") -> str:
     """A file's SHA-256, hexadecimal; a UsageError if it cannot be read."""
     check_checkpoint(path, label)
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of_weights(path)
     except OSError as error:
         label = label or _of_init(path)
         raise UsageError(f"{label}: cannot read it: {error.strerror}") from None
@@ -103,13 +101,16 @@ class InitCheckpoint:
         from wash_bench.models.positions import of_another_size, resampled
         from wash_bench.models.stems import adapt_stem
 
+        self._check_types()
         mine = model.state_dict()
         head = [key for key in head_parameters(model) if key in mine]
         needed = [k for k in mine if k not in head and not k.endswith(_COUNTER)]
         theirs, wrapped = unwrapped(self.tensors, needed, self.label)
         theirs, positions = resampled(theirs, model)
         theirs, stem = adapt_stem(theirs, model)
-        said = filter(None, (wrapped, positions, stem))
+        nested = self.beside.get("nested", "")
+        where = f"read from its {nested}" if nested and nested not in NESTED else ""
+        said = filter(None, (where, wrapped, positions, stem))
         note = "; ".join(f"{self.path.name}: {text}" for text in said)
         other_head = any(k not in theirs or theirs[k].shape != mine[k].shape for k in head)
         if new_head and other_head:
@@ -117,6 +118,8 @@ class InitCheckpoint:
             for key in head:
                 theirs[key] = mine[key]
         missing = [key for key in mine if key not in theirs and not key.endswith(_COUNTER)]
+        # What timm computes now, and kept in files before.
+        theirs = {k: v for k, v in theirs.items() if k in mine or not _is_buffer(model, k)}
         unknown = [key for key in theirs if key not in mine]
         other = [
             f"{key} {tuple(theirs[key].shape)} instead of {tuple(mine[key].shape)}"
@@ -138,12 +141,33 @@ class InitCheckpoint:
                     tensor.copy_(theirs[key])
         return note
 
+    def _check_types(self) -> None:
+        """Refuse tensors whose numbers are no weights as they stand, as of quantized networks."""
+        for key, tensor in self.tensors.items():
+            whole = not tensor.is_floating_point()
+            if tensor.is_meta or tensor.is_quantized or tensor.is_complex() or tensor.is_sparse or (
+                whole and key.endswith((".weight", ".bias", ".running_mean", ".running_var"))
+            ):  # fmt: skip
+                kind = "without values" if tensor.is_meta else f"of {tensor.dtype}"
+                raise UsageError(
+                    f"{self.label}: {key} is {kind}; save the network in floating-point numbers"
+                )
+
     def _note(
         self, head: list[str], mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
     ) -> str:
         key = head[0]
         had = f"the checkpoint's {key} has {len(theirs[key])}" if key in theirs else "it has none"
         return f"{self.path.name}: a new head for {len(mine[key])} classes ({had})"
+
+
+def _is_buffer(model: nn.Module, key: str) -> bool:
+    """Whether a network has a buffer of a name, which its state leaves out."""
+    place, _, name = key.rpartition(".")
+    try:
+        return name in model.get_submodule(place)._buffers
+    except AttributeError:
+        return False
 
 
 def _some(keys: list[str]) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.errors import UsageError, WashBenchError, nearest
+from wash_bench.data.catalog import FOLDER_PREFIX
+from wash_bench.data.place import nfc
+from wash_bench.errors import UsageError, WashBenchError, nearest, note
 from wash_bench.networks.inspect import Found, pinned
-from wash_bench.record.store import Store
+from wash_bench.record.schema import read_summed
+from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.recorded import CellRecord, task_of
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
     from wash_bench.core.judge import Predictor
     from wash_bench.core.population import ModelState
+    from wash_bench.data.source import DataSource
     from wash_bench.evaluate.population_judge import PopulationJudge
     from wash_bench.models.init_checkpoint import InitCheckpoint
     from wash_bench.runner.context import RunContext
@@ -46,7 +51,8 @@ class StoredNetwork:
         tensors: by the architecture's own names, float32 or int64.
         recorded: ``acc``, ``nll``, ``ece``, ``brier`` on test data; empty where the record has
             them for no single network of this kind.
-        setting: the data and the settings of its training.
+        scores: those, or measured now where the record has none.
+        setting: the data and the settings of its training, the classes in the training's order.
     """
 
     cell: CellRecord
@@ -54,6 +60,7 @@ class StoredNetwork:
     about: str
     tensors: Mapping[str, Tensor]
     recorded: Mapping[str, float]
+    scores: Mapping[str, float]
     setting: Setting
 
 
@@ -93,6 +100,10 @@ def load_network(
             "holds no weights; name the run folder of the machine that trained it"
         )
     setting = Setting.of(config.training, context.download)
+    uses_labels = which == "greedy-soup" or (
+        which == OWN and not folder.network(data["cell_id"]).is_file()
+    )
+    setting.data = as_trained(setting.data, folder, config.training.dataset, uses_labels)
     trainer = Trainer(task, setting, folder, context)
     trainer.load_finished(state)
     population = trainer.whole()
@@ -107,11 +118,39 @@ def load_network(
     kind, about = KINDS.get(which, ("", which.replace(":", " ")))
     if which == OWN:
         about += f" ({data['summary']['method_predictor']})"
-    recorded = _recorded(data, kind)
+    scores = recorded = _recorded(data, kind)
     if not recorded and made is not None:  # of a single member
         labels = evaluator.labels("test")
-        recorded = all_scores(evaluator.log_probs(made, "test"), labels, config.evaluation.ece_bins)
-    return StoredNetwork(cell, which, about, tensors, recorded, trainer.setting)
+        scores = all_scores(evaluator.log_probs(made, "test"), labels, config.evaluation.ece_bins)
+    return StoredNetwork(cell, which, about, tensors, recorded, scores, trainer.setting)
+
+
+def as_trained(
+    data: DataSource, folder: TrainingFolder, dataset: str, uses_labels: bool
+) -> DataSource:
+    """Return the data with the classes of a training, in its order; a UsageError if others are."""
+    # Where no label is used, that is noted alone.
+    try:
+        names = read_summed(folder.path / "training.json").get("class_names")
+    except (OSError, ValueError):
+        names = None
+    if not names:
+        if dataset.startswith(FOLDER_PREFIX):
+            note(f"{folder.path} does not name its classes: those of {dataset} now are taken")
+        return data
+    here = {nfc(name) for name in data.class_names}
+    if lost := [name for name in names if nfc(name) not in here]:
+        text = (
+            f"the class folders of {dataset} are not those of the training, which had {lost[0]!r} "
+            f"(training.json names its classes)"
+        )
+        if uses_labels or len(names) != len(here):
+            raise UsageError(f"{text}; name the images as they were, with --data-dir")
+        note(text)
+        data = copy.copy(data)
+        data.class_names = tuple(names)
+        return data
+    return data if tuple(names) == tuple(data.class_names) else data.in_order(names)
 
 
 def found_of(network: StoredNetwork, named: str) -> tuple[Found, InitCheckpoint]:

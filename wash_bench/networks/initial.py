@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.config import TrainingConfig
 from wash_bench.config.values import CHECKPOINT_PREFIX, PRETRAINED
 from wash_bench.data.catalog import spec_of
-from wash_bench.errors import UsageError
+from wash_bench.data.place import class_folders, nfc
+from wash_bench.errors import UsageError, note
 from wash_bench.models.names import check_architecture
-from wash_bench.networks.inspect import find, of_architecture
+from wash_bench.networks.inspect import Found, find, of_architecture
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -64,6 +65,7 @@ def pictures_of_start(
     if training.checkpoint is None or spec_of(training.dataset).reader is not None:
         return {}, ""
     network = find(training.checkpoint)
+    _note_order(network, training)
     told = {key: network.settings[key] for key in PICTURES if network.settings.get(key)}
     origin = network.origin
     if not told:
@@ -143,3 +145,17 @@ def _from_url(config: PretrainedCfg, called: str, download: bool) -> Path:
     except OSError as error:
         raise UsageError(f"--init pretrained: cannot fetch {url} ({one_line(error)})") from None
     return file
+
+
+def _note_order(network: Found, training: TrainingConfig) -> None:
+    """Note where the classes of a checkpoint are in another order than the class folders."""
+    if not (root := spec_of(training.dataset).root(training.data_dir)):
+        return
+    folders = class_folders(Path(root).expanduser())
+    own = network.classes_of(folders)
+    if len(own) == len(folders) and tuple(map(nfc, own)) != tuple(map(nfc, folders)):
+        i = next(i for i, (a, b) in enumerate(zip(own, folders, strict=True)) if nfc(a) != nfc(b))
+        note(
+            f"{network.path}: its class {i} is {own[i]!r}, that of {training.dataset} is "
+            f"{folders[i]!r}; a head that is kept begins with its classes in that order"
+        )

@@ -16,7 +16,7 @@ from wash_bench.core.wrapper import Independent
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import InitCheckpoint
-from wash_bench.networks.inspect import Found, check_names
+from wash_bench.networks.inspect import Found, in_order_of
 from wash_bench.networks.score import network_of
 from wash_bench.plugins.registry import method_names
 from wash_bench.record.asked import write_asked
@@ -66,7 +66,12 @@ def check_methods(cells: Sequence[Cell]) -> None:
             )
 
 
-def merge(cells: Sequence[Cell], found: Sequence[Found], context: RunContext) -> Merged:
+def merge(
+    cells: Sequence[Cell],
+    found: Sequence[Found],
+    context: RunContext,
+    anchor: Found | None = None,
+) -> Merged:
     """Measure networks, their ensemble and their merges, and record it in the run folder.
 
     What is recorded there already is not measured again.
@@ -75,6 +80,7 @@ def merge(cells: Sequence[Cell], found: Sequence[Found], context: RunContext) ->
         cells: merge rules at one seed; their ``training.members`` are the files of ``found``.
         found: the networks.
         context: how it is carried out.
+        anchor: the network that all were fine-tuned from, if it is known.
 
     Returns:
         The cells; a UsageError names a file and a tensor that do not fit.
@@ -87,7 +93,8 @@ def merge(cells: Sequence[Cell], found: Sequence[Found], context: RunContext) ->
         training = task.config.training
         setting = Setting.of(training, context.download)
         setting.check(task.config.evaluation)
-        check_names(found, setting.data.class_names, training.dataset)
+        every = [*found, anchor] if anchor else found
+        setting.data = in_order_of(every, setting.data, training.dataset)
         folder = store.training(task.training_id)
         state = checkpoint.pointer(folder.path)
         if state is None:
@@ -128,6 +135,7 @@ def _write_state(
         {
             "config": task.cells[0].record(task.config, method.settings()),
             "rule": method.training_key(),
+            "class_names": list(setting.data.class_names),
             "recipes": [recipe.as_dict() for recipe in setting.recipes(task.seed)],
             "start": setting.about_start(),
             "parameters": population.layout.size,

@@ -198,7 +198,7 @@ def _read(path: Path) -> list[Row]:
 
 
 def _write(lines: Sequence[Sequence[object]], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows(lines)
 
 

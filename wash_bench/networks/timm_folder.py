@@ -13,7 +13,7 @@ from wash_bench.data.catalog import spec_of
 from wash_bench.files import write_text
 from wash_bench.metrics import METRICS
 from wash_bench.models.stems import resolve_stem
-from wash_bench.networks.inspect import OF_DATA, OF_NETWORK
+from wash_bench.networks.inspect import OF_DATA, OF_NETWORK, natural_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,6 +112,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+CLASS_MAP = "class_map.txt"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Export:
 
 
 def write_folder(export: Export, out: Path) -> list[Path]:
-    """Write the three files into a folder, each as a whole, the weights first; their paths."""
+    """Write the files into a folder, each as a whole, the weights first; return their paths."""
     from wash_bench.train.checkpoint import save_network
 
     config = config_of(export)
@@ -149,7 +150,20 @@ def write_folder(export: Export, out: Path) -> list[Path]:
         stem=_stem(export),
     )
     write_text(out / CARD, text)
-    return [out / WEIGHTS, out / CONFIG, out / CARD]
+    written = [out / WEIGHTS, out / CONFIG, out / CARD]
+    if _sorted_otherwise(export):
+        write_text(
+            out / CLASS_MAP, "".join(f"{name}\n" for name in export.setting.data.class_names)
+        )
+        written.append(out / CLASS_MAP)
+    return written
+
+
+def _sorted_otherwise(export: Export) -> bool:
+    """Whether timm's readers sort the class folders in another order than the outputs."""
+    names = list(export.setting.data.class_names)
+    of_folders = spec_of(export.setting.config.dataset).reader is None
+    return of_folders and sorted(names, key=natural_key) != names
 
 
 def config_of(export: Export) -> dict[str, Any]:
@@ -236,10 +250,16 @@ def _notes(export: Export) -> list[str]:
     training, data = export.setting.config, export.setting.data
     spec = spec_of(training.dataset)
     if spec.reader is None:
-        return [
+        notes = [
             "Pictures of more than 8 bits a channel were scaled to 8, where Pillow, which timm "
             "uses, cuts off."
         ]
+        if _sorted_otherwise(export):
+            notes.append(
+                "timm's readers sort class folders as numbers and without case; the outputs are in "
+                f"the order of {CLASS_MAP}, which timm's scripts take as `--class-map`."
+            )
+        return notes
     if data.size != spec.size:
         return [
             f"The images were resized from {spec.size} pixels by torchvision, on tensors; Pillow's "

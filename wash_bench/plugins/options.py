@@ -5,6 +5,7 @@ Imports neither torch nor any method, and pydantic only where something is check
 
 from __future__ import annotations
 
+import ast
 import math
 import tomllib
 import types
@@ -23,22 +24,38 @@ if TYPE_CHECKING:
 
 
 def parse_value(text: str) -> object:
-    """A value as TOML writes it, else the text; a UsageError if empty, or a list left open."""
+    """A value as TOML or Python writes it, else the text; a UsageError if empty, or left open."""
     text = text.strip()
     if not text:
         raise UsageError("the value is empty")
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        if text[0] in "[{\"'":
+        value = table["value"] if len(table) == 1 else None
+    except (tomllib.TOMLDecodeError, RecursionError):
+        if text not in ("True", "False", "None") and text[0] not in "[{(\"'":
+            return text
+        try:  # as timm's own options are written: False, (1, 2), [None, 'a']
+            value = _without_tuples(ast.literal_eval(text))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise UsageError(
-                f"{text} cannot be read; write lists as [1, 2] or ['a', 'b']"
+                f"{text[:40]} cannot be read; write lists as [1, 2] or ['a', 'b']"
             ) from None
-        return text
-    value = table["value"]
-    if len(table) > 1 or not isinstance(value, (bool, int, float, str, list, dict)):
+        if value is None:
+            return None
+    if not isinstance(value, (bool, int, float, str, list, dict)):
         return text  # several lines, or a date: nobody's option
     return value
+
+
+def _without_tuples(value: object) -> object:
+    """A Python literal in the types that JSON and TOML have; a ValueError if it has others."""
+    if isinstance(value, list | tuple):
+        return [_without_tuples(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _without_tuples(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"{type(value).__name__} is no value of an option")
 
 
 def as_typed(value: object) -> str:

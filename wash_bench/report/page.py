@@ -66,7 +66,7 @@ def write_page(records: Records, figures: Iterable[Path], path: Path) -> Path:
         style_hash=_digest(style),
         script_hash=_digest(script),
     )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -106,13 +107,24 @@ _RC: dict[Any, Any] = {
 }
 
 
+def imported_matplotlib() -> Any:
+    """Import matplotlib, whatever backend MPLBACKEND names; figures here are drawn without one."""
+    # Notebooks hand theirs to all their children, which may not have it: the import would fail.
+    given = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if given is not None:
+            os.environ["MPLBACKEND"] = given
+    return matplotlib
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """Matplotlib with this style, whatever the user's own settings are."""
     # Word of a font cache being built, or of a home that cannot be written, is no user's concern.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib
-
+    matplotlib = imported_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)

@@ -168,7 +168,7 @@ def _fill(records: Records, folder: Path) -> list[Path]:
         texts["methods.md"] = methods_text(records)
     for name, text in texts.items():
         paths.append(folder / name)
-        paths[-1].write_text(text, encoding="utf-8")
+        paths[-1].write_text(text, encoding="utf-8", errors="backslashreplace")
     figures = write_figures(records, folder, options.figures, options.formats)
     page = write_page(records, figures, folder / "report.html")
     return [page, *paths, *figures]

@@ -55,7 +55,7 @@ def run_experiment(
     config: RunConfig, entries: Sequence[MethodEntry], context: RunContext
 ) -> Outcome:
     """Run the cells of methods whose options stand in ``config.set``."""
-    return run_cells(cells_of(config, entries), context)
+    return run_cells(cells_of(config, entries, context.out), context)
 
 
 def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:

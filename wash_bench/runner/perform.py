@@ -153,6 +153,7 @@ def _about(task: TrainingTask, trainer: Trainer) -> dict[str, Any]:
     return {
         "config": task.cells[0].record(task.trained_config, method.settings()),
         "rule": method.training_key(),
+        "class_names": list(trainer.setting.data.class_names),
         "facts": method.facts(site),
         "recipes": [recipe.as_dict() for recipe in trainer.recipes],
         "hyperparameters": trainer.setting.hyperparameters(task.seed),

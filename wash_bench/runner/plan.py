@@ -26,7 +26,7 @@ from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
 from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import side_by_side
-from wash_bench.runner.pool import check_task
+from wash_bench.runner.pool import check_rules, check_task
 from wash_bench.runner.setting import Setting
 from wash_bench.settings.barrier_budget import barrier_networks
 from wash_bench.settings.cells import Cell
@@ -120,6 +120,7 @@ def plan_cells(
     notes: dict[str, None] = {}
     for group in side_by_side(cells):
         setting, stand_in = _setting(group[0].config, download)
+        check_rules(group, setting)
         slow = stand_in and setting.device.type == "cpu"
         for task in group:
             key = task.training.model_dump_json(), task.config.evaluation.model_dump_json()

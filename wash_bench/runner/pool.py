@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.distributed.world import LocalWorld
-from wash_bench.errors import UsageError, WashBenchError, note
+from wash_bench.errors import CellFailure, UsageError, WashBenchError, note
 from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.jobs import bytes_of, fitting
@@ -23,6 +23,8 @@ from wash_bench.runner.progress import unobserved
 from wash_bench.runner.task import Results, TrainingTask
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from wash_bench.core.layout import Layout
     from wash_bench.runner.setting import Setting
 
@@ -155,6 +157,7 @@ def checked(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
                 f"{ranks} processes cannot share: run it without --nproc"
             )
         check_task(task, setting)
+    check_rules(tasks, setting)
     say_dead(tasks, setting)
     return setting
 
@@ -165,6 +168,24 @@ def say_dead(tasks: Sequence[TrainingTask], setting: Setting) -> None:
     for text in dict.fromkeys(each.about_dead() for each in own):
         if text:
             note(text)
+
+
+def check_rules(tasks: Sequence[TrainingTask], setting: Setting) -> None:
+    """Refuse, as a UsageError before any training, a method that its network is not for."""
+    networks: dict[str, nn.Module] = {}
+    done: set[tuple[str, str]] = set()
+    for task in tasks:
+        key = task.training.model_dump_json()
+        if key not in networks:
+            networks[key] = setting.but(task.training).fresh(0)
+        for method in task.methods():
+            if (key, method.name) in done:
+                continue
+            done.add((key, method.name))
+            try:
+                method.check_network(networks[key])
+            except CellFailure as failure:
+                raise UsageError(f"method {method.name!r}: {failure}") from None
 
 
 def with_different_settings(tasks: Sequence[TrainingTask]) -> list[TrainingTask]:
@@ -209,6 +230,7 @@ def _look(context: RunContext, tasks: Sequence[TrainingTask], reports: Queue[Any
         found = with_different_settings(tasks)
         needed = [bytes_of(task.training, check_task(task, setting)) for task in found]
         say_dead(tasks, setting)
+        check_rules(tasks, setting)
         reports.put(("fits", max(needed)))
 
 

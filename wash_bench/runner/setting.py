@@ -129,10 +129,16 @@ class Setting:
         network, checkpoint = self.fresh(derive(seed, "init", owner)), self.checkpoint
         return network, checkpoint.load_into(network, self.config.model) if checkpoint else ""
 
+    def print_notes(self) -> None:
+        """Tell the user, once, what is to be said of the images."""
+        while self.data.notes:
+            note(self.data.notes.pop(0))
+
     def check(self, evaluation: EvaluationConfig | None = None) -> Layout:
         """Refuse before training what cannot work, as a UsageError; the layout of a member."""
         # A head that the checkpoint does not give is told of on the standard error stream.
         config, data = self.config, self.data
+        self.print_notes()
         data.steps_per_epoch(config.batch_size)
         _ = self.engine
         if evaluation and evaluation.corruptions:

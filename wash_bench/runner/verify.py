@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.record.environment import capture
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.recorded import CellRecord, task_of
+from wash_bench.settings.cells import cells_of
 
 if TYPE_CHECKING:
     from wash_bench.runner.context import RunContext
@@ -211,7 +212,9 @@ def _environment(
     recorded, here = dict(folder.environment_so_far()), dict(capture(device))
     if "ranks" in cell.data["summary"]:
         recorded["processes"], here["processes"] = cell.data["summary"]["ranks"], 1
-    again = replace(task.cells[0], known=None)
+    (again,) = cells_of(
+        task.config.model_copy(update={"seeds": (task.seed,)}), [task.cells[0].spec], cell.root
+    )
     recorded["cell id (settings, data, method)"] = cell.data["cell_id"]
     here["cell id (settings, data, method)"] = again.cell_id
     return tuple(

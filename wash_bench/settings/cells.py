@@ -17,9 +17,10 @@ from typing import Any
 from wash_bench.config import CHECKPOINT_PREFIX, RunConfig, TrainingConfig, fingerprint
 from wash_bench.core.method import TRAINING_HOOKS, Method
 from wash_bench.data.catalog import FOLDER_PREFIX
-from wash_bench.data.place import content_of
+from wash_bench.data.place import content_of, earlier_content_of
 from wash_bench.models.init_checkpoint import content_of_checkpoint
 from wash_bench.plugins.registry import MethodEntry, make_method
+from wash_bench.record.asked import read_asked
 from wash_bench.settings.device import device_type
 from wash_bench.settings.sweep import differing, told
 
@@ -62,8 +63,9 @@ class CellIds:
 class Inputs:
     """Files that trainings read, as ids see them: each is read once for all cells of a list."""
 
-    def __init__(self, training: TrainingConfig) -> None:
+    def __init__(self, training: TrainingConfig, *, earlier: bool = False) -> None:
         self._training = training
+        self._earlier = earlier  # an image folder as records of 0.1.0 identify it
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -75,10 +77,11 @@ class Inputs:
             about["init"] = CHECKPOINT_PREFIX + content_of_checkpoint(training.checkpoint)
         if training.members:
             about["members"] = [content_of_checkpoint(Path(path)) for path in training.members]
-        if training.dataset.startswith(FOLDER_PREFIX):  # one folder has many spellings
+        if training.dataset.startswith(FOLDER_PREFIX):  # wherever its images lie
             path = Path(training.dataset.removeprefix(FOLDER_PREFIX)).expanduser()
-            about["dataset"] = f"{FOLDER_PREFIX}{path.resolve()}"
-            about["content"] = content_of(path)  # images may have been added since the last run
+            about["dataset"] = FOLDER_PREFIX + (str(path.resolve()) if self._earlier else "")
+            # Images may have been added since the last run.
+            about["content"] = earlier_content_of(path) if self._earlier else content_of(path)
         return about
 
 
@@ -148,17 +151,44 @@ class Cell:
         return config.model_dump(mode="json") | evaluation | own | {"coupling": coupling}
 
 
-def cells_of(config: RunConfig, specs: Iterable[MethodSpec | MethodEntry]) -> tuple[Cell, ...]:
+def cells_of(
+    config: RunConfig, specs: Iterable[MethodSpec | MethodEntry], out: Path | None = None
+) -> tuple[Cell, ...]:
     """Return the cells of methods under one configuration, seeds outside.
 
-    A method that is given without options has those of ``config.set``.
+    Args:
+        config: the configuration.
+        specs: the methods; one that is given without options has those of ``config.set``.
+        out: the run folder. Where it has an experiment on an image folder under the ids of 0.1.0,
+            these are kept.
+
+    Returns:
+        The cells.
     """
     own = [
         spec if isinstance(spec, MethodSpec) else MethodSpec(spec, config.set.get(spec.name, {}))
         for spec in specs
     ]
     shared, inputs = config.model_copy(update=NOT_SHARED), Inputs(config.training)
-    return tuple(Cell(spec, seed, shared, inputs) for seed in config.seeds for spec in own)
+    cells = tuple(Cell(spec, seed, shared, inputs) for seed in config.seeds for spec in own)
+    if not out or not (out / "cells").is_dir():
+        return cells
+    if not config.training.dataset.startswith(FOLDER_PREFIX) or _recorded(cells, out):
+        return cells
+    before = Inputs(config.training, earlier=True)
+    earlier = tuple(replace(cell, inputs=before) for cell in cells)
+    return earlier if _recorded(earlier, out) else cells
+
+
+def _recorded(cells: Sequence[Cell], out: Path) -> bool:
+    """Whether a run folder has a part of an experiment, or was last asked for it."""
+    last = {cell.experiment_id for cell in read_asked(out).cells}
+    return any(
+        (out / "trainings" / cell.training_id).is_dir()
+        or cell.experiment_id in last
+        or (out / "cells" / f"{cell.cell_id}.json").is_file()
+        for cell in cells
+    )
 
 
 def identify(config: RunConfig, spec: MethodSpec, seed: int, about: Mapping[str, Any]) -> CellIds:
@@ -175,8 +205,8 @@ def identify(config: RunConfig, spec: MethodSpec, seed: int, about: Mapping[str,
     """
     method, name = spec.make(), config.training.dataset
     if name.startswith(FOLDER_PREFIX):
-        path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().resolve()
-        name = f"{FOLDER_PREFIX}{path.name}"
+        folder = Path(about["dataset"].removeprefix(FOLDER_PREFIX))
+        name = f"{FOLDER_PREFIX}{folder.name or about['content']}"
     shared = config.training.identity() | config.identity() | dict(about)
     changed = method.training_config(config.training).identity() | config.identity() | dict(about)
     evaluation = config.evaluation.identity()

@@ -16,7 +16,6 @@ combination is meant::
     alpha = 0.0
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from wash_bench.errors import UsageError
+from wash_bench.files import read_toml
 from wash_bench.plugins.entry import MethodEntry
 from wash_bench.plugins.options import bounds_of, parse_set
 from wash_bench.settings.sweep import nested
@@ -93,10 +93,10 @@ def _beyond(before: float, edge: float, field: FieldInfo) -> float | None:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except OSError as error:
         raise UsageError(f"cannot read --grid {path}: {error.strerror}; check the path") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"--grid {path} is not valid TOML: {error}") from None
 
 

@@ -60,6 +60,12 @@ def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
     for layer in layers:
         given = layer.values.get("model_arg", {})
         if isinstance(given, Mapping):
+            for name, value in given.items():
+                if isinstance(value, str) and value.lower() in ("true", "false", "none"):
+                    raise UsageError(
+                        f"{layer.label('model_arg', f'{name}={value}')}: is a text, which counts "
+                        "as true; write true or false without quotes"
+                    )
             merged |= given
             continue
         for text in given if isinstance(given, list | tuple) else [given]:

@@ -1,12 +1,12 @@
 """Preset files: reading them, and the names of those in the package. Standard library only."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wash_bench.config.renamed import from_file
 from wash_bench.errors import UsageError, nearest
+from wash_bench.files import read_toml
 
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
 DEFAULT_PRESET = "digits"
@@ -43,14 +43,14 @@ def find_preset(name: str) -> Preset:
 def read_preset(path: Path) -> Preset:
     """Read a preset file (keys with hyphens or underscores); a UsageError if it is none."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path)
     except FileNotFoundError:
         raise UsageError(f"no preset file {path}: check the path") from None
     except OSError as error:
         raise UsageError(f"cannot read preset file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"preset file {path} is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise UsageError(f"preset file {path} is not valid TOML: {error}") from None
     values: dict[str, Any] = {}
     for key, value in data.items():

@@ -56,7 +56,7 @@ class Resolved(LocalConfig):
 
     def cells(self) -> tuple[Cell, ...]:
         """Return a cell of each method and variant at each seed, seeds outside."""
-        return cells_of(self.config, self.specs)
+        return cells_of(self.config, self.specs, self.out)
 
 
 def resolve(

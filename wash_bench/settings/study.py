@@ -11,7 +11,6 @@ stand beside ours.
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from wash_bench.config.renamed import from_file, recorded
 from wash_bench.errors import UsageError, nearest
+from wash_bench.files import read_toml
 from wash_bench.metrics import FURTHER, LEADING, SUMMARY
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.options import parse_set
@@ -251,16 +251,16 @@ def find_table(name: str) -> NamedFile:
 def read_study(path: Path) -> NamedFile:
     """Read a study file; UsageError if it says something that a study does not have."""
     try:
-        study = StudyFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        study = StudyFile.model_validate(read_toml(path))
     except OSError as error:
         raise UsageError(f"cannot read study {path}: {error.strerror}; check the path") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"study {path} is not valid TOML: {error}") from None
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         text = problem["msg"].removeprefix("Value error, ")
         raise UsageError(f"study {path}: {place}: {text}") from None
+    except ValueError as error:
+        raise UsageError(f"study {path} is not valid TOML: {error}") from None
     for metric in study.metrics:
         if metric not in METRICS:
             raise UsageError(f"study {path}: no metric {metric!r}; {nearest(metric, METRICS)}")
@@ -379,4 +379,4 @@ def _line(
     except UsageError as error:
         raise UsageError(f"study {named.name}, row {row.label!r}: {error}") from None
     specs = [replace(spec, label=row.label) for spec in found.specs]
-    return Line(row, found, cells_of(found.config, specs))
+    return Line(row, found, cells_of(found.config, specs, found.out))

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wash_bench.data.pictures import rgb
+from wash_bench.data.pictures import opened, rgb
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One shard to make: its file, the images, and how they are resized (``Index``)."""
+    """One shard to make: its file, the images, how they are resized, and their white (``rgb``)."""
 
     target: Path
     paths: Sequence[str]
     side: int
     interpolation: str
+    top: int = 0
 
 
 class NotDecoded(Exception):
@@ -40,7 +41,7 @@ def encode(work: Work) -> tuple[np.ndarray, str]:
     with part.open("wb") as file:
         for path in work.paths:
             try:
-                image = decoded(path, work.side, work.interpolation)
+                image = decoded(path, work.side, work.interpolation, work.top)
             except Exception as error:  # Pillow's plug-ins raise many kinds
                 raise NotDecoded(path, f"{type(error).__name__}: {error}") from None
             values = image.tobytes()
@@ -53,10 +54,10 @@ def encode(work: Work) -> tuple[np.ndarray, str]:
     return np.array(shapes, dtype=np.int32), sha.hexdigest()
 
 
-def decoded(path: str, side: int, interpolation: str) -> Image.Image:
+def decoded(path: str, side: int, interpolation: str, top: int = 0) -> Image.Image:
     """An image file in red, green and blue, its shorter side at most ``side`` pixels if not 0."""
-    with Image.open(path) as file:
-        image = rgb(file)
+    with opened(path) as file:
+        image = rgb(file, top)
     shape = resized(image.size, side)
     return (
         image

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from wash_bench.files import regular
+from wash_bench.files import read_json, regular
 from wash_bench.record.schema import Changed, UnknownSchema, current, unchanged
 from wash_bench.report.read.columns import (
     BARRIER_FIELDS,
@@ -35,22 +35,20 @@ class BrokenRecord(ValueError):
 def json_object(path: Path) -> dict[str, Any]:
     """What a JSON file says, its checksum taken off; BrokenRecord if it is not as written."""
     try:
-        return unchanged(_object(path))
+        return as_text(unchanged(_object(path)))
     except Changed as problem:
         raise BrokenRecord(str(problem)) from None
 
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(regular(path).read_text(encoding="utf-8"))
+        data = read_json(regular(path))
     except OSError as error:
         raise BrokenRecord(error.strerror or str(error)) from None
     except ValueError as error:
         raise BrokenRecord(f"not valid JSON ({error})") from None
     if not isinstance(data, dict):
         raise BrokenRecord("holds no JSON object")
-    if not is_text(data):
-        raise BrokenRecord("holds text that is no Unicode")
     return data
 
 
@@ -63,11 +61,23 @@ def is_text(data: Any) -> bool:
     return True
 
 
+def as_text(data: Any) -> Any:
+    """Return JSON data with half characters, as of a path that is not UTF-8, as escapes."""
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {as_text(key): as_text(value) for key, value in data.items()}
+    return [as_text(value) for value in data] if isinstance(data, list) else data
+
+
 def cell(path: Path) -> dict[str, Any]:
     """Return a cell's record; BrokenRecord if it is not one that a report can show."""
     data = _object(path)
     try:
-        return read_cell(current("cell", data))
+        data = current("cell", data)
+        if not is_text({key: value for key, value in data.items() if key != "config"}):
+            raise BrokenRecord("holds text that is no Unicode")  # but for the paths of settings
+        return read_cell(as_text(data))
     except (UnknownSchema, ValueError) as problem:
         raise BrokenRecord(str(problem)) from None
     except (AttributeError, KeyError, TypeError):
