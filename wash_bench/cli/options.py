@@ -49,7 +49,9 @@ class _Taken:
         def filled(**options: Any) -> None:
             from wash_bench.config.renamed import recorded
 
-            self.function(**{key: recorded(key, value) for key, value in options.items()})
+            # No record holds ``which``: its networks have today's names alone.
+            values = {k: v if k == "which" else recorded(k, v) for k, v in options.items()}
+            self.function(**values)
 
         options = sorted([*self.own, *self._settings()], key=lambda item: item.name == "debug")
         parameters = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in options]
