@@ -3,9 +3,9 @@
 #
 #   sbatch docs/examples/slurm_array.sh fashion-mnist --seeds 0,1,2
 #
-# All tasks share the folder $RUNS, which every node must see, and take trainings from it until
-# none is left; the last one writes the report. A task that is killed is replaced by another after
-# two minutes, and the same sbatch line goes on with what is left.
+# All tasks share the folder $RUNS, which every node must see, and take trainings from it until all
+# are done; the last one writes the report. What a task that is killed was at is taken by another at
+# once, and the same sbatch line goes on with what is left.
 #
 # Without a shared folder: sbatch --export=ALL,SHARDS=1 ... gives each task its own share and its
 # own folder, $RUNS-1, $RUNS-2, ...; copy them together and run `wash-bench report $RUNS-*`.

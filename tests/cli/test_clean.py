@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,8 +15,7 @@ from tests.support.runs import assert_same_bits, entries_of, records_of, stop_af
 from tests.support.shared_folder import made_once
 from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import load_method_file
-from wash_bench.record.claims import Claims
-from wash_bench.record.store import Store
+from wash_bench.record.locks import hold
 from wash_bench.report.cache import records_digest
 from wash_bench.report.write import write_report
 from wash_bench.runner.context import RunContext
@@ -58,8 +56,10 @@ def listed(capsys, folder: Path) -> dict[str, list[Path]]:
     code, told, err = command(capsys, "clean", str(folder), "--json")
     assert (code, err) == (0, "")
     after = {path: path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    clock = folder / "claims" / "workers" / ".clock"
-    assert before == {path: time for path, time in after.items() if path != clock or path in before}
+    locks = folder / "locks"
+    assert before == {path: time for path, time in after.items() if path.parent != locks} | {
+        path: time for path, time in before.items() if path.parent == locks
+    }
     (found,) = json.loads(told)["folders"]
     kinds: dict[str, list[Path]] = {"states": [], "failed": [], "leftovers": []}
     for item in found["items"]:
@@ -158,15 +158,13 @@ def test_what_a_killed_run_left_can_go_and_its_checkpoint_stays(
     (training / ".events.jsonl.0123").write_bytes(b"half")
     (training / "state-2" / ".optimizer-0.safetensors.x.part").write_bytes(b"half")
     (out / ".merge-abc" / "x").mkdir(parents=True)
-    dead = out / "claims" / "workers" / "dead.json"
-    dead.parent.mkdir(parents=True)
-    dead.write_text('{"stale": 10, "host": "h", "pid": 1}')
-    os.utime(dead, (0, 0))
+    (out / "locks" / "dead.json").write_text('{"host": "h", "pid": 1}')
+    (out / "claims" / "workers").mkdir(parents=True)
     found = listed(capsys, out)
     assert (found["states"], found["failed"]) == ([], [])
     assert {path.name for path in found["leftovers"]} == {
         "state-9", ".events.jsonl.0123", ".optimizer-0.safetensors.x.part", ".merge-abc",
-        "dead.json",
+        "dead.json", "claims",
     }  # fmt: skip
     assert command(capsys, "clean", str(out), "--yes")[0] == 0
     assert sorted(path.name for path in training.glob("state-*")) == ["state-1", "state-2"]
@@ -200,16 +198,12 @@ def test_members_stay_while_a_cell_that_was_asked_for_is_open(folder, capsys) ->
 
 @pytest.mark.parametrize("option", [(), ("--yes",), ("--json",)])
 @pytest.mark.slow
-def test_it_refuses_while_a_run_or_a_worker_is_on_the_folder(folder, capsys, option) -> None:
+def test_it_refuses_while_a_run_is_on_the_folder(folder, capsys, option) -> None:
     state = training_of(folder, "papa") / "state-2"
-    with Store(folder).locked():
+    with hold(folder, training_of(folder, "greedy-soup").name):
         code, _, err = command(capsys, "clean", str(folder), *option)
         assert (code, err.count("\n")) == (1, 1)
-        assert "another run is using" in err
-    with Claims(folder):
-        code, _, err = command(capsys, "clean", str(folder), *option)
-        assert (code, err.count("\n")) == (1, 1)
-        assert "a worker is using" in err
+        assert "a run is using" in err
     assert state.is_dir() and ("fails", 0) in records_of(folder)
 
 

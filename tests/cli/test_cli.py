@@ -107,7 +107,7 @@ def test_python_dash_m():
         (["plan", "--epochs", "0"], "at least 1"),
         (["run", "--shard", "4/3"], "--shard 4/3"),
         (["run", "--shard", "half"], "--shard half"),
-        (["run", "--stale", "9"], "at least 10"),
+        (["merge-records", "a", "b", "--out", "c"], "wash-bench report A B"),
         (["run", "--worker", "--shard", "1/2"], "--shard and --worker"),
         (["run", "--worker", "--jobs", "2"], "--jobs"),
         (["comm", "--steps", "0"], "--steps"),

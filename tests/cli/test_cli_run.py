@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +12,9 @@ from tests.support.command import command
 
 
 def outcome(failed=()):
-    return SimpleNamespace(finished=["a"], cached=[], failed=list(failed), elsewhere=[])
+    from wash_bench.runner.queue import Outcome
+
+    return Outcome(finished=["a"], failed=list(failed))
 
 
 def stand_in(monkeypatch, result):
@@ -61,7 +62,6 @@ def test_run_hands_over_what_was_asked_and_reports(monkeypatch, capsys, tmp_path
         "debug": False,
         "shard": (1, 1),
         "worker": False,
-        "stale": 120,
         "silence": 15,
         "time_limit": 0,
         "log": (),

@@ -17,8 +17,14 @@ from wash_bench.settings.resolve import resolve
 HEAVY = ("torch", "torchvision", "timm", "matplotlib", "pandas", "scipy", "sklearn")
 LAYERS = (
     *("config", "settings.resolve", "settings.table", "plugins.registry", "record.store"),
-    *("settings.cells", "record.claims", "runner.context", "runner.experiment", "runner.worker"),
-    *("distributed.group", "distributed.world", "core.method", "core.wrapper", "data.catalog"),
+    *("settings.cells", "record.locks", "runner.context", "runner.experiment", "runner.queue"),
+    *(
+        "distributed.process_group",
+        "distributed.world",
+        "core.method",
+        "core.wrapper",
+        "data.catalog",
+    ),
 )
 
 

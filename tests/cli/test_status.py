@@ -19,10 +19,8 @@ from tests.support.records import write_cell
 from tests.support.runs import entries_of, stop_after_an_epoch
 from tests.support.shared_folder import made_once
 from wash_bench.config import RunConfig
-from wash_bench.record.asked import read_asked
-from wash_bench.record.claims import Claims
+from wash_bench.record.locks import hold
 from wash_bench.record.status import CellStatus, status_of
-from wash_bench.record.store import Store
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 
@@ -95,36 +93,16 @@ def test_while_a_run_goes_on_its_process_is_told_and_what_is_done_counts(
     assert (status_of(folder).seconds_left, status_of(folder).workers) == (0.0, ())
 
 
-def test_who_was_killed_does_not_run_when_another_run_takes_the_folder(folder: Path) -> None:
-    assert by_method(folder)["wash"].status == "waiting"
-    (status,) = folder.glob("trainings/*/status.json")
-    assert json.loads(status.read_text())["status"] == "running"  # as the killed run left it
-    with Store(folder).locked():
-        os.utime(status, (0, 0))
-        assert by_method(folder)["wash"].status == "waiting"
-        assert [name for name, _ in status_of(folder).workers] == [read_asked(folder).by]
-        os.utime(status)
-        assert by_method(folder)["wash"].status == "running"
-
-
-def test_workers_are_told_with_what_they_hold(folder: Path) -> None:
+def test_owners_are_told_with_what_they_hold(folder: Path) -> None:
     training = by_method(folder)["greedy-soup"].training_id
-    with Claims(folder, stale=10) as claims:
-        assert status_of(folder).workers == ((ME, ""),)
-        claim = claims.take(training)
-        assert claim is not None
+    with hold(folder, training):
         assert status_of(folder).workers == ((ME, training),)
         cells = by_method(folder)
         assert {cells[name].status for name in ("greedy-soup", "naive-ensemble")} == {"running"}
         assert (cells["wash"].status, cells["naive-ensemble"].worker) == ("waiting", ME)
-        claims.release(claim)
-        assert by_method(folder)["greedy-soup"].status == "waiting"
-    (folder / "claims" / training / "2.json").write_text(
-        json.dumps({"host": "far", "pid": 7, "stale": 10})
-    )
-    assert by_method(folder)["greedy-soup"].worker == "far, process 7"
-    old = time.time() - 60
-    os.utime(folder / "claims" / training / "2.json", (old, old))
+    assert by_method(folder)["greedy-soup"].status == "waiting"
+    # A killed process leaves the file that names it.
+    (folder / "locks" / f"{training}.json").write_text(json.dumps({"host": "far", "pid": 7}))
     assert by_method(folder)["greedy-soup"].status == "waiting"
 
 

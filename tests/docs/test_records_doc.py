@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.support.runs import stop_after_an_epoch
 from wash_bench.cli.main import run_command
 from wash_bench.config import RunConfig
 from wash_bench.plugins.registry import find_method, load_method_file
-from wash_bench.record.claims import Claims
+from wash_bench.record.locks import hold
 from wash_bench.report.write import write_report
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
@@ -153,9 +152,6 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
         }
     )
 
-    dead = out / "claims" / "workers" / "dead.json"  # whose age the plain run reads off the clock
-    dead.write_text('{"stale": 10}')
-    os.utime(dead, (0, 0))
     stop_after_an_epoch(tuned, entries[:1], out, epochs=2)
     members = sorted(average.parent.glob("state-*/member-*.safetensors"))
     data = ["--dataset", config.training.dataset, "--val-share", "0.1", "--barrier-points", "3"]
@@ -168,7 +164,7 @@ def folder(tiny_module: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.slow
 def test_every_file_and_no_other_is_described(folder: Path) -> None:
     described = _described()
-    with Claims(folder):  # a worker is only there while it lives
+    with hold(folder, "x"):  # its owner's file is there only then
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*")
                  if path.is_file() and not path.is_symlink()}  # fmt: skip
     unknown = {name for name in files if not any(_fits(pattern, name) for pattern in described)}
@@ -179,7 +175,7 @@ def test_every_file_and_no_other_is_described(folder: Path) -> None:
 
 def test_every_key_and_no_other_is_described(folder: Path) -> None:
     described = _described()
-    with Claims(folder):
+    with hold(folder, "x"):
         for pattern, keys in described.items():
             if pattern.startswith("report/"):
                 continue

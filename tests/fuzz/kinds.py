@@ -88,7 +88,6 @@ def records(case: Case) -> list[str]:
             ["status", str(runs)],
             ["status", str(runs), "--json"],
             ["clean", str(runs), "--json"],
-            ["merge-records", str(runs), str(case.base / "runs"), out],
             ["compare", str(runs), str(case.base / "runs"), f"{out}.csv"],
             ["export", cell, f"--runs={runs}", out],
             ["verify", str(runs)],

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from wash_bench.cli.main import run_command
-from wash_bench.record.claims import Claims
+from wash_bench.record.locks import hold
+from wash_bench.runner import experiment
 from wash_bench.runner.experiment import side_by_side
 from wash_bench.runner.queue import sharded
 from wash_bench.settings.study import read_study, study_of
@@ -40,7 +41,10 @@ def test_shares_of_a_table_are_all_of_it_and_each_training_is_in_one(tiny_table:
 
 @pytest.mark.slow
 def test_workers_and_shares_make_the_table(
-    tiny_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_table: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ["paper-table", str(tiny_table), "--out", str(tmp_path), "--device", "cpu"]
     assert run_command([*command, "--shard", "1/2"]) == 0
@@ -48,18 +52,17 @@ def test_workers_and_shares_make_the_table(
     assert not (tmp_path / "tables").exists()
     done = {path.name: path.read_bytes() for path in tmp_path.glob("cells/*.json")}
     assert 0 < len(done) < 5
-    with Claims(tmp_path) as other:  # works on the first training that is left
-        (task,) = [
-            task
-            for group in _groups(tiny_table, device="cpu")
-            for task in group
-            if task.cells[0].method == "wash" and f"{task.cells[0].cell_id}.json" not in done
-        ][:1]
-        claim = other.take(task.training_id)
-        assert run_command([*command, "--worker"]) == 0
-        assert "1 cell is in the hands of other workers" in capsys.readouterr().out
+    (task,) = [
+        task
+        for group in _groups(tiny_table, device="cpu")
+        for task in group
+        if task.cells[0].method == "wash" and f"{task.cells[0].cell_id}.json" not in done
+    ][:1]
+    monkeypatch.setattr(experiment, "PATIENCE", 0.0)
+    with hold(tmp_path, task.training_id):
+        assert run_command(command) == 0
+        assert "1 cell is being run by other processes" in capsys.readouterr().out
         assert not (tmp_path / "tables").exists()
-        other.release(claim)
     assert run_command([*command, "--worker"]) == 0
     assert "## Tiny: tiny at scale small" in capsys.readouterr().out
     frame = pd.read_csv(tmp_path / "tables" / "tiny-small.csv")

@@ -17,8 +17,7 @@ from wash_bench.config import RunConfig
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.models.checkpoint_file import read_file
 from wash_bench.networks.inspect import find
-from wash_bench.record.asked import Asked, read_asked, write_asked
-from wash_bench.record.store import Store
+from wash_bench.record.store import ManifestCell, Store, read_manifest, write_manifest
 from wash_bench.report.read.frames import load
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
@@ -349,9 +348,9 @@ def test_sigterm_ends_with_a_line(tmp_path) -> None:
 
 
 def test_a_changed_list_of_what_was_asked_for_is_not_believed(tmp_path: Path) -> None:
-    cell = Asked("cell", "training", "experiment", "wash", 0, "wash", 12)
-    write_asked(tmp_path, [cell], worker=True)
-    assert read_asked(tmp_path).cells == (cell,)
+    cell = ManifestCell("cell", "training", "experiment", "wash", 0, "wash", 12)
+    write_manifest(tmp_path, [cell])
+    assert read_manifest(tmp_path) == (cell,)
     path = tmp_path / "run.json"
     path.write_text(path.read_text().replace("12", "13"))
-    assert read_asked(tmp_path).cells == ()
+    assert read_manifest(tmp_path) == ()

@@ -12,9 +12,8 @@ from tests.support.images import class_folders
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.data.place import content_of, dataset_near, earlier_content_of
 from wash_bench.plugins.registry import find_method
-from wash_bench.record.asked import write_asked
-from wash_bench.record.store import Store
-from wash_bench.runner.experiment import asked_of, side_by_side
+from wash_bench.record.store import Store, write_manifest
+from wash_bench.runner.experiment import manifest_of, side_by_side
 from wash_bench.settings.cells import Cell, CellIds, MethodSpec, cells_of, identify
 
 WASH = find_method("wash")
@@ -75,7 +74,7 @@ def test_an_experiment_keeps_the_ids_under_which_it_was_begun(
         else:
             (cell,) = cells_of(config_of(pets), [WASH])
             known = replace(cell, known=these)
-            write_asked(store.root, asked_of(side_by_side([known])), worker=False)
+            write_manifest(store.root, manifest_of(side_by_side([known])))
 
     leave(old)
     assert ids(pets, store.root) == [old]

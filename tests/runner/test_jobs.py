@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +14,11 @@ import pytest
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.core.layout import Layout
 from wash_bench.distributed.world import LocalWorld
-from wash_bench.plugins.registry import find_method
+from wash_bench.errors import WashBenchError
+from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.runner import experiment, jobs, pool
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
-from wash_bench.runner.queue import Outcome
 from wash_bench.settings.cells import cells_of
 from wash_bench.settings.resolve import local_config
 from wash_bench.settings.table import SETTINGS
@@ -96,17 +98,53 @@ def test_what_is_left_goes_on_with_as_many_threads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []
-    monkeypatch.setattr(
-        experiment, "in_pool", lambda todo, means, most: asked.append((len(todo), most)) or []
-    )
     all_tasks = tasks(("wash", "papa", "dart"))
-    monkeypatch.setattr(
-        experiment,
-        "open_part",
-        lambda task, *rest: task if task.cells[0].method == "dart" else None,
-    )
-    experiment._run_open(all_tasks, None, context(out=str(tmp_path)), Outcome())
+
+    def in_pool(todo, means, retry, most):
+        asked.append((len(todo), most))
+        return [[(cell.cell_id, None) for task in todo for cell in task.cells]]
+
+    monkeypatch.setattr(experiment, "in_pool", in_pool)
+    monkeypatch.setattr(experiment, "open_tasks", lambda tasks, *rest: tasks[2:])
+    config = all_tasks[0].config
+    entries = [find_method(name) for name in ("wash", "papa", "dart")]
+    run_experiment(config, entries, context(out=str(tmp_path)))
     assert asked == [(1, 3)]
+
+
+def test_a_program_needs_no_main_guard(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import wash_bench as wb\n"
+        "open('begun', 'a').write('x')\n"
+        "wb.run('digits', train_limit=96, image_size=16, val_share=0.1, stem='keep', epochs=1,\n"
+        "       batch_size=32, population=2, device='cpu', barrier_points=3, barrier_images=20,\n"
+        "       bn_images=32, barrier_bn_images=32, threads=1, seeds=[0], jobs=2, out='runs',\n"
+        "       methods='wash,naive-ensemble')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "begun").read_text() == "x"
+    assert len(list(tmp_path.glob("runs/cells/*.json"))) == 2
+
+
+def test_a_process_that_dies_ends_the_run_in_a_line(tiny: RunConfig, tmp_path: Path) -> None:
+    method = tmp_path / "dies.py"
+    method.write_text(
+        "import os, signal\n"
+        "from wash_bench.methods.naive_ensemble import NaiveEnsemble\n"
+        "class Dies(NaiveEnsemble):\n"
+        "    name = 'dies'\n"
+        "    def training_key(self): return {'rule': 'dies'}\n"
+        "    def after_step(self, *_): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    entries = [load_method_file(f"{method}:Dies"), find_method("papa")]
+    with pytest.raises(WashBenchError, match="fewer --jobs"):
+        run_experiment(tiny, entries, RunContext(out=tmp_path / "out", threads=1, jobs=2))
+    assert not multiprocessing.active_children()
+    assert not [p for p in tmp_path.glob("out/cells/*") if "dies" in p.name]
 
 
 @pytest.mark.slow

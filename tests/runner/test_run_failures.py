@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.support.runs import entries_of, records_of
 from wash_bench.config import RunConfig
@@ -60,15 +59,6 @@ def test_a_diverging_member_fails_its_cell_and_the_others_go_on(
 
 
 @pytest.mark.fault(
-    "Damaged run folders", "two runs on one folder", "the second is refused in one line"
-)
-def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
-    (tmp_path / "cells").mkdir()
-    with FileLock(tmp_path / ".lock"), pytest.raises(WashBenchError, match="another run is using"):
-        run_experiment(tiny, entries_of("papa"), RunContext(out=tmp_path))
-
-
-@pytest.mark.fault(
     "Damaged run folders",
     "a run folder that cannot be written",
     "refused in one line before training",
@@ -106,6 +96,38 @@ def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
     outcome = run_experiment(tiny, entries, RunContext(out=tmp_path / "out"))
     ((_, reason),) = outcome.failed
     assert reason == f"KeyError: 'beta' ({method}:6)"
+    assert len(outcome.finished) == 1
+
+
+@pytest.mark.fault(
+    "Numbers and methods",
+    "a method that ends the program, calls its options wrong, or replaces the population's tensors",
+    "its cell fails with the reason; the others go on",
+)
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("import sys; sys.exit('bye')", "SystemExit: bye"),
+        (
+            "from wash_bench.errors import UsageError; raise UsageError('give it --epochs 2')",
+            "give it --epochs 2",
+        ),
+        ("population.weights = population.weights.clone()", "puts other tensors in the place"),
+        ("population.buffers = population.buffers.clone()", "puts other tensors in the place"),
+    ],
+)
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_whatever_a_method_raises_fails_its_cell_alone(
+    tiny: RunConfig, tmp_path: Path, statement: str, reason: str, jobs: int
+) -> None:
+    method = _file(tmp_path, "Odd", statement)
+    entries = [load_method_file(f"{method}:Odd"), *entries_of("naive-ensemble")]
+    config = tiny.model_copy(update={"training": tiny.training.model_copy(update={"epochs": 1})})
+    context = RunContext(out=tmp_path / "out", threads=1, jobs=jobs)
+    outcome = run_experiment(config, entries, context)
+    ((_, said),) = outcome.failed
+    assert reason in said
     assert len(outcome.finished) == 1
 
 

@@ -21,8 +21,8 @@ from wash_bench.report.tables.notes import own_settings
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.plan import Times, plan_cells
-from wash_bench.runner.pool import checked
 from wash_bench.runner.recorded import cell_at
+from wash_bench.runner.setting import setting_for
 from wash_bench.settings.cells import cells_of
 
 FACTORS = {"one": {}, "epochs": {"epochs": 3}, "batch": {"epochs": 3, "batch_size": 3}}
@@ -175,11 +175,11 @@ def test_what_cannot_work_is_refused_in_one_line(tiny: RunConfig, tmp_path: Path
         cells_of(with_options(tiny, budget="width"), entries_of("naive-ensemble", "single"))
     )
     with pytest.raises(UsageError, match="method 'single': model 'test_resnet' takes no argument"):
-        checked(wide, context)
+        setting_for(wide, context)
     world = LocalWorld()
     world.ranks = 2
     with pytest.raises(UsageError, match="trains 1 network, which 2 processes cannot share"):
-        checked(tasks_of(cells_of(tiny, entries_of("single"))), context.but(world=world))
+        setting_for(tasks_of(cells_of(tiny, entries_of("single"))), context.but(world=world))
     low = Single(SingleOptions(lr=1e-5))
     with pytest.raises(UsageError, match="with lr=1e-05: --lr-min"):
         low.training_config(tiny.training)

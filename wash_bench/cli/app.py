@@ -13,7 +13,6 @@ from wash_bench.cli.eval import evaluate
 from wash_bench.cli.export import export
 from wash_bench.cli.lists import datasets, methods, models, presets
 from wash_bench.cli.merge import merge
-from wash_bench.cli.merge_records import merge_records
 from wash_bench.cli.new_method import new_method
 from wash_bench.cli.options import SettingsCommand, takes_any
 from wash_bench.cli.paper_table import paper_table
@@ -27,7 +26,7 @@ from wash_bench.cli.verify import verify
 
 COMMANDS = (
     *(run, plan, tune, comm, report, compare, export, evaluate, merge, status, verify, clean),
-    *(merge_records, prepare, paper_table, methods, new_method, check, presets, datasets, models),
+    *(prepare, paper_table, methods, new_method, check, presets, datasets, models),
 )
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ import typer
 from wash_bench.cli.options import DEBUG
 
 if TYPE_CHECKING:
-    from wash_bench.record.cleaning import Item
+    from wash_bench.record.prune import Item
 
 
 def clean(
@@ -35,9 +35,8 @@ def clean(
         wash-bench clean runs --json
     """
     _check(yes, as_json)
-    from wash_bench.record.cleaning import clean as remove
-    from wash_bench.record.cleaning import removable
     from wash_bench.record.folders import some_run_folders
+    from wash_bench.record.prune import prune, removable
 
     found = {folder: removable(folder) for folder in some_run_folders(runs)}
     if as_json:
@@ -53,7 +52,7 @@ def clean(
     _print([item for items in found.values() for item in items])
     chosen = _chosen(found, yes)
     freed = sum(
-        remove(folder, [item for item in items if item.kind in chosen])
+        prune(folder, [item for item in items if item.kind in chosen])
         for folder, items in found.items()
     )
     typer.echo(f"Removed: {size(freed)}" if chosen else "Nothing removed")
@@ -62,7 +61,7 @@ def clean(
 def _chosen(found: dict[Path, list[Item]], yes: bool) -> list[str]:
     """The kinds that the user wants to be rid of."""
     from wash_bench.errors import UsageError
-    from wash_bench.record.cleaning import KINDS
+    from wash_bench.record.prune import KINDS
     from wash_bench.runner.units import size
 
     chosen = []

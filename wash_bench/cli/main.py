@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from wash_bench.cli.gone import without_gone
 from wash_bench.errors import KEPT, LAUNCHED, Interrupted, UsageError, WashBenchError
 
 LINGER = 10.0  # seconds
@@ -32,7 +33,7 @@ def _carried_out(arguments: Sequence[str]) -> int:
     try:
         from wash_bench.cli.app import app
 
-        given = list(arguments)
+        given = without_gone(arguments)
         result = app(args=given, prog_name="wash-bench", standalone_mode=False, obj=given)
         if result == Interrupted.exit_code:  # typer makes this of a KeyboardInterrupt
             return _tell_interrupted("interrupted")

@@ -12,7 +12,7 @@ from wash_bench.cli.options import DEBUG, takes_settings
 
 
 @takes_settings(
-    *("data_dir", "download", "device", "jobs", "threads", "worker", "stale", "retry_failed"),
+    *("data_dir", "download", "device", "jobs", "threads", "worker", "retry_failed"),
     population={"metavar": "LIST", "default": "the table's"},
     augment={
         "metavar": "LIST",

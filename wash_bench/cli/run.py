@@ -85,14 +85,11 @@ def run(
     outcome = run_cells(resolved.cells(), resolved, debug=debug, arguments=context.obj)
     if outcome is None:
         return
-    if resolved.report and (outcome.finished or outcome.cached or outcome.failed):
+    if resolved.report and outcome.known and not outcome.held_by_others:
         with keeping():
-            if not resolved.worker:
-                _report(resolved.out)
-            elif not outcome.elsewhere:
-                _report_once(resolved)
-    if outcome.elsewhere:
-        tell_elsewhere(outcome.elsewhere, "report")
+            _report(resolved.out)
+    if outcome.held_by_others:
+        print_held(outcome.held_by_others, "report")
     end_if_failed(outcome.failed)
 
 
@@ -147,8 +144,8 @@ def run_study(
     outcome = run_cells(study.cells, local, debug=debug, arguments=arguments)
     if outcome is None:
         return
-    if outcome.elsewhere:
-        tell_elsewhere(outcome.elsewhere, "table")
+    if outcome.held_by_others:
+        print_held(outcome.held_by_others, "table")
     elif local.shard[1] > 1:
         typer.echo(
             f"Share {local.shard[0]}/{local.shard[1]} is done. This command without --shard, on a "
@@ -191,29 +188,14 @@ def end_if_failed(
         raise typer.Exit(1)
 
 
-def tell_elsewhere(cells: list[tuple[str, str]], what: str) -> None:
-    """Say who works on what is left, and that the last of them writes ``what``."""
-    who = "; ".join(sorted({who for _, who in cells}))
+def print_held(cells: list[tuple[str, str]], what: str) -> None:
+    """Say which processes run what is left, and that ``what`` is not written yet."""
+    owners = "; ".join(sorted({owner for _, owner in cells}))
     some = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
     typer.echo(
-        f"Nothing left to take: {some} in the hands of other workers ({who}). The last of them "
-        f"writes the {what}; if one dies, start this command again."
+        f"No work left: {some} being run by other processes ({owners}). The {what} is written by "
+        "the last of them, or by this command once they are done; with --worker it waits for them."
     )
-
-
-def _report_once(resolved: Resolved) -> None:
-    """The report, by one of the workers that find everything done."""
-    from wash_bench.record.claims import REPORT, Claims
-
-    with Claims(resolved.out, resolved.stale) as claims:
-        claim = claims.take(REPORT)
-        if claim is None:
-            typer.echo(f"Report: another worker is writing {resolved.out / 'report'}")
-            return
-        try:
-            _report(resolved.out)
-        finally:
-            claims.release(claim)
 
 
 def _in_processes(cells: Sequence[Cell], local: LocalConfig, arguments: list[str]) -> NoReturn:
@@ -255,7 +237,12 @@ def limit_threads(threads: int) -> None:
 
 def _report(out: Path) -> None:
     from wash_bench.cli.printing import console_for_stdout
+    from wash_bench.record.locks import REPORT, hold
     from wash_bench.report.write import write_report
 
-    written = write_report([out], out / "report", console=console_for_stdout())
+    with hold(out, REPORT) as held:
+        if not held:
+            typer.echo(f"Report: another process is writing {out / 'report'}")
+            return
+        written = write_report([out], out / "report", console=console_for_stdout())
     typer.echo(f"Report: {out / 'report'} ({', '.join(path.name for path in written)})")

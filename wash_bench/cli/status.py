@@ -73,16 +73,11 @@ def _print(found: FolderStatus) -> None:
         order = ("running", "waiting", "failed")
         shown.sort(key=lambda cell: order.index(cell.status))
         print_rows(HEADINGS, [_row(cell) for cell in shown], right=HEADINGS[1:2] + HEADINGS[3:5])
-    idle = [name for name, held in found.workers if not held and name not in _busy(found)]
-    if idle:
-        typer.echo(f"On the folder without a training: {'; '.join(idle)}")
+    if reporting := [owner for owner, name in found.workers if name == "report"]:
+        typer.echo(f"Writing the report: {'; '.join(reporting)}")
 
 
 HEADINGS = ("method", "seed", "status", "epoch", "left", "worker or reason")
-
-
-def _busy(found: FolderStatus) -> set[str]:
-    return {cell.worker for cell in found.cells}
 
 
 def _row(cell: CellStatus) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ WIDENINGS = 4  # rounds of settings beyond an edge
 
 
 @takes_settings(
-    without=("methods", "report", "procs", "worker", "stale", "shard", "coupling_budget"),
+    without=("methods", "report", "procs", "worker", "shard", "coupling_budget"),
     seeds={
         "default": SEEDS,
         "help": "Seeds of the trainings, separated by commas; none that the preset's results use.",
@@ -143,9 +143,15 @@ def _own_seeds(resolved: Resolved, base: Resolved) -> None:
 def _run(resolved: Resolved, specs: Sequence[MethodSpec], debug: bool) -> list[tuple[str, str]]:
     """Train what is not done; the failed cells."""
     from wash_bench.cli.run import run_cells
+    from wash_bench.errors import WashBenchError
     from wash_bench.settings.cells import cells_of
 
     outcome = run_cells(cells_of(resolved.config, specs, resolved.out), resolved, debug=debug)
+    if outcome and (held := outcome.held_by_others):
+        raise WashBenchError(
+            f"{held[0][1]} is working on {len(held)} of the trainings in {resolved.out}: run the"
+            " same command again when it has ended"
+        )
     return outcome.failed if outcome else []
 
 

@@ -109,7 +109,7 @@ def _rank(rank: int, store: str, cases: list[Case], told: Queue) -> None:
             share = io.BytesIO()  # tensors in a queue live only as long as their sender
             torch.save(Share(run.tensors(), exchange.ledger.as_dict()), share)
             told.put((rank, index, "", share.getvalue()))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             told.put((rank, index, crash(error), None))
             return
     dist.barrier()

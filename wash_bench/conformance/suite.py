@@ -64,7 +64,7 @@ def _run(name: str, cases: Sequence[Case], functions: Sequence[Check]) -> CheckR
                 said = function(case)
             except Failed as failure:
                 return CheckResult(name, False, where + failure.reason, failure.fix)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 fix = "the method's own code raises it; see the line"
                 return CheckResult(name, False, where + crash(error), fix)
             text = text or said

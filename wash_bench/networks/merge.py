@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wash_bench.core.ledger import CommLedger
 from wash_bench.core.population import Population
 from wash_bench.core.wrapper import Independent
 from wash_bench.distributed.world import LocalWorld
@@ -19,18 +20,18 @@ from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.networks.inspect import Found, in_order_of
 from wash_bench.networks.score import network_of
 from wash_bench.plugins.registry import method_names
-from wash_bench.record.asked import write_asked
 from wash_bench.record.environment import capture
 from wash_bench.record.events import EventLog
-from wash_bench.record.presence import alone
+from wash_bench.record.locks import check_unused, hold, sweep
 from wash_bench.record.schema import write_summed
-from wash_bench.record.store import Store, TrainingFolder
+from wash_bench.record.store import Store, TrainingFolder, write_manifest
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.experiment import asked_of, tasks_of
-from wash_bench.runner.perform import perform
-from wash_bench.runner.queue import Outcome, open_part
+from wash_bench.runner.experiment import manifest_of, tasks_of
+from wash_bench.runner.perform import train_and_evaluate
+from wash_bench.runner.queue import Outcome, failures, open_tasks
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import TrainingTask
+from wash_bench.runner.trainer import notes_of_state
 from wash_bench.settings.cells import Cell
 from wash_bench.train import checkpoint
 
@@ -87,20 +88,22 @@ def merge(
     """
     context.set_up_torch()
     store, outcome = Store(context.out), Outcome()
-    with alone(store):
-        (task,) = tasks_of(cells)  # rules that only merge share one training
-        write_asked(store.root, asked_of([[task]]), worker=False)
-        training = task.config.training
-        setting = Setting.of(training, context.download)
-        setting.check(task.config.evaluation)
-        every = [*found, anchor] if anchor else found
-        setting.data = in_order_of(every, setting.data, training.dataset)
-        folder = store.training(task.training_id)
-        state = checkpoint.pointer(folder.path)
-        if state is None:
+    sweep(store.root)
+    (task,) = tasks_of(cells)  # rules that only merge share one training
+    write_manifest(store.root, manifest_of([[task]]))
+    training = task.config.training
+    setting = Setting.of(training, context.download)
+    setting.check(task.config.evaluation)
+    every = [*found, anchor] if anchor else found
+    setting.data = in_order_of(every, setting.data, training.dataset)
+    folder, retry = store.training(task.training_id), failures([[task]], store)
+    with hold(store.root, task.training_id) as held:
+        if not held:
+            check_unused(store.root)
+        if checkpoint.pointer(folder.path) is None:
             _write_state(task, setting, found, folder)
-        if part := open_part(task, store, float("inf"), outcome, context.observer):
-            outcome.add(perform(part, setting, store, context))
+        for part in open_tasks([task], store, retry, outcome, context.observer):
+            outcome.add(train_and_evaluate(part, setting, store, context))
     summary = folder.evaluation(task.cells[0].evaluation_id) or {}
     return Merged(task, outcome, setting, folder, summary)
 
@@ -128,7 +131,7 @@ def _write_state(
 
     channels_last = setting.config.channels_last
     population = Population(build, len(found), channels_last=channels_last)
-    method = task.methods()[0]
+    method = task.methods[0]
     folder.path.mkdir(parents=True, exist_ok=True)
     write_summed(
         folder.path / "training.json",
@@ -149,7 +152,7 @@ def _write_state(
     events = EventLog(folder.events, 0, lambda line: None)
     length = events.flush()
     events.close()
-    notes = {"events_bytes": length, "ledger": {}, "scalers": [], "train_seconds": 0.0, "ranks": 1}
+    notes = notes_of_state(length, CommLedger(len(found)))
     checkpoint.save(
         folder.path, population, method, LocalWorld(), epoch=0, finished=True, notes=notes
     )

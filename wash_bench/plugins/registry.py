@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -134,6 +135,17 @@ def make_method(entry: MethodEntry, options: Mapping[str, Any] | None = None) ->
             raise UsageError(f"{entry.name}: {reason}")
         method = make(wrapper.name, cls, own, method)
     return method
+
+
+def known_method(entry: MethodEntry, options: Mapping[str, Any] | None = None) -> Method:
+    """Return a method to ask about itself: constructed once, shared, and never trained."""
+    key = entry, json.dumps(options or {}, sort_keys=True, default=repr)
+    if key not in _KNOWN:
+        _KNOWN[key] = make_method(entry, options)
+    return _KNOWN[key]
+
+
+_KNOWN: dict[tuple[MethodEntry, str], Method] = {}
 
 
 def why_not_around(cls: type[Method], inner: Method) -> str:

@@ -7,16 +7,51 @@ what they hold. Every file but the event log is replaced as a whole.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.errors import UsageError
 from wash_bench.files import digest_of
 from wash_bench.record.schema import read_record, read_summed, write_record, write_summed
+
+
+@dataclass(frozen=True)
+class ManifestCell:
+    """A cell that the last run of a folder was asked for.
+
+    Attributes:
+        cell_id, training_id, experiment_id: its ids.
+        method, seed: which cell it is.
+        name: the method, or its variant where the run has several.
+        epochs: length of its training.
+    """
+
+    cell_id: str
+    training_id: str
+    experiment_id: str
+    method: str
+    seed: int
+    name: str
+    epochs: int
+
+
+def write_manifest(root: Path, cells: Sequence[ManifestCell]) -> None:
+    """Write to ``run.json`` what a run is asked for, unless it says so already."""
+    if read_manifest(root) != tuple(cells):
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        cells_asked = [asdict(cell) for cell in cells]
+        write_summed(root / "run.json", {"since": since, "cells": cells_asked})
+
+
+def read_manifest(root: Path) -> tuple[ManifestCell, ...]:
+    """Return what the last run of a folder was asked for; nothing where no readable file says."""
+    try:
+        return tuple(ManifestCell(**cell) for cell in read_summed(root / "run.json")["cells"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 class Store:
@@ -29,34 +64,20 @@ class Store:
             (root / "trainings").mkdir(exist_ok=True)
             probe = root / ".writable"
             probe.touch()
-            probe.unlink(missing_ok=True)  # another worker may have done so
+            probe.unlink(missing_ok=True)  # another process may have done so
         except OSError as error:
             raise UsageError(
                 f"cannot write to the run folder {root}: {error.strerror}; choose another --out"
             ) from error
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep the folder to one run at a time; the lock goes with the process that holds it."""
-        lock = FileLock(self.root / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise WashBenchError(
-                f"another run is using {self.root}; wait for it to end, or choose another --out"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
     def cell(self, cell_id: str) -> dict[str, Any] | None:
         """The record of a cell that finished or failed, None if there is none (or a broken one)."""
         return read_record("cell", self.root / "cells" / f"{cell_id}.json")
 
-    def cell_time(self, cell_id: str) -> float:
-        """When the record of a cell was written, seconds of the file server's clock."""
-        return (self.root / "cells" / f"{cell_id}.json").stat().st_mtime
+    def cell_stamp(self, cell_id: str) -> tuple[int, int]:
+        """Return what tells the record of a cell from a later one in its place."""
+        about = (self.root / "cells" / f"{cell_id}.json").stat()
+        return about.st_ino, about.st_mtime_ns
 
     def write_cell(self, record: dict[str, Any]) -> None:
         """Write a cell's record over an older one."""
@@ -78,10 +99,10 @@ class TrainingFolder:
 
     def set_status(self, status: str, reason: str | None = None) -> None:
         """``running``, ``finished`` or ``failed`` with the reason, and the log as it is then."""
-        told: dict[str, Any] = {"status": status, "reason": reason}
+        data: dict[str, Any] = {"status": status, "reason": reason}
         if status == "finished" and self.events.is_file():
-            told["sha256"] = {self.events.name: digest_of(self.events)}
-        write_summed(self.path / "status.json", told)
+            data["sha256"] = {self.events.name: digest_of(self.events)}
+        write_summed(self.path / "status.json", data)
 
     def environment_so_far(self) -> dict[str, Any]:
         """Where the training ran up to its last checkpoint; empty if that is not known."""

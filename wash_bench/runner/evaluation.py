@@ -23,7 +23,7 @@ from wash_bench.core.method import Method, Site, predict_comm
 from wash_bench.core.population import ModelState, Population
 from wash_bench.core.wrapper import Independent
 from wash_bench.data.recipe import Recipe
-from wash_bench.errors import CellFailure
+from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.corrupted import CorruptionPoint, corruption_points, corruption_summary
 from wash_bench.evaluate.evaluator import Evaluator
@@ -33,7 +33,7 @@ from wash_bench.evaluate.population_judge import PopulationJudge
 from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
 from wash_bench.files import write_atomically
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.machine import of_machine
+from wash_bench.runner.machine import FAILURES, is_system_error
 from wash_bench.runner.student import train_student
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import Trainer
@@ -49,7 +49,6 @@ def evaluate(
     task: TrainingTask,
     trainer: Trainer,
     population: Population,
-    notes: dict[str, Any],
     context: RunContext,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Measure population, if need be, and cells' own models: summaries and failures by id."""
@@ -75,24 +74,22 @@ def evaluate(
             _write_points(folder.corruption(evaluation_id), corrupted, CorruptionPoint)
         average = population.named_tensors(judge.average().states[0])
         checkpoint.save_network(folder.path / "average.safetensors", average)
-        shared |= _costs(task, trainer, population, notes)
+        shared |= _costs(task, trainer, population)
         shared["eval_seconds"] = time.monotonic() - began
         folder.write_evaluation(evaluation_id, shared)
     memory = trainer.method.state_dict()
     measured, failures = {}, {}
-    for cell, method in zip(task.cells, task.methods(), strict=True):
+    for place, cell in enumerate(task.cells):
         keep = partial(_keep, population, folder.network(cell.cell_id))
         try:
-            if memory:
+            method = task.new_method(place) if place else trainer.method
+            if place and memory:
                 method.load_state_dict(memory)
             own, outcomes = measure_method(evaluator, judge, method, settings, keep, shared)
             _write_outcomes(folder.cell_outcomes(cell.cell_id), outcomes)
             measured[cell.cell_id] = shared | own
-        except CellFailure as failure:
-            failures[cell.cell_id] = str(failure)
-        except Exception as error:  # one method's merge; the others that read the training go on
-            if of_machine(error):
-                raise
+        except FAILURES as error:
+            # One method's merge; the others that read the training go on.
             failures[cell.cell_id] = reason_of(error, context.debug)
     return measured, failures
 
@@ -115,10 +112,19 @@ def judged(
     return evaluator, PopulationJudge(evaluator, initial, settings.bn_images, train)
 
 
-def reason_of(error: Exception, debug: bool) -> str:
-    """What a method's or a network's code ran into, and where, on one line."""
+def reason_of(error: BaseException, debug: bool) -> str:
+    """Return what a method's or a network's code ran into, and where, on one line.
+
+    An error of the machine is raised again.
+    """
+    if is_system_error(error):
+        raise error
+    if isinstance(error, CellFailure):
+        return str(error)
     if debug:
         traceback.print_exception(error)
+    if isinstance(error, WashBenchError):
+        return str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
 
@@ -187,9 +193,7 @@ def _live(trainer: Trainer, population: Population) -> dict[str, Any]:
     return found
 
 
-def _costs(
-    task: TrainingTask, trainer: Trainer, population: Population, notes: dict[str, Any]
-) -> dict[str, Any]:
+def _costs(task: TrainingTask, trainer: Trainer, population: Population) -> dict[str, Any]:
     """The ledger and the clock, per member."""
     schedule, n = trainer.schedule, trainer.n
     known: dict[str, Any] = {
@@ -202,9 +206,8 @@ def _costs(
     if trainer.setting.config.members:  # what their trainings cost is not known here
         return known | {"steps": 0, "exchanges": {}}
     steps = schedule.steps
-    ledger = CommLedger(n)
-    ledger.load(notes["ledger"])
-    _hold_charges(trainer, ledger)
+    ledger = trainer.exchange.ledger
+    _warn_of_charges(trainer, ledger)
     branches = trainer.setting.config.branches
     if share := own_augmentation(trainer.method, trainer.recipes, schedule, branches):
         known["own_augmentation_share"] = share
@@ -224,8 +227,8 @@ def _costs(
         "exchange_rounds": ledger.rounds,
         "exchanges": ledger.as_dict(),
         "member_steps_share": member_steps(trainer.method, n, schedule) / (steps * n),
-        "train_seconds": notes["train_seconds"],
-        "ranks": notes["ranks"],
+        "train_seconds": trainer.notes["train_seconds"],
+        "ranks": trainer.notes["ranks"],
     }
 
 
@@ -235,7 +238,7 @@ def changed_settings(task: TrainingTask) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != run[name]}
 
 
-def _hold_charges(trainer: Trainer, ledger: CommLedger) -> None:
+def _warn_of_charges(trainer: Trainer, ledger: CommLedger) -> None:
     """Tell of a method of somebody else's whose ``charges`` are not what it sent."""
     method, setting = trainer.method, trainer.setting
     if type(method).__module__.startswith("wash_bench."):
@@ -246,7 +249,7 @@ def _hold_charges(trainer: Trainer, ledger: CommLedger) -> None:
         return
     room = SIGMAS * told.sent_values_std + 1e-6 * ledger.sent_values
     if abs(told.sent_values - ledger.sent_values) > room:
-        trainer.note(
+        trainer.notify(
             f"{method.name}: its charges() say {told.sent_values:,.0f} values a member, it sent"
             f" {ledger.sent_values:,.0f}, which the records have; plan and comm go wrong, and"
             " wash-bench check tells more"

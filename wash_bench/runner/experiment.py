@@ -1,29 +1,38 @@
-"""An experiment: its training tasks, and the call that runs what of them is not done yet.
+"""Builds training tasks of cells and runs the unfinished ones.
 
 Where all is done no torch is imported: to find that out takes the identities of cells alone.
 """
 
-import contextlib
-import math
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wash_bench.config import RunConfig
 from wash_bench.distributed.process_group import check_same_config
 from wash_bench.distributed.world import Placement
-from wash_bench.errors import UsageError
+from wash_bench.errors import UsageError, note
 from wash_bench.plugins.registry import MethodEntry
-from wash_bench.record.asked import Asked, write_asked
-from wash_bench.record.claims import Claims
-from wash_bench.record.presence import alone
-from wash_bench.record.store import Store
+from wash_bench.record.locks import sweep
+from wash_bench.record.store import ManifestCell, Store, write_manifest
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.jobs import jobs_for
-from wash_bench.runner.pool import in_pool, in_process
-from wash_bench.runner.queue import Outcome, open_part, sharded
+from wash_bench.runner.pool import in_pool
+from wash_bench.runner.queue import (
+    Outcome,
+    failures,
+    free,
+    held_by_others,
+    open_tasks,
+    sharded,
+    taken,
+)
 from wash_bench.runner.task import TrainingTask
-from wash_bench.runner.worker import share_out
 from wash_bench.settings.cells import Cell, cells_of
+
+LOOK = 1.0  # seconds between two looks at what others work on
+# A process that was killed leaves helpers that hold its lock until they notice that it is gone.
+PATIENCE = 6.0  # seconds
 
 
 def tasks_of(cells: Iterable[Cell]) -> list[TrainingTask]:
@@ -62,47 +71,68 @@ def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
     """Run what is not done yet of a list of cells.
 
     Tasks of one data set and network are carried out side by side, such groups one after another.
-
-    Args:
-        cells: the cells; their ids are computed once the folder belongs to this run.
-        context: how they are carried out.
+    Trainings that other processes work on are left to them. With ``context.worker`` it waits until
+    they have ended, and takes what they leave.
 
     Returns:
-        What became of each cell.
-
-    Raises:
-        UsageError: processes that share a population cannot do what is asked for.
+        What became of each cell. What cannot work is a UsageError before any training; where the
+        machine fails a WashBenchError says so, and the same call goes on from what is there.
     """
-    world, store, outcome = context.world, Store(context.out), Outcome()
-    if world.ranks > 1:
-        if (context.jobs or 1) > 1 or context.worker:
-            option = "--worker" if context.worker else "--jobs"
-            raise UsageError(f"{option} trains each population in one process: leave it out here")
-        if context.time_limit:
-            raise UsageError("--time-limit is of trainings in one process: leave it out")
-        for population in {cell.config.training.population for cell in cells}:
-            Placement(population, world.ranks)  # refuses more processes than members
-        check_same_config(world, _identity(cells))
-    if context.worker:
-        with Claims(store.root, context.stale) as claims:
-            taken = side_by_side(cells)
-            write_asked(store.root, asked_of(taken), worker=True)
-            _run_as_worker(taken, context, claims, outcome)
-        return outcome
-    with alone(store) if world.rank == 0 else contextlib.nullcontext():
-        shares: list[list[TrainingTask]] = []
-        if world.rank == 0:
-            shares = list(sharded(side_by_side(cells), context.shard))
-            write_asked(store.root, asked_of(shares), worker=False)
-        for tasks in world.broadcast_object(shares):
-            _run_open(tasks, store, context, outcome)
-    return outcome
+    world = context.world
+    _check(cells, context)
+    store, outcome, groups, retry = Store(context.out), Outcome(), [], {}
+    if world.rank == 0:
+        sweep(store.root)
+        groups = list(sharded(side_by_side(cells), context.shard))
+        write_manifest(store.root, manifest_of(groups))
+        retry = failures(groups, store) if context.retry_failed else {}
+    groups, announced = world.broadcast_object(groups), False
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        known, left = len(outcome.known), []
+        for tasks in groups:
+            todo = []
+            if world.rank == 0:
+                left += (found := open_tasks(tasks, store, retry, outcome, context.observer))
+                todo = free(found, store)
+            if not (todo := world.broadcast_object(todo)):
+                continue
+            for task in todo:
+                context.observer(task.progress("waiting", epochs=task.training.epochs))
+            # By all tasks, and not by those left: what is begun goes on with as many threads.
+            most = context.jobs or (1 if context.worker else jobs_for(tasks, context))
+            if most > 1:
+                for results in in_pool(todo, context, retry, most):
+                    outcome.add(results)
+                continue
+            from wash_bench.runner.perform import train_and_evaluate
+            from wash_bench.runner.setting import setting_for
+
+            context.set_up_torch()
+            setting = setting_for(todo, context)
+            for task in todo:
+                with taken(task, store, world, retry) as part:
+                    if part:
+                        outcome.add(train_and_evaluate(part, setting, store, context))
+        outcome.held_by_others = held_by_others(left, store, outcome.known)
+        worked = len(outcome.known) > known  # and others may have left something meanwhile
+        if worked:
+            give_up = time.monotonic() + PATIENCE
+        waits = context.worker or time.monotonic() < give_up
+        if not world.broadcast_object(bool(outcome.held_by_others) and (worked or waits)):
+            return outcome
+        if context.worker and not (worked or announced):
+            owners = sorted({owner for _, owner in outcome.held_by_others})
+            note(f"waits for cells that other processes run: {'; '.join(owners)}")
+            announced = True
+        if not worked:
+            time.sleep(LOOK)
 
 
-def asked_of(groups: Iterable[Sequence[TrainingTask]]) -> list[Asked]:
-    """The cells of tasks, for the folder's ``run.json``."""
+def manifest_of(groups: Iterable[Sequence[TrainingTask]]) -> list[ManifestCell]:
+    """Return the cells of tasks, for the folder's ``run.json``."""
     return [
-        Asked(
+        ManifestCell(
             cell.cell_id,
             cell.training_id,
             cell.experiment_id,
@@ -117,39 +147,21 @@ def asked_of(groups: Iterable[Sequence[TrainingTask]]) -> list[Asked]:
     ]
 
 
-def _run_open(
-    tasks: Sequence[TrainingTask], store: Store, context: RunContext, outcome: Outcome
-) -> None:
-    """Carry out what of a group has no record yet; the run folder belongs to this run."""
-    retry_before = math.inf if context.retry_failed else 0.0
-    todo = []
-    if context.world.rank == 0:
-        for task in tasks:
-            if part := open_part(task, store, retry_before, outcome, context.observer):
-                todo.append(part)
-    if todo := context.world.broadcast_object(todo):
-        # By all tasks, and not by those left: what is begun goes on with as many threads.
-        most = context.jobs or jobs_for(tasks, context)
-        work = in_pool(todo, context, most) if most > 1 else in_process(todo, context)
-        for results in work:
-            outcome.add(results)
-
-
-def _run_as_worker(
-    groups: Sequence[Sequence[TrainingTask]], context: RunContext, claims: Claims, outcome: Outcome
-) -> None:
-    # What failed before now is tried again if so asked; what another worker retried is not.
-    retry_before = claims.now() if context.retry_failed else 0.0
-    while True:
-        found = Outcome()
-        for tasks in groups:
-            share_out(tasks, context, claims, retry_before, found)
-        outcome.finished += found.finished
-        # Once more after a round with work: what others left behind meanwhile is open again.
-        if not found.finished or len(groups) == 1:
-            break
-    outcome.cached += [cell for cell in found.cached if cell not in outcome.finished]
-    outcome.failed, outcome.elsewhere = found.failed, found.elsewhere
+def _check(cells: Sequence[Cell], context: RunContext) -> None:
+    """Refuse ways to carry out a run that do not go together, or that differ between processes."""
+    world = context.world
+    if context.time_limit and threading.current_thread() is not threading.main_thread():
+        raise UsageError("--time-limit works in the main thread alone: leave it out")
+    if world.ranks == 1:
+        return
+    if (context.jobs or 1) > 1 or context.worker:
+        option = "--worker" if context.worker else "--jobs"
+        raise UsageError(f"{option} trains each population in one process: leave it out here")
+    if context.time_limit:
+        raise UsageError("--time-limit is of trainings in one process: leave it out")
+    for population in {cell.config.training.population for cell in cells}:
+        Placement(population, world.ranks)  # refuses more processes than members
+    check_same_config(world, _identity(cells))
 
 
 def _identity(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 
 
 @contextlib.contextmanager
-def torch_as_it_was(deterministic: bool = True) -> Iterator[None]:
+def isolated_torch_state(deterministic: bool = True) -> Iterator[None]:
     """Gradients on inside; gradient mode and default type afterwards as they were before.
 
     Args:

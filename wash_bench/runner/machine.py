@@ -1,4 +1,4 @@
-"""What the machine runs into: no failure of a cell, and the same command tries again."""
+"""Errors of the machine: no failure of a cell, and the same command tries again."""
 
 import contextlib
 import errno
@@ -7,14 +7,19 @@ from pathlib import Path
 
 import torch
 
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import CellFailure, UsageError, WashBenchError
+
+FAILURES = (Exception, SystemExit)
+"""What the code of a method or a network may raise; Ctrl-C passes."""
 
 _MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
 _LOADER = ("DataLoader worker", "unable to allocate shared memory", "Too many open files")
 
 
-def of_machine(error: BaseException) -> bool:
+def is_system_error(error: BaseException) -> bool:
     """Whether an error is the machine's and not that of a method, a network or data."""
+    if isinstance(error, (CellFailure, UsageError)):
+        return False  # what is wrong with the settings was refused before: a method raises it
     kinds = (WashBenchError, OSError, MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or _says(error, *_MEMORY, *_LOADER)
 

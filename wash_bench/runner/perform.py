@@ -1,17 +1,17 @@
-"""Carrying out one training task: its training, its evaluation, and its cells' records."""
+"""Carries out one training task: its training, its evaluation, and its cells' records."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from wash_bench.core.method import Site
-from wash_bench.errors import CellFailure
+from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.record.environment import capture, continued
 from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import evaluate, reason_of
-from wash_bench.runner.isolation import torch_as_it_was
-from wash_bench.runner.machine import machine_failures, of_machine
+from wash_bench.runner.isolation import isolated_torch_state
+from wash_bench.runner.machine import FAILURES, machine_failures
 from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
 from wash_bench.runner.time_limit import time_limit
@@ -19,21 +19,37 @@ from wash_bench.runner.trainer import Trainer
 from wash_bench.train import checkpoint
 
 
-def perform(task: TrainingTask, setting: Setting, store: Store, context: RunContext) -> Results:
+def train_and_evaluate(
+    task: TrainingTask, setting: Setting, store: Store, context: RunContext
+) -> Results:
     """Train if need be, evaluate, and write the cells' records.
 
-    Every process of the world calls it; rank 0 evaluates and writes. Where the machine fails (disk
-    full, out of memory) a WashBenchError says so, nothing is recorded as failed, and the same
-    command tries again.
+    The caller holds the lock of the training. Every process of the world calls it; rank 0 evaluates
+    and writes.
 
     Returns:
         What became of each cell.
+
+    Raises:
+        WashBenchError: the machine failed (disk full, out of memory); nothing is recorded as
+            failed, and the same command tries again.
     """
     folder, world = store.training(task.training_id), context.world
-    with machine_failures(store.root), torch_as_it_was(task.config.training.deterministic):
+    measured: dict[str, dict[str, Any]] = {}
+    failures: dict[str, str] = {}
+    with machine_failures(store.root), isolated_torch_state(task.config.training.deterministic):
         if world.rank == 0:
             checkpoint.remove_older(folder.path)
-        measured, failures = _measure(task, setting, folder, context)
+        try:
+            with time_limit(context.time_limit):
+                trainer = train_or_resume(task, setting, folder, context)
+                if (population := trainer.whole()) is not None:
+                    measured, failures = evaluate(task, trainer, population, context)
+        except FAILURES as error:  # whatever a method raises
+            reason = reason_of(error, context.debug)
+            if world.ranks > 1 and not isinstance(error, CellFailure):
+                raise WashBenchError(reason) from error  # the other ranks do not know of it
+            failures = {cell.cell_id: reason for cell in task.cells}
         if world.rank == 0:
             _write_cells(task, store, folder, measured, failures)
     status = "failed" if len(failures) == len(task.cells) else "finished"
@@ -43,24 +59,56 @@ def perform(task: TrainingTask, setting: Setting, store: Store, context: RunCont
     )
 
 
-def _measure(
+def train_or_resume(
     task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The summaries of the cells by id (at rank 0), and the reasons of those that failed."""
-    try:
-        with time_limit(context.time_limit):
-            trainer, notes = _trained(task, setting, folder, context)
-            population = trainer.whole()
-            if population is None:
-                return {}, {}
-            return evaluate(task, trainer, population, notes, context)
-    except CellFailure as failure:
-        reason = str(failure)
-    except Exception as error:  # whatever a method's or a network's own code runs into
-        if of_machine(error) or context.world.ranks > 1:
-            raise  # of several ranks, the others do not know of it
-        reason = reason_of(error, context.debug)
-    return {}, {cell.cell_id: reason for cell in task.cells}
+) -> Trainer:
+    """Train the population from its last state, unless that is done.
+
+    It begins anew where no state is whole.
+
+    Returns:
+        The trainer with the trained population.
+    """
+    world = context.world
+    while True:
+        trainer = Trainer(task, setting, folder, context)
+        state = world.broadcast_object(checkpoint.pointer(folder.path))
+        if state is not None and state["finished"]:
+            trainer.load_finished(state)
+            return trainer
+        if state is None and (folder.path / "state.json").exists():
+            trainer.notify(f"{folder.path / 'state.json'} cannot be read; trained anew")
+        if world.rank == 0:
+            _describe(task, trainer, folder, resumed=state is not None)
+        world.barrier()
+        try:
+            trainer.run(state)
+        except checkpoint.Damaged as damage:
+            trainer.notify(f"{damage}; trained anew from its start")
+            if world.rank == 0:
+                checkpoint.remove_states(folder.path)
+            world.barrier()
+            continue
+        if world.rank == 0:
+            folder.set_status("finished")
+        return trainer
+
+
+def _describe(
+    task: TrainingTask, trainer: Trainer, folder: TrainingFolder, *, resumed: bool
+) -> None:
+    """Write what a training is and where it runs, as it starts or goes on."""
+    setting = trainer.setting
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_summed(folder.path / "training.json", _about(task, trainer))
+    environment = capture(str(setting.device)) | _fine_tuning(setting, task.seed)
+    if resumed:
+        before = folder.environment_so_far()
+        if not before:
+            trainer.notify(f"{folder.environment} cannot be read; it tells of this machine alone")
+        environment = continued(before, environment)
+    write_summed(folder.environment, environment)
+    folder.set_status("running")
 
 
 def _write_cells(
@@ -72,7 +120,7 @@ def _write_cells(
 ) -> None:
     if len(failures) == len(task.cells):
         folder.set_status("failed", "; ".join(sorted(set(failures.values()))))
-    for cell, method in zip(task.cells, task.methods(), strict=True):
+    for cell, method in zip(task.cells, task.methods, strict=True):
         reason = failures.get(cell.cell_id)
         store.write_cell(
             {
@@ -90,49 +138,6 @@ def _write_cells(
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
-
-
-def _trained(
-    task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
-) -> tuple[Trainer, dict[str, Any]]:
-    """The trained population and its notes; begun anew where no state of it is whole."""
-    trainer = Trainer(task, setting, folder, context)
-    try:
-        return trainer, _train(task, trainer, folder, context)
-    except checkpoint.Damaged as damage:
-        trainer.note(f"{damage}; trained anew from its start")
-    if context.world.rank == 0:
-        checkpoint.remove_states(folder.path)
-    context.world.barrier()
-    return _trained(task, setting, folder, context)
-
-
-def _train(
-    task: TrainingTask, trainer: Trainer, folder: TrainingFolder, context: RunContext
-) -> dict[str, Any]:
-    """Train the population, unless that is done; the notes of its state."""
-    world, setting = context.world, trainer.setting
-    state = world.broadcast_object(checkpoint.pointer(folder.path))
-    if state is None and (folder.path / "state.json").exists():
-        trainer.note(f"{folder.path / 'state.json'} cannot be read; trained anew from its start")
-    if state is not None and state["finished"]:
-        return trainer.load_finished(state)
-    if world.rank == 0:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_summed(folder.path / "training.json", _about(task, trainer))
-        environment = capture(str(setting.device)) | _fine_tuning(setting, task.seed)
-        if state is not None:
-            before = folder.environment_so_far()
-            if not before:
-                trainer.note(f"{folder.environment} cannot be read; it tells of this machine alone")
-            environment = continued(before, environment)
-        write_summed(folder.environment, environment)
-        folder.set_status("running")
-    world.barrier()
-    notes = trainer.run(state)
-    if world.rank == 0:
-        folder.set_status("finished")
-    return notes
 
 
 def _fine_tuning(setting: Setting, seed: int) -> dict[str, str]:

@@ -26,8 +26,7 @@ from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
 from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import side_by_side
-from wash_bench.runner.pool import check_rules, check_task
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.setting import Setting, check_rules, check_task
 from wash_bench.settings.barrier_budget import barrier_networks
 from wash_bench.settings.cells import Cell
 from wash_bench.settings.device import resolve_device
@@ -134,7 +133,7 @@ def plan_cells(
                 about = _notes(task.config, setting, timed.get(_of_step(setting)), stand_in)
                 notes |= dict.fromkeys(filter(None, [*about, own.about_dead()]))
             cost = costs[key]
-            for cell, method in zip(task.cells, task.methods(), strict=True):
+            for cell, method in zip(task.cells, task.methods, strict=True):
                 of = id(cell.spec), key[0]
                 if of not in bills:
                     bills[of] = predict_comm(method, cost.site, cost.schedule)

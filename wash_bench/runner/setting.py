@@ -19,7 +19,7 @@ from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
 from wash_bench.distributed.process_group import local_device
-from wash_bench.errors import UsageError, note
+from wash_bench.errors import CellFailure, UsageError, note
 from wash_bench.evaluate.corrupted import CorruptedImages
 from wash_bench.models.batchnorm import batchnorms
 from wash_bench.models.build import build_model
@@ -27,6 +27,8 @@ from wash_bench.models.check import check_fit
 from wash_bench.models.dead import DeadParameters, dead_parameters
 from wash_bench.models.head import head_parameters
 from wash_bench.models.init_checkpoint import InitCheckpoint
+from wash_bench.runner.context import RunContext
+from wash_bench.runner.task import TrainingTask
 from wash_bench.seeds import derive
 from wash_bench.settings.device import resolve_device
 from wash_bench.train.engines import engine_name
@@ -205,6 +207,77 @@ class Setting:
     def engine(self) -> str:
         """The engine's name; a UsageError if it does not run on the device."""
         return engine_name(self.config, self.device)
+
+
+def setting_for(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
+    """Return the setting of tasks of one data set and network, once it is clear that all can work.
+
+    Every process of the world calls it; rank 0 may download, and checks.
+
+    Raises:
+        UsageError: a task cannot work.
+    """
+    world = context.world
+    if world.rank:
+        world.barrier()
+        return Setting.of(tasks[0].config.training)
+    setting = Setting.of(tasks[0].config.training, context.download)
+    for task in with_different_settings(tasks):
+        n = task.training.population
+        if n < world.ranks:
+            raise UsageError(
+                f"method {task.cells[0].method!r} trains {n} network{'s' if n > 1 else ''}, which "
+                f"{world.ranks} processes cannot share: run it without --nproc"
+            )
+        check_task(task, setting)
+    check_rules(tasks, setting)
+    note_dead(tasks, setting)
+    world.barrier()
+    return setting
+
+
+def note_dead(tasks: Sequence[TrainingTask], setting: Setting) -> None:
+    """Note the networks of tasks with parameters that no image gives a gradient."""
+    own = [setting.but(task.training) for task in with_different_settings(tasks)]
+    for text in dict.fromkeys(each.about_dead() for each in own):
+        if text:
+            note(text)
+
+
+def with_different_settings(tasks: Sequence[TrainingTask]) -> list[TrainingTask]:
+    """Return the first task of each settings of a training."""
+    first: dict[str, TrainingTask] = {}
+    for task in tasks:
+        first.setdefault(task.training.model_dump_json(), task)
+    return list(first.values())
+
+
+def check_task(task: TrainingTask, setting: Setting) -> Layout:
+    """Return the layout of a member; a UsageError, before any training, if a task cannot work."""
+    try:
+        return setting.but(task.training).check(task.config.evaluation)
+    except UsageError as error:
+        if task.training == task.config.training:
+            raise
+        raise UsageError(f"method {task.cells[0].method!r}: {error}") from None
+
+
+def check_rules(tasks: Sequence[TrainingTask], setting: Setting) -> None:
+    """Refuse, as a UsageError before any training, a method that its network is not for."""
+    networks: dict[str, nn.Module] = {}
+    done: set[tuple[str, str]] = set()
+    for task in tasks:
+        key = task.training.model_dump_json()
+        if key not in networks:
+            networks[key] = setting.but(task.training).fresh(0)
+        for method in task.methods:
+            if (key, method.name) in done:
+                continue
+            done.add((key, method.name))
+            try:
+                method.check_network(networks[key])
+            except CellFailure as failure:
+                raise UsageError(f"method {method.name!r}: {failure}") from None
 
 
 def _drops_paths(network: nn.Module) -> bool:

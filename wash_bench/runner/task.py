@@ -36,16 +36,21 @@ class TrainingTask:
     @cached_property
     def training(self) -> TrainingConfig:
         """The settings of the training: those of the run, as the method changes them."""
-        return self.methods()[0].training_config(self.config.training)
+        return self.methods[0].training_config(self.config.training)
 
     @property
     def trained_config(self) -> RunConfig:
         """The run's settings with those of the training in them."""
         return self.config.model_copy(update={"training": self.training})
 
+    @property
     def methods(self) -> list[Method]:
-        """The cells' methods with their options, made anew."""
-        return [cell.spec.make() for cell in self.cells]
+        """The cells' methods with their options, to ask about themselves: others share them."""
+        return [cell.spec.known() for cell in self.cells]
+
+    def new_method(self, place: int = 0) -> Method:
+        """Construct the method of a cell, to train and to merge with."""
+        return self.cells[place].spec.make()
 
     def progress(self, status: Status, **more: Any) -> Progress:
         """A progress record of this task; ``more`` are further fields of it."""

@@ -1,14 +1,17 @@
 """One training from its first step, or its last checkpoint, to its finished population."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from wash_bench.core.clock import Clock
+from wash_bench.core.ledger import CommLedger
 from wash_bench.core.population import ModelState, Population, consensus
 from wash_bench.data.recipe import Recipe
-from wash_bench.errors import WashBenchError, note
+from wash_bench.errors import CellFailure, WashBenchError, note
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.merged import merged_scores
 from wash_bench.evaluate.scores import accuracy, nll
@@ -23,6 +26,31 @@ from wash_bench.train import checkpoint
 from wash_bench.train.loop import Loop, Pulse
 
 
+def notes_of_state(
+    events_bytes: int,
+    ledger: CommLedger,
+    scalers: Sequence[Any] = (),
+    train_seconds: float = 0.0,
+    ranks: int = 1,
+) -> dict[str, Any]:
+    """Return what the state of a training says besides its tensors.
+
+    Args:
+        events_bytes: length of the event log, bytes.
+        ledger: what was sent.
+        scalers: state of each member's loss scaling.
+        train_seconds: of the loop.
+        ranks: processes that share the population.
+    """
+    return {
+        "events_bytes": events_bytes,
+        "ledger": ledger.as_dict(),
+        "scalers": list(scalers),
+        "train_seconds": train_seconds,
+        "ranks": ranks,
+    }
+
+
 class Trainer:
     """The training of one task: one population, its first cell's method, one seed, one folder."""
 
@@ -30,7 +58,7 @@ class Trainer:
         self, task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
     ) -> None:
         self.setting = setting = setting.but(task.training).for_seed(task.seed)
-        self.method = task.methods()[0]
+        self.method = task.new_method()
         self.seed = task.seed
         self.folder = folder
         self.world = context.world
@@ -39,7 +67,7 @@ class Trainer:
         self.merge_every = task.config.merge_every
         self._bn_images = task.config.evaluation.bn_images
         self.checkpoint_every = task.config.checkpoint_every
-        self.tell = context.observer
+        self.observer = context.observer
         self._log = context.log
         self._about = LoggedTraining(
             folder.path.name,
@@ -55,11 +83,12 @@ class Trainer:
         self.progress = task.progress(
             "training", steps=self.schedule.steps, epochs=setting.config.epochs
         )
+        self.notes: dict[str, Any] = {}
         self._began = time.monotonic()
         self._first_step = 0
 
-    def note(self, text: str) -> None:
-        """Tell the user what is no failure, once."""
+    def notify(self, text: str) -> None:
+        """Print what is no failure, at rank 0."""
         if self.world.rank == 0:
             note(text)
 
@@ -96,15 +125,15 @@ class Trainer:
         whole.member_state = {name: rows for name, rows in memory.items() if rows is not None}
         return self.method.evaluated(whole)
 
-    def run(self, found: Mapping[str, Any] | None, until: int | None = None) -> dict[str, Any]:
+    def run(self, found: Mapping[str, Any] | None, until: int | None = None) -> None:
         """Train from the state that the pointer names to the end.
 
         Args:
             found: what the pointer says; None for a start.
             until: epochs after which to stop, though the schedule goes on; None for the end.
 
-        Returns:
-            The notes of the last state that was written.
+        Raises:
+            CellFailure: the method replaced the population's tensors.
         """
         loop = Loop(
             self.setting.config,
@@ -121,17 +150,22 @@ class Trainer:
             self.exchange.ledger.dead = self.setting.dead.mask
         epoch, keep_bytes = self._resume(loop, found)
         self._first_step = epoch * self.schedule.steps_per_epoch
-        self.tell(self.progress)
-        events = EventLog(None if self.world.rank else self.folder.events, keep_bytes, self.note)
+        self.observer(self.progress)
+        events = EventLog(None if self.world.rank else self.folder.events, keep_bytes, self.notify)
         feed = LogFeed(
-            () if self.world.rank else self._log, self._about, self.folder.events, self.note
+            () if self.world.rank else self._log, self._about, self.folder.events, self.notify
         )
         evaluator = self.evaluator()
         epochs = self.setting.config.epochs
-        notes: dict[str, Any] = {}
+        rows = self._rows()
         try:
             while epoch < (until or epochs):
                 losses = loop.epoch(epoch, self._pulse)
+                if any(now is not before for now, before in zip(self._rows(), rows, strict=True)):
+                    raise CellFailure(
+                        f"{self.method.name} puts other tensors in the place of the population's, "
+                        "which nobody trains: write into them, as population.weights[:] = ..."
+                    )
                 epoch += 1
                 self._log_epoch(events, epoch, losses.tolist())
                 if epoch % self.eval_every == 0 or epoch == epochs:
@@ -143,17 +177,17 @@ class Trainer:
                     feed.send()
                 self._pulse(Pulse(self._clock(epoch), losses))
                 if epoch % self.checkpoint_every == 0 or epoch == epochs:
-                    notes = self._save(loop, epoch, events.flush())
+                    self._save(loop, epoch, events.flush())
         finally:
             events.close()
             feed.close()
-        return notes
 
-    def load_finished(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def _rows(self) -> list[Tensor]:
+        here = self.population
+        return [here.weights, here.buffers, here.counters]
+
+    def load_finished(self, found: Mapping[str, Any]) -> None:
         """Fill the population from the state of a training that is done.
-
-        Returns:
-            Its notes.
 
         Raises:
             WashBenchError: a file of it is damaged.
@@ -163,7 +197,12 @@ class Trainer:
                 f"{damage}; remove {self.folder.path} and run the same command again, which "
                 "trains it anew"
             )
-        return found["notes"]
+        self.take_notes(found["notes"])
+
+    def take_notes(self, notes: Mapping[str, Any]) -> None:
+        """Take what a state says besides its tensors."""
+        self.notes = dict(notes)
+        self.exchange.ledger.load(notes["ledger"])
 
     def _load(self, found: Mapping[str, Any]) -> str:
         """Take a state; what is damaged about it, in whatever process, or "" if it is taken."""
@@ -184,10 +223,10 @@ class Trainer:
             state = found.get("previous")
             if state is None or self._load(state):
                 raise checkpoint.Damaged(damage)
-            self.note(f"{damage}; goes on from epoch {state['epoch']}, the state before it")
+            self.notify(f"{damage}; goes on from epoch {state['epoch']}, the state before it")
         notes = state["notes"]
         try:
-            self.exchange.ledger.load(notes["ledger"])
+            self.take_notes(notes)
             loop.train_seconds = notes["train_seconds"]
             for member, scaler in zip(self.population.members, loop.engine.scalers, strict=True):
                 if scaler is not None:
@@ -197,16 +236,16 @@ class Trainer:
             path = self.folder.path / "state.json"
             raise checkpoint.Damaged(f"{path}: its notes are not of its form") from error
 
-    def _save(self, loop: Loop, epoch: int, events_bytes: int) -> dict[str, Any]:
-        """Write the state after ``epoch`` epochs; its notes."""
+    def _save(self, loop: Loop, epoch: int, events_bytes: int) -> None:
+        """Write the state after ``epoch`` epochs."""
         scalers = [scaler and scaler.state_dict() for scaler in loop.engine.scalers]
-        notes = {
-            "events_bytes": events_bytes,
-            "ledger": self.exchange.ledger.as_dict(),
-            "scalers": self.world.all_gather(scalers),
-            "train_seconds": loop.train_seconds,
-            "ranks": self.world.ranks,
-        }
+        self.notes = notes_of_state(
+            events_bytes,
+            self.exchange.ledger,
+            self.world.all_gather(scalers),
+            loop.train_seconds,
+            self.world.ranks,
+        )
         checkpoint.save(
             self.folder.path,
             self.population,
@@ -214,9 +253,8 @@ class Trainer:
             self.world,
             epoch=epoch,
             finished=epoch == self.setting.config.epochs,
-            notes=notes,
+            notes=self.notes,
         )
-        return notes
 
     def _clock(self, epoch: int) -> Clock:
         return self.schedule.clock(epoch * self.schedule.steps_per_epoch - 1)
@@ -283,4 +321,4 @@ class Trainer:
             sent_bytes=self.exchange.ledger.sent_bytes,
             seconds_left=spent / fresh * (self.schedule.steps - done) if fresh else None,
         )
-        self.tell(self.progress)
+        self.observer(self.progress)

@@ -93,7 +93,7 @@ def verify(
     Yields:
         A result for each cell.
     """
-    from wash_bench.runner.isolation import torch_as_it_was
+    from wash_bench.runner.isolation import isolated_torch_state
     from wash_bench.runner.machine import machine_failures
     from wash_bench.runner.setting import Setting
 
@@ -108,7 +108,7 @@ def verify(
         with (
             TemporaryDirectory(prefix="wash-bench-") as scratch,
             machine_failures(Path(scratch)),
-            torch_as_it_was(training.deterministic),
+            isolated_torch_state(training.deterministic),
         ):
             own = TrainingFolder(Path(scratch))
             if key not in trained:
@@ -183,11 +183,12 @@ def _evaluation(
     trainer = Trainer(task, setting, scratch, context)
     try:
         checkpoint.load(folder.path, state, trainer.population, trainer.method)
+        trainer.take_notes(state["notes"])
     except checkpoint.Damaged as damage:
         return Repeated(missing=str(damage))
     population = trainer.whole()
     assert population is not None  # this process holds it
-    measured, failures = evaluate(task, trainer, population, state["notes"], context)
+    measured, failures = evaluate(task, trainer, population, context)
     recorded = cell.data["summary"]
     if reason := failures.get(task.cells[0].cell_id):
         return Repeated(1, (Difference("status", "finished", f"failed: {reason}"),))

@@ -19,8 +19,8 @@ from wash_bench.core.method import TRAINING_HOOKS, Method
 from wash_bench.data.catalog import FOLDER_PREFIX
 from wash_bench.data.place import content_of, earlier_content_of
 from wash_bench.models.init_checkpoint import content_of_checkpoint
-from wash_bench.plugins.registry import MethodEntry, make_method
-from wash_bench.record.asked import read_asked
+from wash_bench.plugins.registry import MethodEntry, known_method, make_method
+from wash_bench.record.store import read_manifest
 from wash_bench.settings.device import device_type
 from wash_bench.settings.sweep import differing, told
 
@@ -46,8 +46,12 @@ class MethodSpec:
     coupling: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self) -> Method:
-        """Construct the method anew."""
+        """Construct the method anew, to train and to merge with."""
         return make_method(self.entry, self.options)
+
+    def known(self) -> Method:
+        """Return the method to ask it about itself; it is constructed once."""
+        return known_method(self.entry, self.options)
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def cells_of(
 
 def _recorded(cells: Sequence[Cell], out: Path) -> bool:
     """Whether a run folder has a part of an experiment, or was last asked for it."""
-    last = {cell.experiment_id for cell in read_asked(out).cells}
+    last = {cell.experiment_id for cell in read_manifest(out)}
     return any(
         (out / "trainings" / cell.training_id).is_dir()
         or cell.experiment_id in last
@@ -203,7 +207,7 @@ def identify(config: RunConfig, spec: MethodSpec, seed: int, about: Mapping[str,
     Returns:
         The ids of cell, training, evaluation and experiment.
     """
-    method, name = spec.make(), config.training.dataset
+    method, name = spec.known(), config.training.dataset
     if name.startswith(FOLDER_PREFIX):
         folder = Path(about["dataset"].removeprefix(FOLDER_PREFIX))
         name = f"{FOLDER_PREFIX}{folder.name or about['content']}"

@@ -49,10 +49,8 @@ class LocalConfig(Settings):
     time_limit: int = _local(0, MACHINE, unit="seconds", shown="none", ge=0)
     """A training that takes longer, its evaluation included, fails its cells; the others go on."""
     worker: bool = _local(False, DISTRIBUTED)
-    """Work beside other workers, on any hosts, that were given the same command and share
-    the run folder."""
-    stale: int = _local(120, DISTRIBUTED, unit="seconds", ge=10)
-    """A worker that gives no sign of life for so long is replaced; at least 10."""
+    """Wait for trainings that other processes work on, on any host that shares the run folder, and
+    take what they leave; one training at a time."""
     shard: tuple[int, int] = _local((1, 1), DISTRIBUTED, "I/K", shown="1/1")
     """Only the i-th of k shares of the trainings, without a shared folder; wash-bench
     report joins them."""

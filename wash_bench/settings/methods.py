@@ -9,8 +9,8 @@ from wash_bench.plugins.options import parse_set
 from wash_bench.plugins.registry import (
     MethodEntry,
     find_method,
+    known_method,
     load_method_file,
-    make_method,
     method_names,
     place_options,
 )
@@ -92,7 +92,7 @@ def merge_options(
     for name, entry in running.items():
         try:
             for own in variants(entry, merged.get(name, {})):
-                make_method(entry, own)
+                known_method(entry, own)
         except UsageError as error:  # an unknown option or a bad value
             raise UsageError(f"{error}{_origin(layers, entry, str(error))}") from None
     return merged
@@ -137,7 +137,7 @@ def _origin(layers: Sequence[Layer], entry: MethodEntry, message: str) -> str:
         options = {key.replace("-", "_"): value for key, value in given[entry.name].items()}
         try:
             for own in variants(entry, options):
-                make_method(entry, own)
+                known_method(entry, own)
         except UsageError as error:
             if str(error) == message:
                 return f" in {layer.file}"

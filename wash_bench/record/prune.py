@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 from wash_bench.config.values import path_in
 from wash_bench.errors import WashBenchError
-from wash_bench.files import read_json
-from wash_bench.record.asked import read_asked
-from wash_bench.record.presence import dead_workers, remove, undisturbed, unfinished
+from wash_bench.files import read_json, remove
+from wash_bench.record.locks import check_unused, hold, leftovers
 from wash_bench.record.schema import read_record
-from wash_bench.record.store import Store
+from wash_bench.record.store import read_manifest
 
 Kind = Literal["states", "failed", "leftovers"]
 # The kinds, with what goes with them.
@@ -47,39 +46,38 @@ class Item:
 
 
 def removable(root: Path) -> list[Item]:
-    """What can go of the run folder at ``root``; a WashBenchError while somebody works on it."""
-    store = Store(root)
-    with undisturbed(store):
-        return _found(store)
+    """Return what can go of the run folder at ``root``; a WashBenchError while a run uses it."""
+    check_unused(root)
+    return _found(root)
 
 
-def clean(root: Path, items: Collection[Item]) -> int:
+def prune(root: Path, items: Collection[Item]) -> int:
     """Remove what was listed, as far as it still can go.
 
     Returns:
         The bytes that are free now.
 
     Raises:
-        WashBenchError: somebody works on the folder, or something cannot be removed.
+        WashBenchError: a run works on the folder, or something cannot be removed.
     """
-    store = Store(root)
     freed = 0
-    with undisturbed(store):
-        still = {(item.kind, item.path) for item in _found(store)}
-        for item in items:
-            if (item.kind, item.path) not in still:
+    still = {(item.kind, item.path): item for item in removable(root)}
+    for item in (still[key] for each in items if (key := (each.kind, each.path)) in still):
+        place = item.path.relative_to(root).parts
+        in_training = place[0] == "trainings"
+        with hold(root, place[1]) if in_training else contextlib.nullcontext(True) as held:
+            if not held:  # a run has begun meanwhile
                 continue
             if item.kind == "states":  # before what it names
                 (item.path.parent / "state.json").unlink(missing_ok=True)
             remove(item.path)
-            if item.path.exists() and not item.path.is_symlink():
-                raise WashBenchError(f"cannot remove {item.path}: it may belong to somebody else")
-            freed += item.size
+        if item.path.exists() and not item.path.is_symlink():
+            raise WashBenchError(f"cannot remove {item.path}: it may belong to somebody else")
+        freed += item.size
     return freed
 
 
-def _found(store: Store) -> list[Item]:
-    root = store.root
+def _found(root: Path) -> list[Item]:
     cells = {
         record["cell_id"]: record
         for path in sorted((root / "cells").glob("*.json"))
@@ -130,7 +128,7 @@ def _states(
 def _open_trainings(root: Path, cells: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """The trainings of cells that the same command would still work on, failed ones included."""
     left = {cell["training_id"] for cell in cells.values() if cell["status"] != "finished"}
-    return left | {cell.training_id for cell in read_asked(root).cells if cell.cell_id not in cells}
+    return left | {cell.training_id for cell in read_manifest(root) if cell.cell_id not in cells}
 
 
 def _starts(root: Path, cells: Mapping[str, Mapping[str, Any]]) -> set[Path]:
@@ -158,14 +156,16 @@ def _starts(root: Path, cells: Mapping[str, Mapping[str, Any]]) -> set[Path]:
 
 
 def _leftovers(root: Path) -> Iterator[Item]:
-    for path in unfinished(root):
+    for path in leftovers(root):
         yield _item("leftovers", path, "unfinished")
     for pattern in ("trainings/*/.events.jsonl.*", ".merge-*", ".writable"):
         for path in sorted(root.glob(pattern)):
             if path.suffix != ".part":
                 yield _item("leftovers", path, "unfinished")
-    for path in dead_workers(root):
-        yield _item("leftovers", path, "a worker that does not live any more")
+    for path in sorted(root.glob("claims")):
+        yield _item("leftovers", path, "claims of workers of an older version")
+    for path in sorted(root.glob("locks/*.json")):
+        yield _item("leftovers", path, "the lock of a process that does not live any more")
 
 
 def _item(kind: Kind, path: Path, about: str) -> Item:
