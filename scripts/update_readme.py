@@ -70,7 +70,7 @@ def picture(path: Path, page: Path) -> str:
 
 def demo() -> str:
     """The demo's table with the columns that the README shows."""
-    text = (ROOT / "results/digits/table.md").read_text(encoding="utf-8")
+    text = (ROOT / "results/demo/table.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     head, _, *rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
     headings = ["method", "delivered", "delivered, NLL", "averaged", "MB sent"]
