@@ -19,8 +19,8 @@ from loops import loop_of, setting_of
 from matplotlib.figure import Figure
 from timing import machine, median_seconds, write
 
-from wash_bench.config.known_methods import CURVES
 from wash_bench.core.method import Method, Site, predict_comm
+from wash_bench.known_methods import CURVES
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash

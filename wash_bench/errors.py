@@ -37,6 +37,12 @@ def note(text: str) -> None:
     sys.stderr.write(f"wash-bench: note: {text}\n")
 
 
+def inform(text: str) -> None:
+    """Write a fact about the settings, in one line on stdout, beside the lines on their origin."""
+    sys.stdout.write(f"note: {text}\n")
+    sys.stdout.flush()
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line: the names nearest to ``name``, or all of them if they are few.
 

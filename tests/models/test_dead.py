@@ -178,6 +178,6 @@ def test_a_network_without_dead_parameters_has_nothing_to_say(tmp_path, capsys):
     made = config("resnet8", ("wash",))
     assert Setting.of(made.training).about_dead() == ""
     run_experiment(made, entries_of("wash"), RunContext(out=tmp_path, threads=1))
-    assert "receive no gradient" not in capsys.readouterr().err
+    assert "receive no gradient" not in capsys.readouterr().out
     (record,) = records_of(tmp_path).values()
     assert not [name for name in record["summary"] if "live" in name or "dead" in name]

@@ -18,9 +18,9 @@ from wash_bench.config.field import (
     Settings,
     setting,
 )
-from wash_bench.config.known_methods import DEFAULT_METHODS
 from wash_bench.config.training import TrainingConfig
 from wash_bench.errors import nearest
+from wash_bench.known_methods import DEFAULT_METHODS
 
 SEVERITIES = (1, 2, 3, 4, 5)
 GROUPS = {

@@ -19,7 +19,7 @@ from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
 from wash_bench.distributed.process_group import local_device
-from wash_bench.errors import CellFailure, UsageError, note
+from wash_bench.errors import CellFailure, UsageError, inform, note
 from wash_bench.evaluate.corrupted import CorruptedImages
 from wash_bench.models.batchnorm import batchnorms
 from wash_bench.models.build import build_model
@@ -237,11 +237,14 @@ def setting_for(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
 
 
 def note_dead(tasks: Sequence[TrainingTask], setting: Setting) -> None:
-    """Note the networks of tasks with parameters that no image gives a gradient."""
+    """Print which networks of tasks have parameters that no image gives a gradient.
+
+    It is a fact about the settings, as the lines that say where they come from: no failure.
+    """
     own = [setting.but(task.training) for task in with_different_settings(tasks)]
     for text in dict.fromkeys(each.about_dead() for each in own):
         if text:
-            note(text)
+            inform(text)
 
 
 def with_different_settings(tasks: Sequence[TrainingTask]) -> list[TrainingTask]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from wash_bench.config.known_methods import INDEPENDENT as REFERENCE
+from wash_bench.known_methods import INDEPENDENT as REFERENCE
 from wash_bench.report import style
 from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
 from wash_bench.report.numbers.stats import Estimate, estimate, paired

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.config.known_methods import CURVES
+from wash_bench.known_methods import CURVES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.config.known_methods import INDEPENDENT
+from wash_bench.known_methods import INDEPENDENT
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
 from wash_bench.report.figures.curve_styles import CurveStyle, styles_of

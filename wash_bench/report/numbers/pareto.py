@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.config.known_methods import INDEPENDENT
+from wash_bench.known_methods import INDEPENDENT
 from wash_bench.report.numbers.stats import Estimate, by_seed, estimate
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wash_bench.config.known_methods import DEFAULT_BASELINE, INDEPENDENT, TRAFFIC_REFERENCE
 from wash_bench.errors import UsageError, nearest
+from wash_bench.known_methods import DEFAULT_BASELINE, INDEPENDENT, TRAFFIC_REFERENCE
 from wash_bench.metrics import DERIVED, METHODS_TABLE, METRICS, WIDE_TABLE
 from wash_bench.report.numbers.comparisons import Comparisons, compare_rows
 from wash_bench.report.numbers.diagnosis import without_copies

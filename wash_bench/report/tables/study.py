@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.config.known_methods import TRAFFIC_REFERENCE
+from wash_bench.known_methods import TRAFFIC_REFERENCE
 from wash_bench.metrics import LEADING, METRICS
 from wash_bench.record.store import Store
 from wash_bench.report.numbers.comparisons import collapsed, letters
