@@ -53,6 +53,7 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 def listed(capsys, folder: Path) -> dict[str, list[Path]]:
     before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()  # of runs before
     code, told, err = command(capsys, "clean", str(folder), "--json")
     assert (code, err) == (0, "")
     after = {path: path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

@@ -121,7 +121,7 @@ def test_the_maps_show_the_lowest_seeds_members_and_their_average(tmp_path):
     )
     assert first.average["loss"] == pytest.approx(1 + 2 / 9 + 2 / 3)
     assert (first.average["x"], first.average["y"]) == pytest.approx((0.5, math.sqrt(0.75) / 3))
-    assert first.told("accuracy") == "86.7 → 86.7"
+    assert first.summary_text("accuracy") == "86.7 → 86.7"
     figure = dict(figures(records, ("simplex",)))["simplex"]
     figure.draw_without_rendering()
     labels = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]

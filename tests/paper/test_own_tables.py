@@ -60,7 +60,7 @@ def test_each_row_has_the_settings_that_it_names(table: Path) -> None:
     assert papers.training == tuned.training
     for label, changed in {
         "wash, half as long": {"epochs": 1},
-        "wash, from apart": {"init": "independent"},
+        "wash, own starts": {"init": "independent"},
         "wash, on branches": {"branches": ("plain", "auto-augment", "cutout")},
     }.items():
         assert configs[label].training == tuned.training.model_copy(update=changed), label
@@ -77,7 +77,7 @@ def test_it_is_planned_and_run_as_one_table(table: Path, tmp_path: Path, capfd) 
     assert run_command(command) == 0
     rows = pd.read_csv(tmp_path / "runs/tables/controls-small.csv")
     assert set(rows["row"]) == {
-        "wash, tuned", "wash, half as long", "wash, the papers' coupling", "wash, from apart",
+        "wash, tuned", "wash, half as long", "wash, the papers' coupling", "wash, own starts",
         "wash, on branches", "one network, single", "one network, single+ema",
     }  # fmt: skip
     ours = rows.pivot_table(index="row", columns="metric", values="ours", dropna=False)

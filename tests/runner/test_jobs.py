@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.images import class_folders
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.core.layout import Layout
 from wash_bench.distributed.world import LocalWorld
@@ -53,12 +54,17 @@ def test_cores_threads_and_trainings_bound_it() -> None:
     assert jobs.jobs_for(tasks(), context(threads="9")) == 1
 
 
-def test_one_where_the_cores_are_not_what_trains_or_are_full() -> None:
+def test_one_where_the_cores_are_not_what_trains_or_are_full(tmp_path: Path) -> None:
     class Spread(LocalWorld):
         ranks = 2
 
     assert jobs.jobs_for(tasks(device="cuda"), context()) == 1
-    assert jobs.jobs_for(tasks(dataset="folder:.", device="cpu"), context()) == 1
+    assert (
+        jobs.jobs_for(
+            tasks(dataset=f"folder:{class_folders(tmp_path, 2, 8, 8)}", device="cpu"), context()
+        )
+        == 1
+    )
     assert jobs.jobs_for(tasks(), context().but(world=Spread())) == 1
 
 
@@ -98,15 +104,13 @@ def test_what_is_left_goes_on_with_as_many_threads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []
-    all_tasks = tasks(("wash", "papa", "dart"))
-
     def in_pool(todo, means, retry, most):
         asked.append((len(todo), most))
         return [[(cell.cell_id, None) for task in todo for cell in task.cells]]
 
     monkeypatch.setattr(experiment, "in_pool", in_pool)
     monkeypatch.setattr(experiment, "open_tasks", lambda tasks, *rest: tasks[2:])
-    config = all_tasks[0].config
+    config = RunConfig(training=TrainingConfig(device="cpu"))
     entries = [find_method(name) for name in ("wash", "papa", "dart")]
     run_experiment(config, entries, context(out=str(tmp_path)))
     assert asked == [(1, 3)]
@@ -152,7 +156,7 @@ def test_a_process_that_dies_ends_the_run_in_a_line(tiny: RunConfig, tmp_path: P
 def test_auto_gives_the_bits_of_one_job_and_is_recorded(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
-    monkeypatch.setattr(pool, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(pool, "sys", SimpleNamespace(platform=platform, modules=sys.modules))
     config = tiny.model_copy(update={"seeds": (0, 1)})
     found = []
     for folder, means in (

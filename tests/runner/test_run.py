@@ -207,8 +207,8 @@ def test_a_folder_of_images_is_the_same_however_it_is_spelled(
         )
         return task.cells[0].cell_id
 
-    for place in ("here", "there"):
-        (tmp_path / place / "pets").mkdir(parents=True)
+    for place, count in (("here", 2), ("there", 3)):
+        class_folders(tmp_path / place / "pets", count, 8, 8)
     monkeypatch.chdir(tmp_path / "here")
     relative = identity("pets")
     assert relative == identity("./pets") == identity(str(tmp_path / "here" / "pets"))

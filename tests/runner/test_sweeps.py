@@ -20,6 +20,7 @@ from wash_bench.report.write import write_report
 from wash_bench.runner import experiment
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
+from wash_bench.settings.cells import cells_of
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_run_leaves_what_another_holds_and_takes_what_is_free(
 ) -> None:
     monkeypatch.setattr(experiment, "PATIENCE", 0.0)
     entries = _entries("wash", "naive-ensemble")
-    first, second = tasks_of(small, entries)
+    first, second = tasks_of(cells_of(small, entries))
     with hold(folder, first.training_id):
         outcome = run_experiment(small, entries, RunContext(out=folder, threads=1))
         owner = f"{socket.gethostname()}, process {os.getpid()}"
@@ -59,7 +60,7 @@ def test_a_run_leaves_what_another_holds_and_takes_what_is_free(
 
 def test_a_worker_waits_for_what_another_holds(small: RunConfig, folder: Path, capsys) -> None:
     entries = _entries("wash")
-    (task,) = tasks_of(small, entries)
+    (task,) = tasks_of(cells_of(small, entries))
     begun, done = threading.Event(), threading.Event()
 
     def other() -> None:

@@ -37,7 +37,7 @@ def test_the_docs_list_the_settings_as_they_are():
     ("command", "keys"),
     [
         ("comm", "model_arg stem population methods set optimizer"),
-        ("paper-table", "data_dir download device jobs threads worker stale retry_failed"),
+        ("paper-table", "data_dir download device jobs threads worker retry_failed"),
     ],
 )
 def test_other_commands_take_settings_as_they_are(command, keys):

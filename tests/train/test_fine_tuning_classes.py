@@ -16,9 +16,9 @@ from wash_bench.data.load import folders_of_classes
 from wash_bench.data.scan import Folders
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
-from wash_bench.record import identity
 from wash_bench.runner.experiment import tasks_of
 from wash_bench.runner.setting import Setting
+from wash_bench.settings import cells
 from wash_bench.settings.cells import cells_of
 from wash_bench.settings.resolve import resolve
 from wash_bench.train.vary import member_hyperparameters
@@ -97,7 +97,7 @@ def test_the_identity_is_that_of_the_content(tiny, tmp_path, monkeypatch) -> Non
     assert list(orders[0]) == list(orders[1])  # one product, hence one draw
 
     hashed = []
-    monkeypatch.setattr(identity, "fingerprint", lambda data: hashed.append(data) or "0" * 8)
+    monkeypatch.setattr(cells, "fingerprint", lambda data: hashed.append(data) or "0" * 8)
     ids()
     assert hashed
     assert not any({"vary", "linear_probe", "classes"} & data.keys() for data in hashed)

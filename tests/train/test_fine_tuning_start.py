@@ -122,7 +122,7 @@ def test_a_checkpoint_without_a_head_gets_one(tiny, tmp_path) -> None:
 )
 def test_tensors_that_do_not_fit_are_named(tiny, tmp_path) -> None:
     state = network(10).state_dict()
-    state["conv1.0.weight"] = state["conv1.0.weight"].repeat(1, 3, 1, 1)
+    state["conv1.0.weight"] = state["conv1.0.weight"].repeat(2, 1, 1, 1)
     del state["bn1.weight"]
     state |= {f"other.{i}": torch.zeros(1) for i in range(5)}
     save_file(state, tmp_path / "odd.safetensors")
@@ -133,7 +133,7 @@ def test_tensors_that_do_not_fit_are_named(tiny, tmp_path) -> None:
     assert "does not fit model 'test_resnet': it lacks bn1.weight; it has besides other.0" in line
     assert "and 2 more" in line
     shape = tuple(network(10).state_dict()["conv1.0.weight"].shape)
-    assert f"conv1.0.weight {(shape[0], 3, *shape[2:])} instead of {shape}" in line
+    assert f"conv1.0.weight {(2 * shape[0], *shape[1:])} instead of {shape}" in line
 
 
 class Payload:

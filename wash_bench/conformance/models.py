@@ -48,7 +48,13 @@ FIX_PREDICTORS = "return {name: Predictor([state, ...], members), ...}, the main
 
 
 class GuardedSource(MemorySource):
-    """Random images; whoever asks for those of the test split fails the check."""
+    """Random images; whoever asks for images or labels of the test split fails the check."""
+
+    def eval_labels(self, split: Split, limit: int = 0) -> Tensor:
+        require(
+            split != "test", "the merge reads test data", "choose on judge.validation_... only"
+        )
+        return super().eval_labels(split, limit)
 
     def eval_batches(
         self, split: Split, limit: int = 0, batch_size: int = 500

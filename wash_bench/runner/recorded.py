@@ -94,9 +94,10 @@ def task_of(cell: CellRecord, methods: tuple[str, ...] = ()) -> TrainingTask:
         The task, with the ids of the record.
     """
     data = cell.data
-    ids = [data[key] for key in ("cell_id", "training_id", "evaluation_id", "experiment_id")]
+    # Its id was not always in the record of a cell; without it no evaluation is found.
+    evaluation = data.get("evaluation_id") or ""
     found = {entry.name: entry for entry in find_methods((), methods)}
     spec = MethodSpec(find_method(data["method"], found), cell.config.set.get(data["method"], {}))
-    known = CellIds(*ids)
+    known = CellIds(data["cell_id"], data["training_id"], evaluation, data["experiment_id"])
     again = Cell(spec, data["seed"], cell.config, Inputs(cell.config.training), known)
     return TrainingTask((again,))

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ from wash_bench.train.engines import engine_name
 from wash_bench.train.optim import optimizer_slots
 from wash_bench.train.vary import member_hyperparameters
 
-_DEAD: dict[tuple[str, int, int, int], DeadParameters] = {}  # by network and images
+_DEAD: dict[Any, DeadParameters] = {}  # by network and images
 
 
 @dataclass
@@ -170,17 +171,16 @@ class Setting:
             batch_size=config.batch_size,
         )
 
-    @property
+    @cached_property
     def dead(self) -> DeadParameters:
         """The parameters that no image of this size gives a gradient."""
-        data, config = self.data, self.config
+        data, config, network = self.data, self.config, self.fresh(0)
         fields = {"model", "model_args", "stem", "drop_path", "channels_last"}
-        network = config.model_dump_json(include=fields)
-        key = network, data.classes, data.channels, data.size
-        if key not in _DEAD:  # trainings differ in much that does not matter here
-            _DEAD[key] = dead_parameters(
-                self.fresh(0), data.channels, data.size, config.channels_last
-            )
+        # Trainings differ in much that does not matter here; a name may be registered anew.
+        shapes = tuple(tuple(parameter.shape) for parameter in network.parameters())
+        key = config.model_dump_json(include=fields), shapes, data.channels, data.size
+        if key not in _DEAD:
+            _DEAD[key] = dead_parameters(network, data.channels, data.size, config.channels_last)
         return _DEAD[key]
 
     def about_dead(self) -> str:
