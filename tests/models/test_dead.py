@@ -155,7 +155,7 @@ def test_records_have_costs_without_dead_parameters_also_when_resumed(tmp_path, 
     stop_after_an_epoch(made, entries_of(*methods), tmp_path / "resumed")
     for folder in ("resumed", "whole"):
         run_experiment(made, entries_of(*methods), RunContext(out=tmp_path / folder, threads=1))
-    assert capsys.readouterr().err.count("232,704 of 373,370 parameters") == 3  # once a run
+    assert capsys.readouterr().out.count("232,704 of 373,370 parameters") == 3  # once a run
     whole, resumed = (
         {key: record["summary"] for key, record in records_of(tmp_path / folder).items()}
         for folder in ("whole", "resumed")

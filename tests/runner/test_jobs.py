@@ -104,6 +104,7 @@ def test_what_is_left_goes_on_with_as_many_threads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []
+
     def in_pool(todo, means, retry, most):
         asked.append((len(todo), most))
         return [[(cell.cell_id, None) for task in todo for cell in task.cells]]

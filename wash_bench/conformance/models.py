@@ -51,9 +51,7 @@ class GuardedSource(MemorySource):
     """Random images; whoever asks for images or labels of the test split fails the check."""
 
     def eval_labels(self, split: Split, limit: int = 0) -> Tensor:
-        require(
-            split != "test", "the merge reads test data", "choose on judge.validation_... only"
-        )
+        require(split != "test", "the merge reads test data", "choose on judge.validation_... only")
         return super().eval_labels(split, limit)
 
     def eval_batches(
