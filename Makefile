@@ -136,7 +136,7 @@ results: $(VENV)/.installed
 # Finished cells are kept in results/records and are not trained again.
 results-tuning: $(VENV)/.installed | records
 	$(BIN)/wash-bench tune fashion-1k --grid results/tuning/grids/fashion-1k-single.toml \
-	  --seeds 200,201,202,203 --val-limit 10000 --test-pool official --barrier-points 3 \
+	  --widen --seeds 200,201,202,203 --val-limit 10000 --test-pool official --barrier-points 3 \
 	  --threads 1 --jobs $(JOBS) --out results/records/tune-fashion-1k --tables results/tuning/fashion-1k-single
 
 # The ablations on part A of the comparison over training-set sizes; their records are kept.
