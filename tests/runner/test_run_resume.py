@@ -111,7 +111,7 @@ def test_workers_end_with_their_parent(tiny: RunConfig, tmp_path: Path) -> None:
     run = Command([str(path), str(tmp_path / "out")], function=_killed_with_two_jobs)
     told, _ = run.communicate(200)
     assert run.returncode == -signal.SIGKILL
-    pids = [int(pid) for pid in told.split()]
+    pids = [int(pid) for pid in told.splitlines()[-1].split()]
     assert len(pids) == 2
     deadline = time.monotonic() + 20
     while any(_alive(pid) for pid in pids):
