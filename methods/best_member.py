@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wash_bench.core.judge import Predictor
+from wash_bench.core.judge import Predictor, best_member
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
@@ -31,9 +31,5 @@ class BestMember(MergeRule):
     needs = "a validation split"
 
     def merge(self, population: Population, judge: Judge) -> Predictor:
-        def merit(member: int) -> tuple[float, float]:
-            state = judge.members[member]
-            return judge.validation_accuracy(state), -judge.validation_loss(state)
-
-        best = max(range(len(judge.members)), key=merit)  # the first of equals
+        best = best_member(judge)
         return Predictor([judge.members[best]], (best,))

@@ -121,3 +121,13 @@ class Judge(Protocol):
     def greedy(self) -> Predictor:
         """The greedy soup (Wortsman et al. 2022): strictly better on validation, one pass."""
         ...
+
+
+def best_member(judge: Judge) -> int:
+    """Return the member with the highest validation accuracy; of several, the lowest loss."""
+
+    def merit(member: int) -> tuple[float, float]:
+        state = judge.members[member]
+        return judge.validation_accuracy(state), -judge.validation_loss(state)
+
+    return max(range(len(judge.members)), key=merit)  # the first of equals

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from wash_bench.config import EvaluationConfig
-from wash_bench.core.judge import Predictor
+from wash_bench.core.judge import Predictor, best_member
 from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState
 from wash_bench.data.source import Split
@@ -95,7 +95,7 @@ def measure_population(
                 summary[f"{name}_acc_max"] = max(values)
 
     plain = [partial(evaluator.log_probs, member) for member in members]
-    best = judge.best_member()
+    best = best_member(judge)
     models = {
         "ensemble": ensemble_of(plain),
         "average": partial(evaluator.log_probs, average),

@@ -83,14 +83,6 @@ class PopulationJudge:
     def initial(self) -> ModelState | None:
         return self._initial() if self._initial else None
 
-    def best_member(self) -> int:
-        """Return the member with the highest validation accuracy; of several, the lowest loss."""
-        order = [
-            (-self.validation_accuracy(member), self.validation_loss(member), index)
-            for index, member in enumerate(self.members)
-        ]
-        return min(order)[2]
-
     def trained(self, loss: StudentLoss, start: StudentStart, epochs: float = 1.0) -> ModelState:
         if self._train is None:
             raise CellFailure("there are no settings to train a network with")

@@ -56,11 +56,6 @@ def paper() -> Paper:
     return PAPERS[_PAPER.get()]
 
 
-def paper_name() -> str:
-    """Its name, of ``PAPERS``."""
-    return _PAPER.get()
-
-
 def check_paper(name: str) -> str:
     """The name of one of ``PAPERS`` as it is; a UsageError, with the nearest, if it is none."""
     if name not in PAPERS:

@@ -149,20 +149,10 @@ def _check(context: RunContext, tasks: Sequence[TrainingTask]) -> float:
     """Refuse tasks that cannot work; the most memory in bytes that one takes."""
     global _setting
     with _pickled_failures():
-        from wash_bench.runner.setting import (
-            Setting,
-            check_rules,
-            check_task,
-            note_dead,
-            with_different_settings,
-        )
+        from wash_bench.runner.setting import Setting, check_tasks
 
         _setting = Setting.of(tasks[0].config.training, context.download)
-        found = with_different_settings(tasks)
-        needed = [bytes_of(task.training, check_task(task, _setting)) for task in found]
-        check_rules(tasks, _setting)
-        note_dead(tasks, _setting)
-        return max(needed)
+        return max(bytes_of(*each) for each in check_tasks(tasks, _setting))
 
 
 def _carry_out(context: RunContext, task: TrainingTask, retry: Retry) -> Results:

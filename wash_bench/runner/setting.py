@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +14,7 @@ from wash_bench.config import EvaluationConfig, TrainingConfig
 from wash_bench.config.values import PRETRAINED
 from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
+from wash_bench.core.method import Method
 from wash_bench.core.population import Population
 from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
@@ -36,7 +36,7 @@ from wash_bench.train.engines import engine_name
 from wash_bench.train.optim import optimizer_slots
 from wash_bench.train.vary import member_hyperparameters
 
-_DEAD: dict[Any, DeadParameters] = {}  # by network and images
+_DEAD: dict[Hashable, DeadParameters] = {}  # by architecture and shapes
 
 
 @dataclass
@@ -171,14 +171,20 @@ class Setting:
             batch_size=config.batch_size,
         )
 
+    @property
+    def architecture(self) -> Hashable:
+        """What the network follows from; trainings differ in much besides."""
+        fields = {"model", "model_args", "stem", "drop_path", "channels_last"}
+        network, data = self.config.model_dump_json(include=fields), self.data
+        return network, data.classes, data.channels, data.size
+
     @cached_property
     def dead(self) -> DeadParameters:
         """The parameters that no image of this size gives a gradient."""
         data, config, network = self.data, self.config, self.fresh(0)
-        fields = {"model", "model_args", "stem", "drop_path", "channels_last"}
-        # Trainings differ in much that does not matter here; a name may be registered anew.
-        shapes = tuple(tuple(parameter.shape) for parameter in network.parameters())
-        key = config.model_dump_json(include=fields), shapes, data.channels, data.size
+        # A program may register another network under the same name.
+        shapes = tuple(parameter.shape for parameter in network.parameters())
+        key = self.architecture, shapes
         if key not in _DEAD:
             _DEAD[key] = dead_parameters(network, data.channels, data.size, config.channels_last)
         return _DEAD[key]
@@ -222,37 +228,36 @@ def setting_for(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
         world.barrier()
         return Setting.of(tasks[0].config.training)
     setting = Setting.of(tasks[0].config.training, context.download)
-    for task in with_different_settings(tasks):
-        n = task.training.population
-        if n < world.ranks:
+    for task in tasks:
+        if (n := task.training.population) < world.ranks:
             raise UsageError(
                 f"method {task.cells[0].method!r} trains {n} network{'s' if n > 1 else ''}, which "
                 f"{world.ranks} processes cannot share: run it without --nproc"
             )
-        check_task(task, setting)
-    check_rules(tasks, setting)
-    note_dead(tasks, setting)
+    check_tasks(tasks, setting)
     world.barrier()
     return setting
 
 
-def note_dead(tasks: Sequence[TrainingTask], setting: Setting) -> None:
-    """Print which networks of tasks have parameters that no image gives a gradient.
+def check_tasks(
+    tasks: Sequence[TrainingTask], setting: Setting
+) -> list[tuple[TrainingConfig, Layout]]:
+    """Refuse, as a UsageError, tasks that cannot work, and say which networks have dead parameters.
 
-    It is a fact about the settings, as the lines that say where they come from: no failure.
+    Returns:
+        The different settings of a training, each with the layout of a member.
     """
-    own = [setting.but(task.training) for task in with_different_settings(tasks)]
-    for text in dict.fromkeys(each.about_dead() for each in own):
+    different: dict[str, TrainingTask] = {}
+    for task in tasks:
+        different.setdefault(task.training.model_dump_json(), task)
+    layouts = [(task.training, check_task(task, setting)) for task in different.values()]
+    check_rules(tasks, setting)
+    networks = [setting.but(training) for training, _ in layouts]
+    own = {network.architecture: network for network in networks}
+    for text in dict.fromkeys(each.about_dead() for each in own.values()):
         if text:
             inform(text)
-
-
-def with_different_settings(tasks: Sequence[TrainingTask]) -> list[TrainingTask]:
-    """Return the first task of each settings of a training."""
-    first: dict[str, TrainingTask] = {}
-    for task in tasks:
-        first.setdefault(task.training.model_dump_json(), task)
-    return list(first.values())
+    return layouts
 
 
 def check_task(task: TrainingTask, setting: Setting) -> Layout:
@@ -267,20 +272,19 @@ def check_task(task: TrainingTask, setting: Setting) -> Layout:
 
 def check_rules(tasks: Sequence[TrainingTask], setting: Setting) -> None:
     """Refuse, as a UsageError before any training, a method that its network is not for."""
-    networks: dict[str, nn.Module] = {}
-    done: set[tuple[str, str]] = set()
+    rules: dict[Hashable, tuple[Setting, dict[str, Method]]] = {}
     for task in tasks:
-        key = task.training.model_dump_json()
-        if key not in networks:
-            networks[key] = setting.but(task.training).fresh(0)
+        own = setting.but(task.training)
+        _, methods = rules.setdefault(own.architecture, (own, {}))
         for method in task.methods:
-            if (key, method.name) in done:
-                continue
-            done.add((key, method.name))
+            methods.setdefault(method.name, method)
+    for own, methods in rules.values():  # one network at a time
+        network = own.fresh(0)
+        for name, method in methods.items():
             try:
-                method.check_network(networks[key])
+                method.check_network(network)
             except CellFailure as failure:
-                raise UsageError(f"method {method.name!r}: {failure}") from None
+                raise UsageError(f"method {name!r}: {failure}") from None
 
 
 def _drops_paths(network: nn.Module) -> bool:
