@@ -34,7 +34,7 @@ help:
 	@echo "make keep-records           pack results/records/, an archive per run folder"
 	@echo "make results-ablations      the ablations on part A of the comparison over training-set sizes, many hours, resumable"
 	@echo "make imagenet-weights       ImageNet weights of a small network, for the preset imagenet-fine-tuning"
-	@echo "make results-paper-tables   every table and ablation at the small scale, into results/paper-tables/"
+	@echo "make results-paper-tables   the small ViT and VGG-11, into results/paper-tables/"
 	@echo "make paper-tables           the papers' tables and ablations at SCALE=small or paper (resumable)"
 	@echo "make table-NAME             one of them: $(TABLES:table-%=%)"
 	@echo "                            PAPER_FLAGS=--plan tells steps, bytes and hours, and trains nothing"
@@ -157,11 +157,9 @@ paper-tables: $(TABLES)
 $(TABLES): table-%: $(VENV)/.installed
 	$(BIN)/wash-bench paper-table $* --scale $(SCALE) --jobs $(JOBS) --out $(RUNS)/paper-$(SCALE) $(PAPER_FLAGS)
 
-# Each table has its own figure; of the report of all cells, the one that sets options side by side.
-results-paper-tables: $(VENV)/.installed
-	$(MAKE) paper-tables SCALE=small PAPER_FLAGS="--tables results/paper-tables"
-	$(BIN)/wash-bench report $(RUNS)/paper-small --figures ablation --out $(RUNS)/paper-small/report
-	cd $(RUNS)/paper-small/report && cp summary.csv environment.csv ablation*.* $(CURDIR)/results/paper-tables
+# The one whose networks have no dead weights at the small scale; the others use test_resnet there.
+results-paper-tables:
+	$(MAKE) table-architectures SCALE=small PAPER_FLAGS="--tables results/paper-tables"
 
 clean:
 	rm -rf $(VENV) .venv-oldest site

@@ -94,7 +94,7 @@ def test_a_stopped_run_that_goes_on_repeats_no_step(small: RunConfig, tmp_path: 
 
 
 @pytest.mark.fault(
-    "The machine", "a logger of `--log` that fails", "one line; the training goes on without it"
+    "The machine", "a logger of `--log` that fails", "one line; the training continues without it"
 )
 def test_a_logger_that_throws_is_told_once_and_ends_nothing(
     small: RunConfig, tmp_path: Path, own: str, capsys

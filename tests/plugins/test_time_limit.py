@@ -70,7 +70,7 @@ def test_in_another_thread_it_is_refused() -> None:
 @pytest.mark.fault(
     "Numbers and methods",
     "a method that never returns, under `--time-limit`",
-    "its cell fails and says so, the others go on",
+    "its cell fails and says so, the others continue",
 )
 def test_a_method_that_never_returns_costs_its_own_cell(
     tiny: RunConfig, file: Path, tmp_path: Path

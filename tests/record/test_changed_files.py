@@ -70,7 +70,7 @@ def _no_notes(path: Path) -> None:
 @pytest.mark.fault(
     "Damaged run folders",
     "a byte of a checkpoint flipped, a file of it cut or gone, its pointer emptied",
-    "one line; goes on from the state before it, or anew, to the same bits",
+    "one line; resumes from the state before it, or anew, to the same bits",
 )
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
@@ -311,7 +311,7 @@ def test_a_changed_network_is_refused(whole: Path, tmp_path: Path, name: str) ->
 @pytest.mark.fault(
     "Damaged run folders",
     "a digit changed in where a training ran, or in its settings",
-    "`report` leaves it out and names it; `merge` refuses it; a run that goes on says so",
+    "`report` leaves it out and names it; `merge` refuses it; a run that resumes says so",
 )
 def test_changed_surroundings_are_noticed(whole: Path, tmp_path: Path) -> None:
     out = shutil.copytree(whole, tmp_path / "runs")

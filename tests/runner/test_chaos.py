@@ -22,7 +22,7 @@ SHORT = ("--methods=wash,greedy-soup", "--epochs=5", "--eval-every=5", "--no-rep
     "Kills and stops",
     "SIGKILL, SIGTERM and SIGINT at random moments, of one process and of `--nproc` (`make chaos`: "
     "a hundred of them, of `--jobs` too)",
-    "the same command goes on to the bits and the files of an undisturbed run; no process and no "
+    "the same command resumes to the bits and the files of an undisturbed run; no process and no "
     "temporary file stays",
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")

@@ -106,7 +106,7 @@ def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
 @pytest.mark.fault(
     "Kills and stops",
     "a rank of `--nproc` or torchrun killed",
-    "one line that names it, exit 1; the same command goes on, with any number of processes",
+    "one line that names it, exit 1; the same command resumes, with any number of processes",
 )
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc")
 @pytest.mark.parametrize("how", ["procs", "torchrun"])

@@ -103,7 +103,7 @@ def test_any_terminal_shows_what_it_can(encoding: str, reported: Path, monkeypat
     assert b"wash" in written.getvalue()
 
 
-@pytest.mark.fault("The machine", "the terminal closed under nohup", "the run goes on")
+@pytest.mark.fault("The machine", "the terminal closed under nohup", "the run continues")
 def test_hanging_up_does_not_end_what_nohup_started() -> None:
     before = signal.getsignal(signal.SIGHUP)
     try:

@@ -85,7 +85,7 @@ def test_a_device_that_is_not_there_is_refused(tiny: RunConfig, tmp_path: Path) 
 @pytest.mark.fault(
     "Numbers and methods",
     "an exception in a method's code",
-    "its cell fails with error, file and line; the others go on",
+    "its cell fails with error, file and line; the others continue",
 )
 @pytest.mark.slow
 def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
@@ -102,7 +102,7 @@ def test_an_error_in_a_methods_code_fails_its_cell_with_the_place(
 @pytest.mark.fault(
     "Numbers and methods",
     "a method that ends the program, calls its options wrong, or replaces the population's tensors",
-    "its cell fails with the reason; the others go on",
+    "its cell fails with the reason; the others continue",
 )
 @pytest.mark.parametrize(
     ("statement", "reason"),
@@ -134,7 +134,7 @@ def test_whatever_a_method_raises_fails_its_cell_alone(
 @pytest.mark.fault(
     "Damaged run folders",
     "a full disk",
-    "one line, exit 1; finished results stay; the same command goes on",
+    "one line, exit 1; finished results stay; the same command resumes",
 )
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")

@@ -37,7 +37,7 @@ def _killed_run(config: RunConfig, method: str, out: Path) -> None:
 @pytest.mark.fault(
     "Kills and stops",
     "SIGKILL in the middle of a training",
-    "the same command goes on, to the bits of an undisturbed run",
+    "the same command resumes, to the bits of an undisturbed run",
 )
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["wash-opt", "papa", "dart"])
