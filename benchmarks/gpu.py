@@ -40,7 +40,7 @@ from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.models.build import build_model
 from wash_bench.report.tables import markdown
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.graph import WARM_UP, GraphEngine
 from wash_bench.train.loop import Loop
 
@@ -81,7 +81,7 @@ class Bench:
 
     def loop(self, n: int, method=None, **settings) -> Loop:
         config = self.config(n, **settings)
-        setting = Setting(config, CUDA, self.data)
+        setting = TrainingSetup(config, CUDA, self.data)
         population = Population(
             lambda member: copy.deepcopy(self.network),
             n,

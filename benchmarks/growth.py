@@ -19,7 +19,7 @@ from loops import loop_of, setting_of
 from matplotlib.figure import Figure
 from timing import machine, median_seconds, write
 
-from wash_bench.core.method import Method, Site, predict_comm
+from wash_bench.core.method import CommShape, Method, predict_comm
 from wash_bench.known_methods import CURVES
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
@@ -55,7 +55,7 @@ def measured(model: str, model_args: dict[str, Any], n: int, side: int, repeats:
     seconds = median_seconds(lambda: loop.epoch(next(epochs), lambda pulse: None), repeats)
     steps = setting.data.steps_per_epoch(BATCH)
     layout = loop.population.layout
-    site = Site(layout, max(n, 2), len(optimizer_slots(setting.config)))
+    site = CommShape(layout, max(n, 2), len(optimizer_slots(setting.config)))
     bills = {name: predict_comm(method, site, setting.schedule) for name, method in SENDERS.items()}
     sent = {name: told.sent_bytes / setting.schedule.steps for name, told in bills.items() if told}
     d = layout.size

@@ -22,7 +22,7 @@ from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.report.tables import markdown
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.seeds import derive
 from wash_bench.train.loop import Loop
 
@@ -42,7 +42,7 @@ def rows_for(model: str, model_args: dict, repeats: int, ratios: dict[str, float
         epochs=10_000,
         device="cpu",
     )
-    setting = Setting.of(config)
+    setting = TrainingSetup.of(config)
     schedule, data = setting.schedule, setting.data
 
     def loop_with(method) -> Loop:

@@ -7,19 +7,19 @@ from typing import Any
 from wash_bench.config import TrainingConfig
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.loop import Loop
 
 
-def setting_of(model: str, n: int, **more: Any) -> Setting:
+def setting_of(model: str, n: int, **more: Any) -> TrainingSetup:
     """N networks of one start on Fashion-MNIST's part in the package."""
     config = TrainingConfig(
         dataset="fashion-mini", model=model, population=n, init="shared", device="cpu", **more
     )
-    return Setting.of(config)
+    return TrainingSetup.of(config)
 
 
-def loop_of(setting: Setting, method: Method, n: int) -> Loop:
+def loop_of(setting: TrainingSetup, method: Method, n: int) -> Loop:
     """The loop of the first n members."""
     population = setting.population(0, list(range(n)))
     return Loop(

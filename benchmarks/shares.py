@@ -10,8 +10,8 @@ import torch.distributed as dist
 
 from tests.support.wire_exchanges import together
 from wash_bench.config import TrainingConfig
-from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.models.build import build_model
 from wash_bench.plugins.registry import find_method, make_method

@@ -18,9 +18,9 @@ import torch
 from timing import compare, interleaved, machine, write
 
 from wash_bench.config import TrainingConfig
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.wash import Wash
 from wash_bench.models.build import build_model

@@ -24,10 +24,10 @@ from shares import resnet18
 
 from tests.support.netns import Namespaces, why_not
 from tests.support.wire_exchanges import KINDS
-from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import layout_of
-from wash_bench.core.ledger import Charge, CommLedger, charge_mean, charge_permute, latencies
-from wash_bench.core.method import Site, predict_comm
+from wash_bench.core.ledger import CommEvent, CommLedger, charge_mean, charge_permute, latencies
+from wash_bench.core.method import CommShape, predict_comm
+from wash_bench.core.step_info import Schedule
 from wash_bench.distributed.alpha_beta import Network, predict
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.report.tables import markdown
@@ -70,13 +70,13 @@ def bytes_table() -> str:
     return markdown.table(headings, rows)
 
 
-def charge_of(kind: str, ranks: int, p: float) -> Charge:
+def charge_of(kind: str, ranks: int, p: float) -> CommEvent:
     if kind == "mean":
         return charge_mean(ranks, RESNET18)
     return charge_permute(p * RESNET18 * (ranks - 1))
 
 
-def seconds_of(charge: Charge, ranks: int, network: Network) -> float:
+def seconds_of(charge: CommEvent, ranks: int, network: Network) -> float:
     ledger = CommLedger(ranks)
     ledger.add(charge)
     return predict(ledger, 1, network).seconds
@@ -154,7 +154,7 @@ def share_table(own: dict[tuple[str, int], float]) -> str:
     rows = []
     with Namespaces(2, LINKS["100 Mbit/s"], 4) as namespaces:
         found = namespaces.run("benchmarks.shares:training", SHARES, 3)[0]
-    site = Site(layout_of(resnet18(0)), 2, 1)
+    site = CommShape(layout_of(resnet18(0)), 2, 1)
     for (name, options), (step, exchanged) in zip(SHARES, found, strict=True):
         method = make_method(find_method(name), options)
         every = method.options.every

@@ -33,7 +33,7 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import nn
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -62,7 +62,7 @@ class ActivationMatching(MergeRule):
         super().check_network(network)
         permutation_groups(network)
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
         from wash_bench.merging.activation_matching import match_activations
         from wash_bench.merging.matched import placed_state, repaired

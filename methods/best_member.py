@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wash_bench.core.judge import Predictor, best_member
+from wash_bench.core.merge_context import Predictor, best_member
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import Population
 
 
@@ -30,6 +30,6 @@ class BestMember(MergeRule):
     when = "the control of all merge rules: the best of N networks, chosen and not merged"
     needs = "a validation split"
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: MergeContext) -> Predictor:
         best = best_member(judge)
         return Predictor([judge.members[best]], (best,))

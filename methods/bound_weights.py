@@ -36,7 +36,7 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 ABSTRACT = "the paper is known from its abstract only"
@@ -93,7 +93,7 @@ class BoundWeights(MergeRule):
     Options = BoundWeightsOptions
     options: BoundWeightsOptions
 
-    def merge(self, population: Population, judge: Judge) -> ModelState:
+    def merge(self, population: Population, judge: MergeContext) -> ModelState:
         widths = []
         for member in judge.members:
             squared = self.losses(member, judge).square()
@@ -103,7 +103,7 @@ class BoundWeights(MergeRule):
         weights = shares(widths, self.options.proportion == "inverse")
         return type(judge.members[0]).combine(judge.members, weights)
 
-    def losses(self, state: ModelState, judge: Judge) -> Tensor:
+    def losses(self, state: ModelState, judge: MergeContext) -> Tensor:
         """1 - p(label) of each image (B,), float64 on the CPU."""
         import torch
 

@@ -37,7 +37,7 @@ from wash_bench.merging.anchored import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
 
 
 class DareOptions(ScaledOptions):
@@ -66,7 +66,7 @@ class Dare(AnchoredRule):
     Options = DareOptions
     options: DareOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def sparse(self, delta: Tensor, member: int, judge: Judge) -> Tensor:
+    def sparse(self, delta: Tensor, member: int, judge: MergeContext) -> Tensor:
         import torch
 
         from wash_bench.seeds import numpy_stream

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING
 
 from wash_bench.core.branches import Branch, BranchOptions
 from wash_bench.core.budget import Budget, Scaled, scaled_period
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_broadcast
-from wash_bench.core.method import Method, Site, option
+from wash_bench.core.ledger import CommEvent, charge_broadcast
+from wash_bench.core.method import CommShape, Method, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges, restart_from_mean
 
 if TYPE_CHECKING:
@@ -101,34 +101,34 @@ class Dart(Method):
         every = self.options.every
         return scaled_period("every", every, budget.epochs, budget.paper_epochs, "epochs")
 
-    def warmup_epochs(self, clock: Clock) -> int:
+    def warmup_epochs(self, clock: StepInfo) -> int:
         """E', the epochs in which only member 0 trains."""
         share = self.options.warmup * clock.epochs
         return math.floor(share + 1e-9)  # 0.29 * 100 is 28.999999999999996
 
-    def warming_up(self, clock: Clock) -> bool:
+    def warming_up(self, clock: StepInfo) -> bool:
         return clock.epoch < self.warmup_epochs(clock)
 
-    def active(self, n: int, clock: Clock) -> int:
+    def active(self, n: int, clock: StepInfo) -> int:
         return 1 if self.warming_up(clock) else n
 
-    def recipe(self, member: int, base: Recipe, clock: Clock) -> Recipe:
+    def recipe(self, member: int, base: Recipe, clock: StepInfo) -> Recipe:
         if self.warming_up(clock):
             return base
         return self.options.recipe(member, base)
 
-    def copies(self, clock: Clock) -> bool:
+    def copies(self, clock: StepInfo) -> bool:
         """Whether the common start ends with this step."""
         return clock.epoch_end and clock.epoch + 1 == self.warmup_epochs(clock)
 
-    def aggregates(self, clock: Clock) -> bool:
+    def aggregates(self, clock: StepInfo) -> bool:
         """Whether the members restart from their average after this step."""
         epochs = clock.epoch + 1 - self.warmup_epochs(clock)
         return (
             clock.epoch_end and not clock.last and epochs > 0 and epochs % self.options.every == 0
         )
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if self.copies(clock):
             for rows, content in self._training_state(population):
                 exchange.broadcast_(rows, 0, content)
@@ -145,7 +145,7 @@ class Dart(Method):
         ]
         return [(tensor, content) for tensor, content in rows if tensor.shape[1]]
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         n, layout = site.n, site.layout
         if self.copies(clock):
             optimizer = charge_broadcast(n, layout.size, "optimizer")

@@ -31,9 +31,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import start_charges, start_equal
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 
@@ -103,7 +103,7 @@ class Diloco(LocalSgd):
         self._memory = {"global": weights, "momentum": momentum}
         return weights
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return [*start_charges(site, clock), *super().charges(site, clock)]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ class Diloco(LocalSgd):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._memory = dict(state)
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         average = judge.average()
         (state,) = average.states
         weights, _ = self.outer_step(state.weights)

@@ -30,7 +30,7 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -63,7 +63,7 @@ class Distill(MergeRule):
     Options = DistillOptions
     options: DistillOptions
 
-    def merge(self, population: Population, judge: Judge) -> ModelState:
+    def merge(self, population: Population, judge: MergeContext) -> ModelState:
         import torch
 
         teachers = [judge.network(member) for member in judge.members]

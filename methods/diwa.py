@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from wash_bench.core.judge import Predictor
+from wash_bench.core.merge_context import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import Population
 
 
@@ -67,7 +67,7 @@ class Diwa(MergeRule):
     Options = DiwaOptions
     options: DiwaOptions
 
-    def merge(self, population: Population, judge: Judge) -> Predictor:
+    def merge(self, population: Population, judge: MergeContext) -> Predictor:
         if self.options.selection == "uniform":
             return judge.average()
         members = judge.members

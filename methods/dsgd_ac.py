@@ -34,9 +34,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_fetch, charge_mean
-from wash_bench.core.method import Method, MethodOptions, Rows, Site, option
+from wash_bench.core.ledger import CommEvent, charge_fetch, charge_mean
+from wash_bench.core.method import CommShape, Method, MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import (
     alternating_ring,
     exponential_peers,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 
@@ -89,18 +89,18 @@ class DsgdAc(Method):
         start_equal(population, exchange)
         population.member_state["before"].copy_(population.weights)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         g, before = self.share(clock), population.member_state["before"]
         if self.due(exchange.n, clock):
             b = self.mixed(before, exchange, clock)
             population.weights.add_(b.sub_(before), alpha=g)  # 0 where the mixed ones are equal
         before.copy_(population.weights)
 
-    def due(self, n: int, clock: Clock) -> bool:
+    def due(self, n: int, clock: StepInfo) -> bool:
         """Whether there are weights to mix: those with which another step ended."""
         return n > 1 and clock.step > 0
 
-    def share(self, clock: Clock) -> float:
+    def share(self, clock: StepInfo) -> float:
         """G of this step; called at every step, for it keeps lr_max."""
         import torch
 
@@ -112,18 +112,18 @@ class DsgdAc(Method):
         floor, weakened = self.options.floor, (clock.lr / self._peak.item()) ** self.options.power
         return min(1.0, floor + (1 - floor) * weakened)
 
-    def mixed(self, rows: Tensor, exchange: Exchange, clock: Clock) -> Tensor:
+    def mixed(self, rows: Tensor, exchange: Exchange, clock: StepInfo) -> Tensor:
         """W theta for this process's members (M, D), a tensor of its own."""
         if self.options.topology == "complete":
             return exchange.mean(rows).expand_as(rows).clone()
         return rows.lerp(exchange.fetch(rows, self.sources(exchange.n, clock)), 0.5)
 
-    def sources(self, n: int, clock: Clock) -> list[int]:
+    def sources(self, n: int, clock: StepInfo) -> list[int]:
         """The partner of each member."""
         peers = alternating_ring if self.options.topology == "alternating" else exponential_peers
         return peers(n, clock.step - 1)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         charges = start_charges(site, clock)
         if self.due(site.n, clock):
             if self.options.topology == "complete":
@@ -138,8 +138,8 @@ class DsgdAc(Method):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._peak = state["peak"].cpu() if "peak" in state else None
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
+        from wash_bench.core.merge_context import Predictor
 
         average = judge.average()
         merged = judge.reestimated(average.states[0])

@@ -25,17 +25,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges, start_charges, start_equal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
     from wash_bench.core.ledger import Content
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 
@@ -74,7 +74,7 @@ class Easgd(Method):
         super().__init__(options)
         self._centre: dict[str, Tensor] = {}
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether members and centre pull at each other after this step."""
         return (clock.step + 1) % self.options.every == 0
 
@@ -85,7 +85,7 @@ class Easgd(Method):
             "buffers": population.buffers[0].clone(),
         }
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         self._pull(population.weights, exchange, "weights")
@@ -98,7 +98,7 @@ class Easgd(Method):
         rows.lerp_(centre, beta / exchange.n)
         centre.lerp_(mean, beta)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         pulls = site.n > 1 and self.due(clock)
         return start_charges(site, clock) + (mean_charges(site) if pulls else [])
 
@@ -108,8 +108,8 @@ class Easgd(Method):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._centre = dict(state)
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
+        from wash_bench.core.merge_context import Predictor
         from wash_bench.core.population import ModelState
 
         average = judge.average()

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Ema(Wrapper):
     options: EmaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"ema": "weights", "ema_buffers": "buffers"}
 
-    def decay(self, clock: Clock) -> float:
+    def decay(self, clock: StepInfo) -> float:
         """beta_t, the share that the average keeps after this step."""
         options = self.options
         limit = (1 + clock.step) / (10 + clock.step) if options.warmup else 1.0
@@ -61,7 +61,7 @@ class Ema(Wrapper):
         super().start(population, exchange)
         self.follow(population)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         from torch.optim.swa_utils import get_ema_multi_avg_fn
 
         super().after_step(population, exchange, clock)

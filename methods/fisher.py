@@ -35,7 +35,7 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -73,7 +73,7 @@ class Fisher(MergeRule):
     Options = FisherOptions
     options: FisherOptions
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         from wash_bench.core.population import ModelState
         from wash_bench.merging.fisher import fisher_average
 
@@ -91,7 +91,7 @@ class Fisher(MergeRule):
             models["fisher-reestimated"] = judge.reestimated(merged)
         return models
 
-    def _fishers(self, population: Population, judge: Judge) -> Iterator[Tensor]:
+    def _fishers(self, population: Population, judge: MergeContext) -> Iterator[Tensor]:
         """Each member's Fisher as a row (D,), in the order of the row's coordinates."""
         import torch
 

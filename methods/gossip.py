@@ -40,9 +40,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_fetch
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent, charge_fetch
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import alternating_ring, exponential_peers, partners
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ class Gossip(Method):
     Options = GossipOptions
     options: GossipOptions
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether neighbours are averaged after this step."""
         return (clock.step + 1) % self.options.every == 0 and not clock.last
 
-    def sources(self, order: Sequence[int], clock: Clock) -> list[list[int]]:
+    def sources(self, order: Sequence[int], clock: StepInfo) -> list[list[int]]:
         """For each exchange, whom member 0, 1, ... receives from; neighbours in order are pairs."""
         n, event = len(order), (clock.step + 1) // self.options.every - 1
         match self.options.topology:
@@ -115,11 +115,11 @@ class Gossip(Method):
                 return [exponential_peers(n, event)]
         return [partners(order)]
 
-    def share(self, clock: Clock) -> float:
+    def share(self, clock: StepInfo) -> float:
         """g, the part of the way to the average that a member goes."""
         return (clock.next_lr / clock.base_lr) ** self.options.power
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         order = exchange.stream("pairs", clock.step).permutation(exchange.n).tolist()
@@ -135,7 +135,7 @@ class Gossip(Method):
             buffers = population.buffers
             _average_(buffers, [exchange.fetch(buffers, s, "buffers") for s in sources], share)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         if site.n < 2 or not self.due(clock):
             return ()
         layout, sources = site.layout, self.sources(range(site.n), clock)

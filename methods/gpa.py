@@ -27,8 +27,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Gpa(Wrapper):
     options: GpaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"gpa x": "weights", "gpa z": "weights"}
 
-    def mu_x(self, clock: Clock) -> float:
+    def mu_x(self, clock: StepInfo) -> float:
         """The share that x keeps of itself after this step."""
         t = clock.step + 1
         return 1 - 1 / t if self.options.averaging == "uniform" else self.options.mu_x
@@ -69,7 +69,7 @@ class Gpa(Wrapper):
         super().start(population, exchange)
         self.follow(population)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         x, z = (population.member_state[name] for name in self.member_state)
         y, mu_y = population.weights, self.options.mu_y
         z.add_(y - z.lerp(x, mu_y))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from wash_bench.core.wrapper import MergeRule
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 
@@ -31,5 +31,5 @@ class GreedySoup(MergeRule):
     when = "members that may not average: what does not help is left out"
     needs = "a validation split"
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         return {"greedy": judge.greedy()}

@@ -24,16 +24,16 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges, restart_from_mean, start_charges, start_equal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 UNKNOWN = "the paper's value is not known"
@@ -74,7 +74,7 @@ class Hwa(Method):
         super().__init__(options)
         self._window: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.options.window)
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether the members restart from their mean after this step."""
         every = self.options.every
         cycle_end = (clock.step + 1) % every == 0 if every else clock.epoch_end
@@ -84,12 +84,12 @@ class Hwa(Method):
         self._window.clear()
         start_equal(population, exchange)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if self.due(clock):
             weights, buffers = restart_from_mean(population, exchange)
             self._window.append((weights.clone(), buffers.clone()))
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return start_charges(site, clock) + (mean_charges(site) if self.due(clock) else [])
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -104,8 +104,8 @@ class Hwa(Method):
         self._window.clear()
         self._window.extend((state[f"{i}/weights"], state[f"{i}/buffers"]) for i in indices)
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
+        from wash_bench.core.merge_context import Predictor
         from wash_bench.core.population import ModelState
 
         average = judge.average()

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Lawa(Wrapper):
             slots |= {f"lawa-{slot}": "weights", f"lawa-buffers-{slot}": "buffers"}
         return slots
 
-    def taken(self, clock: Clock) -> tuple[int, bool]:
+    def taken(self, clock: StepInfo) -> tuple[int, bool]:
         """Checkpoints taken so far, and whether one is taken after this step."""
         if self.options.steps:
             count, rest = divmod(clock.step + 1, self.options.steps)
@@ -66,7 +66,7 @@ class Lawa(Wrapper):
         super().start(population, exchange)
         self.follow(population)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         super().after_step(population, exchange, clock)
         count, due = self.taken(clock)
         if (due and count == 1) or (clock.last and count == 0):

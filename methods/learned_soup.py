@@ -34,8 +34,8 @@ from wash_bench.seeds import torch_stream
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Slice
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 KEPT_BYTES = 2**30  # validation images that are held in memory and shuffled
@@ -65,7 +65,7 @@ class LearnedSoup(MergeRule):
     Options = LearnedSoupOptions
     options: LearnedSoupOptions
 
-    def merge(self, population: Population, judge: Judge) -> ModelState:
+    def merge(self, population: Population, judge: MergeContext) -> ModelState:
         import torch
         from torch.func import functional_call
         from torch.nn.functional import cross_entropy
@@ -84,7 +84,7 @@ class LearnedSoup(MergeRule):
             optimizer.step()
         return soup.state(final=True)
 
-    def batches(self, judge: Judge) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, judge: MergeContext) -> Iterator[tuple[Tensor, Tensor]]:
         """Validation images and labels, in a new order in each epoch."""
         import torch
 

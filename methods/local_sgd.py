@@ -25,9 +25,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class LocalSgd(Method):
     options: LocalSgdOptions
     restarts = True
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether the members are averaged after this step."""
         return (clock.step + 1) % self.options.every == 0 and not clock.last
 
@@ -71,12 +71,12 @@ class LocalSgd(Method):
         """The weights (D,) that all members go on from, given the mean of what they trained."""
         return mean_D
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if not self.due(clock):
             return
         population.weights[:] = self.restart(exchange.mean(population.weights))
         if self.options.buffers and population.layout.buffer_size:
             population.buffers[:] = exchange.mean(population.buffers, "buffers")
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return mean_charges(site, self.options.buffers) if self.due(clock) else ()

@@ -26,9 +26,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wash_bench.core.branches import Branch, BranchOptions
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, Method, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges, restart_from_mean, start_charges, start_equal
 
 if TYPE_CHECKING:
@@ -62,22 +62,22 @@ class Lookaround(Method):
     Options = LookaroundOptions
     options: LookaroundOptions
 
-    def recipe(self, member: int, base: Recipe, clock: Clock) -> Recipe:
+    def recipe(self, member: int, base: Recipe, clock: StepInfo) -> Recipe:
         return self.options.recipe(member, base)
 
-    def order(self, member: int, clock: Clock) -> int:
+    def order(self, member: int, clock: StepInfo) -> int:
         return 0
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether the members are averaged after this step."""
         return (clock.step + 1) % self.options.every == 0 and not clock.last
 
     def start(self, population: Population, exchange: Exchange) -> None:
         start_equal(population, exchange)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if self.due(clock):
             restart_from_mean(population, exchange)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return start_charges(site, clock) + (mean_charges(site) if self.due(clock) else [])

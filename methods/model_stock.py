@@ -35,8 +35,8 @@ from wash_bench.merging.anchored import common_start
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Layout
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -73,7 +73,7 @@ class ModelStock(MergeRule):
     when = "few fine-tunings of one checkpoint"
     needs = "a common start"
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         start = common_start(judge, self.own_name)
         merged = model_stock(judge.members, start, population.layout)
         models = {self.own_name: merged}

@@ -29,9 +29,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_fetch
-from wash_bench.core.method import Method, MethodOptions, Rows, Site, option
+from wash_bench.core.ledger import CommEvent, charge_fetch
+from wash_bench.core.method import CommShape, Method, MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import partners, start_charges, start_equal
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Noloco(Method):
     options: NolocoOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"slow": "weights", "outer": "weights"}
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether an outer step is taken after this step."""
         return (clock.step + 1) % self.options.every == 0 and not clock.last
 
@@ -71,7 +71,7 @@ class Noloco(Method):
         population.member_state["slow"].copy_(population.weights)
         population.member_state["outer"].zero_()
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if not self.due(clock):
             return
         theta, buffers = population.weights, population.buffers
@@ -90,7 +90,7 @@ class Noloco(Method):
         phi.add_(m)
         theta.copy_(phi)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         charges, layout = start_charges(site, clock), site.layout
         if site.n > 1 and self.due(clock):
             pair = partners(range(site.n))

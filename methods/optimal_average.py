@@ -33,8 +33,8 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Layout
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -79,7 +79,7 @@ class OptimalAverage(MergeRule):
     when = "one member that stands apart from the rest; this suite's extension of an estimator"
     needs = "a validation split"
 
-    def merge(self, population: Population, judge: Judge) -> ModelState:
+    def merge(self, population: Population, judge: MergeContext) -> ModelState:
         members = judge.members
         accuracies = [judge.validation_accuracy(member) for member in members]
         return optimal_average(members, accuracies.index(max(accuracies)), population.layout)

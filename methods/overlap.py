@@ -21,8 +21,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.method import Method, MethodOptions, NotPredicted, Site
+from wash_bench.core.method import CommShape, Method, MethodOptions, NotPredicted
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Overlapped(Wrapper):
         super().__init__(options, inner)
         self._pending: _Pending | None = None
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         self._land(population)
         if not self._travels(population, exchange.n, clock):
             self.inner.after_step(population, exchange, clock)  # nothing travels: nothing to hide
@@ -62,10 +62,10 @@ class Overlapped(Wrapper):
         if clock.epoch_end:
             self._land(population)
 
-    def _travels(self, population: Population, n: int, clock: Clock) -> bool:
+    def _travels(self, population: Population, n: int, clock: StepInfo) -> bool:
         """Whether the method inside sends something now; without charges it may."""
         try:
-            site = Site(population.layout, n, len(population.optimizer_state))
+            site = CommShape(population.layout, n, len(population.optimizer_state))
             return bool(self.inner.charges(site, clock))
         except NotPredicted:
             return True

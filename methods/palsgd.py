@@ -28,8 +28,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Palsgd(Diloco):
         super().start(population, exchange)
         population.member_state["before"].copy_(population.weights)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         p, theta, before = self.options.p, population.weights, population.member_state["before"]
         if p and exchange.stream("pseudo", clock.step).random() < p:
             pull = min(1.0, clock.lr / p * self.options.eta)

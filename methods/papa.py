@@ -29,14 +29,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from wash_bench.core.budget import Budget, Scaled, scaled_pull
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 
@@ -84,19 +84,19 @@ class Papa(Method):
             )
         return scaled_pull(self.options.alpha, self.options.every, budget, by_rate=by_rate)
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether the members are pulled after this step."""
         index = clock.step if self.options.count == "global" else clock.step_in_epoch
         return index % self.options.every == 0
 
-    def alpha(self, clock: Clock) -> float:
+    def alpha(self, clock: StepInfo) -> float:
         """a_t, the share of itself that a member keeps."""
         if self.options.lr_scaling == "none":
             return self.options.alpha
         scale = (clock.next_lr / clock.base_lr) ** self.options.power
         return 1 - scale * (1 - self.options.alpha)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if not self.due(clock):
             return
         pull = 1 - self.alpha(clock)
@@ -104,8 +104,8 @@ class Papa(Method):
         if self.options.buffers and population.layout.buffer_size:
             population.buffers.lerp_(exchange.mean(population.buffers, "buffers"), pull)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return mean_charges(site, self.options.buffers) if self.due(clock) else ()
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         return {"average": judge.average(), "greedy": judge.greedy()}

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, Content, charge
-from wash_bench.core.method import Site, option
+from wash_bench.core.ledger import CommEvent, Content, charge
+from wash_bench.core.method import CommShape, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import partners
 from wash_bench.methods.papa_all import PapaAll, PapaAllOptions
 
@@ -99,7 +99,7 @@ class Papa2(PapaAll):
     Options = Papa2Options
     options: Papa2Options  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         rng = exchange.stream("pairs", clock.step)
@@ -118,7 +118,7 @@ class Papa2(PapaAll):
         first, second = (exchange.fetch(rows, sources, content) for sources in parents)
         rows[:] = (first + second) / 2
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         if site.n < 2 or not self.due(clock):
             return ()
         n, layout = site.n, site.layout

@@ -25,12 +25,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.core.budget import Budget, Scaled, scaled_period
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 
@@ -57,8 +57,8 @@ class PapaAll(LocalSgd):
         every = self.options.every
         return scaled_period("every", every, budget.epochs, budget.paper_epochs, "epochs")
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         return clock.epoch_end and not clock.last and clock.epoch % self.options.every == 0
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         return {"average": judge.average(), "greedy": judge.greedy()}

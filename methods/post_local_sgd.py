@@ -17,8 +17,8 @@ settles the two phases only.
 
 import math
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 
 RECALLED = "recalled, not checked against the paper"
@@ -56,10 +56,10 @@ class PostLocalSgd(LocalSgd):
     Options = PostLocalSgdOptions
     options: PostLocalSgdOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def switch_steps(self, clock: Clock) -> int:
+    def switch_steps(self, clock: StepInfo) -> int:
         """S, the length of the synchronous phase."""
         return math.floor(self.options.switch * clock.steps + 1e-9)  # 0.29 * 100 is 28.9999...
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         alone = clock.step + 1 - self.switch_steps(clock)
         return not clock.last and (alone <= 0 or alone % self.options.every == 0)

@@ -39,7 +39,7 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -76,7 +76,7 @@ class RegMean(MergeRule):
     Options = RegMeanOptions
     options: RegMeanOptions
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
 
         merged = judge.average().states[0].clone()
@@ -88,7 +88,7 @@ class RegMean(MergeRule):
             models["regmean-reestimated"] = judge.reestimated(merged)
         return models
 
-    def _regressions(self, judge: Judge) -> dict[str, Tensor]:
+    def _regressions(self, judge: MergeContext) -> dict[str, Tensor]:
         """The merged weights (groups, outputs, inputs) by layer."""
         from wash_bench.merging.regmean import (
             as_rows,

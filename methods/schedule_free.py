@@ -28,8 +28,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 from wash_bench.errors import CellFailure
 
@@ -73,7 +73,7 @@ class ScheduleFree(Wrapper):
             raise CellFailure("schedule-free is made for SGD: give --optimizer sgd")
         self.follow(population)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         beta, x, z = self.options.beta, population.member_state["x"], population.member_state["z"]
         y = population.weights
         before = z.lerp(x, beta)

@@ -27,13 +27,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from wash_bench.core.judge import Predictor
+from wash_bench.core.merge_context import Predictor
 from wash_bench.core.method import MethodOptions, option
 from wash_bench.core.wrapper import Independent
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import Population
 
 
@@ -81,5 +81,5 @@ class Single(Independent):
             changes["weight_decay"] = options.weight_decay
         return config.but(**changes)
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         return {"average": judge.average()}

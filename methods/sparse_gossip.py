@@ -26,9 +26,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent, charge
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges, restart_from_mean
 
 if TYPE_CHECKING:
@@ -90,18 +90,18 @@ class SparseGossip(Method):
     Options = SparseGossipOptions
     options: SparseGossipOptions
 
-    def merges(self, clock: Clock) -> bool:
+    def merges(self, clock: StepInfo) -> bool:
         """Whether this is the time of global merges."""
         options = self.options
         ends = options.merge + options.window if options.window else 1.0
         return options.merge < clock.progress <= ends
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether members average after this step."""
         first = self.merges(clock) and clock.step / clock.steps <= self.options.merge
         return not clock.last and (first or (clock.step + 1) % self.options.every == 0)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         if self.merges(clock) or self.options.peers >= exchange.n - 1:
@@ -116,7 +116,7 @@ class SparseGossip(Method):
                 count[row] += sources[member] != member
         rows.add_(pull.div_(count))
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         n, size, peers = site.n, site.layout.size, self.options.peers
         if n < 2 or not self.due(clock):
             return ()

@@ -32,17 +32,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.layout import Layout, Slice
-from wash_bench.core.ledger import Charge, charge_broadcast, charge_mean
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent, charge_broadcast, charge_mean
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 FREE = "the paper takes many settings"
@@ -83,7 +83,7 @@ class SparseSoup(Method):
 
     # When ------------------------------------------------------------------------------------
 
-    def dense_epochs(self, clock: Clock) -> int:
+    def dense_epochs(self, clock: StepInfo) -> int:
         """Epochs in which the parent trains alone; UsageError if none is left for a cycle."""
         if clock.epochs < 2:
             raise UsageError(
@@ -92,20 +92,20 @@ class SparseSoup(Method):
         share = math.floor(self.options.dense * clock.epochs + 1e-9)
         return min(max(share, 1), clock.epochs - 1)
 
-    def cycle(self, epoch: int, clock: Clock) -> int:
+    def cycle(self, epoch: int, clock: StepInfo) -> int:
         """The cycle, from 1, that an epoch belongs to; 0 is the dense parent's training."""
         dense, cycles = self.dense_epochs(clock), self.options.cycles
         begins = [dense + j * (clock.epochs - dense) // cycles for j in range(cycles)]
         return sum(begin <= epoch for begin in begins)
 
-    def beginning(self, clock: Clock) -> int:
+    def beginning(self, clock: StepInfo) -> int:
         """The cycle that begins after this step; 0 if none does."""
         if not clock.epoch_end or clock.last:
             return 0
         following = self.cycle(clock.epoch + 1, clock)
         return following if following > self.cycle(clock.epoch, clock) else 0
 
-    def active(self, n: int, clock: Clock) -> int:
+    def active(self, n: int, clock: StepInfo) -> int:
         return 1 if self.cycle(clock.epoch, clock) == 0 else n
 
     # What ------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class SparseSoup(Method):
         sparsity = 1 - (1 - self.options.sparsity) ** (cycle / self.options.cycles)
         return round(sparsity * sum(piece.size for piece in self.prunable(layout)))
 
-    def facts(self, site: Site) -> dict[str, Any]:
+    def facts(self, site: CommShape) -> dict[str, Any]:
         last = self.options.cycles
         names = [piece.name for piece in self.prunable(site.layout)]
         return {"pruned_tensors": names, "pruned_weights": self.pruned(site.layout, last)}
@@ -131,7 +131,7 @@ class SparseSoup(Method):
     def start(self, population: Population, exchange: Exchange) -> None:
         self._mask = None
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if exchange.n < 2:
             return
         if cycle := self.beginning(clock):
@@ -176,7 +176,7 @@ class SparseSoup(Method):
         mask[candidates[order[:pruned]]] = False
         return mask
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         if site.n < 2 or not self.beginning(clock):
             return ()
         n, layout = site.n, site.layout
@@ -200,8 +200,8 @@ class SparseSoup(Method):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._mask = state.get("mask")
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
+        from wash_bench.core.merge_context import Predictor
 
         average = judge.average()
         soup = judge.reestimated(average.states[0])

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from wash_bench.core.budget import Budget, Scaled, scaled_probability
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, Content, charge_mean
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent, Content, charge_mean
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
 from wash_bench.core.sampling import average_at_, average_charges, draw_coordinates
+from wash_bench.core.step_info import StepInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,24 +82,26 @@ class Sparta(Method):
         super().__init__(options)
         self._order: dict[Content, tuple[tuple[int, int, int], np.ndarray]] = {}
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether coordinates are averaged after this step: after steps T, 2T, 3T, ..."""
         return self.options.p > 0 and (clock.step + 1) % self.options.every == 0 and not clock.last
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         self._average(population.weights, "weights", exchange, clock)
         if self.options.buffers and population.layout.buffer_size:
             self._average(population.buffers, "buffers", exchange, clock)
 
-    def _average(self, rows: Tensor, content: Content, exchange: Exchange, clock: Clock) -> None:
+    def _average(self, rows: Tensor, content: Content, exchange: Exchange, clock: StepInfo) -> None:
         import torch
 
         coordinates = self.select(rows.shape[1], content, exchange, clock)
         average_at_(exchange, [(rows, content)], torch.from_numpy(coordinates))
 
-    def select(self, size: int, content: Content, exchange: Exchange, clock: Clock) -> np.ndarray:
+    def select(
+        self, size: int, content: Content, exchange: Exchange, clock: StepInfo
+    ) -> np.ndarray:
         """The coordinates, of ``size``, that are averaged now: ascending, int64."""
         if self.options.selector == "random":
             rng = exchange.stream(f"sparta {content}", clock.step)
@@ -115,11 +117,11 @@ class Sparta(Method):
         """Number of parts of ``size`` coordinates under the partitioned selector."""
         return min(size, math.ceil(1 / self.options.p - 1e-9))
 
-    def _turn(self, clock: Clock) -> int:
+    def _turn(self, clock: StepInfo) -> int:
         """Averages that came before this one."""
         return (clock.step + 1) // self.options.every - 1
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         if site.n < 2 or not self.due(clock):
             return ()
         charges = self._expected(site.n, site.layout.size, "weights", clock)
@@ -127,7 +129,7 @@ class Sparta(Method):
             charges += self._expected(site.n, site.layout.buffer_size, "buffers", clock)
         return charges
 
-    def _expected(self, n: int, size: int, content: Content, clock: Clock) -> list[Charge]:
+    def _expected(self, n: int, size: int, content: Content, clock: StepInfo) -> list[CommEvent]:
         """The charge of a mean of as many of ``size`` coordinates as are selected on average."""
         if self.options.selector == "random":
             return average_charges(n, [(0, size, self.options.p)], [content])

@@ -21,9 +21,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 from wash_bench.methods.sparta import SELECTORS, Selector, Sparta, SpartaOptions
 
@@ -60,9 +60,9 @@ class SpartaDiloco(Diloco):
         own = self.options
         self.sparta = Sparta(SpartaOptions(p=own.p, selector=own.selector, every=own.sparse_every))
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         self.sparta.after_step(population, exchange, clock)
         super().after_step(population, exchange, clock)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return [*super().charges(site, clock), *self.sparta.charges(site, clock)]

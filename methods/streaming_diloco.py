@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from wash_bench.core.cache_last import cache_last
-from wash_bench.core.clock import Clock
 from wash_bench.core.layout import values_at
-from wash_bench.core.ledger import Charge, charge_mean
-from wash_bench.core.method import Site, option
+from wash_bench.core.ledger import CommEvent, charge_mean
+from wash_bench.core.method import CommShape, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import start_charges
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 
@@ -92,12 +92,12 @@ class StreamingDiloco(Diloco):
 
     # When ------------------------------------------------------------------------------------
 
-    def departs(self, fragment: int, clock: Clock) -> bool:
+    def departs(self, fragment: int, clock: StepInfo) -> bool:
         """Whether the fragment's mean is taken after this step."""
         in_time = clock.step + self.options.tau < clock.steps - 1
         return in_time and self._turn(fragment, clock.step + 1)
 
-    def arrives(self, fragment: int, clock: Clock) -> bool:
+    def arrives(self, fragment: int, clock: StepInfo) -> bool:
         """Whether the mean that was taken tau steps ago is used after this step."""
         taken = clock.step + 1 - self.options.tau
         return taken > 0 and not clock.last and self._turn(fragment, taken)
@@ -133,7 +133,7 @@ class StreamingDiloco(Diloco):
 
     # The rule --------------------------------------------------------------------------------
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         buffers = self.options.buffers
         for fragment, (weights, beside) in enumerate(self.fragments(population.layout)):
             if self.departs(fragment, clock):
@@ -168,7 +168,7 @@ class StreamingDiloco(Diloco):
             own = values_at(rows, where)
             rows.index_copy_(1, where, arrived.expand_as(own).lerp(own, self.options.alpha))
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         charges = start_charges(site, clock)
         for fragment in range(self.options.fragments):
             if self.departs(fragment, clock):

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -54,16 +54,16 @@ class Swa(Wrapper):
     options: SwaOptions
     member_state: ClassVar[Mapping[str, Rows]] = {"swa": "weights", "swa_buffers": "buffers"}
 
-    def left_out(self, clock: Clock) -> int:
+    def left_out(self, clock: StepInfo) -> int:
         """The first epochs, whose weights enter no mean."""
         return int(self.options.start * clock.epochs + 1e-9)  # 0.29 * 100 is 28.999999999999996
 
-    def taken(self, clock: Clock) -> int:
+    def taken(self, clock: StepInfo) -> int:
         """How many weights are in the mean after this step."""
         ended = clock.epoch + clock.epoch_end - self.left_out(clock)
         return max(0, ended // self.options.every)
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether the weights after this step enter the mean."""
         ended = clock.epoch + 1 - self.left_out(clock)
         return clock.epoch_end and ended > 0 and ended % self.options.every == 0
@@ -72,7 +72,7 @@ class Swa(Wrapper):
         super().start(population, exchange)
         self.follow(population)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         from torch.optim.swa_utils import get_swa_multi_avg_fn
 
         super().after_step(population, exchange, clock)

@@ -30,15 +30,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.method import MethodOptions, Rows, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.method import Method
     from wash_bench.core.population import ModelState, Population
 
@@ -103,7 +103,7 @@ class Swad(Wrapper):
         super().start(population, exchange)
         self._steps = [0] * self.options.segments
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         super().after_step(population, exchange, clock)
         segment, memory = clock.step * self.options.segments // clock.steps, population.member_state
         self._steps[segment] += 1
@@ -120,8 +120,8 @@ class Swad(Wrapper):
         self._steps = state[COUNTS].tolist()
         super().load_state_dict({name: held for name, held in state.items() if name != COUNTS})
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
+        from wash_bench.core.merge_context import Predictor
 
         inside = super().predictors(population, judge)
         if not any(self._steps):  # members that were trained elsewhere
@@ -130,7 +130,7 @@ class Swad(Wrapper):
         swad = type(found[0]).mean(found)
         return {"swad": Predictor([swad], tuple(range(len(found)))), **inside}
 
-    def of_member(self, population: Population, member: int, judge: Judge) -> ModelState:
+    def of_member(self, population: Population, member: int, judge: MergeContext) -> ModelState:
         """The mean over a member's valley."""
         from wash_bench.core.population import ModelState
 

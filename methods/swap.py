@@ -31,14 +31,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_mean
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent, charge_mean
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import mean_charges, restart_from_mean, start_charges, start_equal
 
 if TYPE_CHECKING:
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
 
 
@@ -69,7 +69,7 @@ class Swap(Method):
     Options = SwapOptions
     options: SwapOptions
 
-    def synchronous(self, clock: Clock) -> bool:
+    def synchronous(self, clock: StepInfo) -> bool:
         """Whether this step belongs to phase 1."""
         share = self.options.phase1 * clock.steps
         return clock.step < math.floor(share + 1e-9)  # 0.29 * 100 is 28.999999999999996
@@ -77,22 +77,22 @@ class Swap(Method):
     def start(self, population: Population, exchange: Exchange) -> None:
         start_equal(population, exchange)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if not self.synchronous(clock):
             return
         restart_from_mean(population, exchange)
         for state in population.optimizer_state.values():
             state[:] = exchange.mean(state, "optimizer")
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         charges = start_charges(site, clock)
         if self.synchronous(clock):
             optimizer = charge_mean(site.n, site.layout.size, "optimizer")
             charges += [*mean_charges(site), *[optimizer] * site.optimizer_slots]
         return charges
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
+        from wash_bench.core.merge_context import Predictor
 
         average = judge.average()
         recomputed = judge.reestimated(average.states[0])

@@ -37,7 +37,7 @@ from wash_bench.merging.anchored import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
 
 
 class TaskArithmeticOptions(ScaledOptions):
@@ -63,7 +63,7 @@ class TaskArithmetic(AnchoredRule):
     Options = TaskArithmeticOptions
     options: TaskArithmeticOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def sparse(self, delta: Tensor, member: int, judge: Judge) -> Tensor:
+    def sparse(self, delta: Tensor, member: int, judge: MergeContext) -> Tensor:
         return delta
 
     def combined(self, deltas: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ from wash_bench.merging.anchored import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
 
 
 class TiesOptions(ScaledOptions):
@@ -71,7 +71,7 @@ class Ties(AnchoredRule):
     Options = TiesOptions
     options: TiesOptions  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def sparse(self, delta: Tensor, member: int, judge: Judge) -> Tensor:
+    def sparse(self, delta: Tensor, member: int, judge: MergeContext) -> Tensor:
         return trimmed(delta, self.options.density, judge.layout, self.options.per)
 
     def combined(self, deltas: Tensor) -> Tensor:

@@ -28,10 +28,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, Content, charge_gather, charge_mean
-from wash_bench.core.method import MethodOptions, NotPredicted, Rows, Site, option
+from wash_bench.core.ledger import CommEvent, Content, charge_gather, charge_mean
+from wash_bench.core.method import CommShape, MethodOptions, NotPredicted, Rows, option
 from wash_bench.core.quantized import DelegatingExchange
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class TopK(Wrapper):
         self.follow(population)
         self._mean["topk mean"] = exchange.mean(population.weights)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         copies, common = population.member_state["topk"], self._mean["topk mean"]
         through = TopKExchange(exchange, self.options, copies, common)
         super().after_step(population, through, clock)
@@ -100,11 +100,11 @@ class TopK(Wrapper):
             return True
         return bool((population.weights == through.common).all())
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         found = [self._coded(charge, site) for charge in super().charges(site, clock)]
         return [charge_mean(site.n, site.layout.size), *found] if clock.step == 0 else found
 
-    def _coded(self, charge: Charge, site: Site) -> Charge:
+    def _coded(self, charge: CommEvent, site: CommShape) -> CommEvent:
         if (charge.kind, charge.content) != ("mean", "weights"):
             return charge
         if charge.variance:  # whole means now and then, or parts each time

@@ -28,10 +28,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.layout import Layout, Slice
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
+from wash_bench.core.step_info import StepInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,7 @@ class WAsym(Method):
         self._frozen = None
         self._set_back(population, exchange)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         self._set_back(population, exchange)
         for rows in population.optimizer_state.values():
             rows[:, self.frozen(population, exchange)[0]] = 0.0
@@ -124,8 +124,8 @@ class WAsym(Method):
         where, values = self.frozen(population, exchange)
         population.weights[:, where] = values
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return ()
 
-    def facts(self, site: Site) -> dict[str, Any]:
+    def facts(self, site: CommShape) -> dict[str, Any]:
         return {"frozen_per_unit": {piece.name: k for piece, k in self.counts(site.layout)}}

@@ -37,10 +37,9 @@ from pydantic import field_validator, model_validator
 
 from wash_bench.core.budget import Budget, Scaled, scaled_probability
 from wash_bench.core.cache_last import cache_last
-from wash_bench.core.clock import Clock
 from wash_bench.core.layout import Kind, LayerIndex, Layout
-from wash_bench.core.ledger import Charge, Content
-from wash_bench.core.method import Method, MethodOptions, Site, option
+from wash_bench.core.ledger import CommEvent, Content
+from wash_bench.core.method import CommShape, Method, MethodOptions, option
 from wash_bench.core.sampling import (
     Pieces,
     average_at_,
@@ -50,6 +49,7 @@ from wash_bench.core.sampling import (
     permute_charges,
     pieces_of,
 )
+from wash_bench.core.step_info import StepInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,7 +150,7 @@ class Wash(Method):
 
     # The rule --------------------------------------------------------------------------------
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         if exchange.n < 2 or not self.due(clock):
             return
         import torch
@@ -169,7 +169,7 @@ class Wash(Method):
                 exchange.permute_(tensors, chosen, pi)
 
     def permutations(
-        self, exchange: Exchange, rng: np.random.Generator, k: int, clock: Clock
+        self, exchange: Exchange, rng: np.random.Generator, k: int, clock: StepInfo
     ) -> np.ndarray:
         """(K, N): pi(n), whose value member n takes over, at each of ``k`` coordinates."""
         n, kind = exchange.n, self.options.permutation
@@ -182,7 +182,7 @@ class Wash(Method):
         """The (N, D) tensors that one shuffle moves, and the (N, F) tensors that another moves."""
         return [(population.weights, "weights")], [(population.buffers, "buffers")]
 
-    def due(self, clock: Clock) -> bool:
+    def due(self, clock: StepInfo) -> bool:
         """Whether the members shuffle after this step: after steps 0, T, 2T, ..."""
         # A start of 0.5 in ten steps means from the sixth step on, a stop of 0.5 up to the fifth.
         options = self.options
@@ -227,11 +227,11 @@ class Wash(Method):
 
     # What it costs, and how it scales ----------------------------------------------------------
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return self.charges_when_due(site) if site.n > 1 and self.due(clock) else ()
 
     @cache_last
-    def charges_when_due(self, site: Site) -> tuple[Charge, ...]:
+    def charges_when_due(self, site: CommShape) -> tuple[CommEvent, ...]:
         """What one shuffle is expected to send."""
         expected = average_charges
         if self.options.operator == "shuffle":
@@ -239,11 +239,11 @@ class Wash(Method):
         parts = zip(self.pieces(site.layout, site.n), self.contents(site), strict=True)
         return tuple(charge for part in parts for charge in expected(site.n, *part))
 
-    def contents(self, site: Site) -> tuple[list[Content], list[Content]]:
+    def contents(self, site: CommShape) -> tuple[list[Content], list[Content]]:
         """What ``tensors`` hold."""
         return ["weights"], ["buffers"]
 
-    def facts(self, site: Site) -> dict[str, Any]:
+    def facts(self, site: CommShape) -> dict[str, Any]:
         return {"probabilities": self.probabilities(site.layout, site.n)}
 
     def scaled(self, budget: Budget) -> Scaled:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wash_bench.core.ledger import Content
-from wash_bench.core.method import Site
+from wash_bench.core.method import CommShape
 from wash_bench.methods.wash import Wash
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class WashOpt(Wash):
         states = population.optimizer_state.values()
         return [*weights, *((state, "optimizer") for state in states)], buffers
 
-    def contents(self, site: Site) -> tuple[list[Content], list[Content]]:
+    def contents(self, site: CommShape) -> tuple[list[Content], list[Content]]:
         weights, buffers = super().contents(site)
         states: list[Content] = ["optimizer" for _ in range(site.optimizer_slots)]
         return weights + states, buffers

@@ -36,7 +36,7 @@ from wash_bench.core.wrapper import MergeRule
 if TYPE_CHECKING:
     from torch import nn
 
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -69,7 +69,7 @@ class WeightMatching(MergeRule):
         super().check_network(network)
         permutation_groups(network)
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         from wash_bench.core.population import named_views
         from wash_bench.merging.matched import placed_state, repaired
         from wash_bench.merging.permutation import permuted

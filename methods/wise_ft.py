@@ -25,7 +25,7 @@ from wash_bench.core.wrapper import MergeRule
 from wash_bench.merging.anchored import SCALES, ScaledOptions, best_of, common_start
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import ModelState, Population
 
 
@@ -54,8 +54,8 @@ class WiseFt(MergeRule):
     Options = WiseFtOptions
     options: WiseFtOptions
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, Predictor]:
-        from wash_bench.core.judge import Predictor
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
+        from wash_bench.core.merge_context import Predictor
         from wash_bench.core.population import ModelState
 
         start = common_start(judge, self.own_name)
@@ -69,7 +69,7 @@ class WiseFt(MergeRule):
             models["reestimated"] = Predictor([judge.reestimated(merged)], members)
         return models
 
-    def fine_tuned(self, judge: Judge) -> tuple[ModelState, tuple[int, ...]]:
+    def fine_tuned(self, judge: MergeContext) -> tuple[ModelState, tuple[int, ...]]:
         """The fine-tuned network, and the members that it is made of."""
         if self.options.of == "average":
             average = judge.average()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from wash_bench.config.field import PANELS, Setting
+from wash_bench.config.field import PANELS, Option
 from wash_bench.report.tables.markdown import escape, table
-from wash_bench.settings.complaints import allowed
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.options import OPTIONS
+from wash_bench.study.validation_errors import allowed
 
 IDENTITY = {"always": "yes", "later": "if not the default", "cell": "its own", "never": "no"}
 
 
-def values(item: Setting) -> str:
+def values(item: Option) -> str:
     """What a setting may be, in words."""
     if item.switch:
         return f"true or false (--no-{item.flag[2:]})"
@@ -20,10 +20,10 @@ def values(item: Setting) -> str:
     return item.metavar
 
 
-def row(item: Setting) -> list[str]:
+def row(item: Option) -> list[str]:
     identity = IDENTITY[item.of("identity")]
     if needed := item.of("needs"):
-        identity += f", with {SETTINGS[needed].flag}"
+        identity += f", with {OPTIONS[needed].flag}"
     plain = map(escape, (item.default, values(item), identity, item.help))
     return [f"`{item.flag}`", *plain]
 
@@ -32,6 +32,6 @@ def tables() -> str:
     headings = ("option", "default", "values", "identity", "what it does")
     text = ""
     for panel in PANELS:
-        rows = [row(item) for item in SETTINGS.values() if item.of("panel") == panel]
+        rows = [row(item) for item in OPTIONS.values() if item.of("panel") == panel]
         text += f"\n### {panel}\n\n{table(headings, rows, 'lllll')}\n"
     return f"{text}\n"

@@ -20,8 +20,8 @@ from tests.support.runs import (
 )
 from tests.support.training_loop import loop_of
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
-from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.support.command import command
 from wash_bench.cli.app import app
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.options import OPTIONS
 
 COMMANDS = ("run", "plan", "comm", "report", "methods", "presets", "datasets", "models")
 HEAVY = ("torch", "torchvision", "timm", "pandas", "numpy", "pydantic", "sklearn", "matplotlib")
@@ -51,7 +51,7 @@ def test_help_has_examples_and_every_option_a_help(name):
 def test_help_of_run_and_plan_has_every_option_with_its_default(name):
     result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "220", "NO_COLOR": "1"})
     text = " ".join(result.output.replace("│", " ").split())
-    for item in SETTINGS.values():
+    for item in OPTIONS.values():
         if item.key == "method":
             continue  # the old name of a part of --methods
         assert f" {item.flag} " in result.output

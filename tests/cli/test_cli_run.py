@@ -88,12 +88,12 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys, tmp_path):
 
 
 def test_ctrl_c_outside_a_run_is_one_line_too(monkeypatch, capsys):
-    import wash_bench.settings.resolve
+    import wash_bench.study.resolve
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wash_bench.settings.resolve, "resolve", interrupted)
+    monkeypatch.setattr(wash_bench.study.resolve, "resolve", interrupted)
     for name in ("plan", "comm", "run"):
         assert command(capsys, name) == (130, "", "wash-bench: interrupted\n")
 

@@ -12,8 +12,8 @@ from wash_bench.api.display import (
     display_for_program,
     fitting,
 )
+from wash_bench.runner.formatting import size, span
 from wash_bench.runner.progress import Progress
-from wash_bench.runner.units import size, span
 
 
 def progress(status="training", training="wash-s0", **more) -> Progress:

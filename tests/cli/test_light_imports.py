@@ -11,13 +11,13 @@ import pytest
 
 from tests.support.records import write_cell
 from wash_bench.cli.main import run_command
-from wash_bench.settings.device import device_type
-from wash_bench.settings.resolve import resolve
+from wash_bench.study.device import device_type
+from wash_bench.study.resolve import resolve
 
 HEAVY = ("torch", "torchvision", "timm", "matplotlib", "pandas", "scipy", "sklearn")
 LAYERS = (
-    *("config", "settings.resolve", "settings.table", "plugins.registry", "record.store"),
-    *("settings.cells", "record.locks", "runner.context", "runner.experiment", "runner.queue"),
+    *("config", "study.resolve", "study.options", "plugins.registry", "record.store"),
+    *("study.cells", "record.locks", "runner.context", "runner.experiment", "runner.queue"),
     *(
         "distributed.process_group",
         "distributed.world",
@@ -102,7 +102,7 @@ def test_a_finished_run_of_a_device_that_is_not_here_is_found(tmp_path: Path) ->
 def test_the_type_of_a_device() -> None:
     import torch
 
-    from wash_bench.settings.device import resolve_device
+    from wash_bench.study.device import resolve_device
 
     assert [device_type(name) for name in ("cpu", "cuda", "cuda:1", "mps")] == [
         *("cpu", "cuda", "cuda", "mps")

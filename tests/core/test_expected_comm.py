@@ -11,12 +11,12 @@ from torch import nn
 
 from tests.support import reference_rules
 from tests.support.populations import small_population
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.layout import Layout, layout_of
 from wash_bench.core.ledger import CommLedger
-from wash_bench.core.method import Method, Site, predict_comm
+from wash_bench.core.method import CommShape, Method, predict_comm
 from wash_bench.core.sampling import permute_charges
+from wash_bench.core.step_info import Schedule
 from wash_bench.methods.dart import Dart, DartOptions
 from wash_bench.methods.ema import Ema
 from wash_bench.methods.greedy_soup import GreedySoup
@@ -30,13 +30,15 @@ def schedule(epochs: int, steps_per_epoch: int) -> Schedule:
     return Schedule("cosine", 0.1, 1e-4, epochs * steps_per_epoch, steps_per_epoch)
 
 
-def run(method: Method, plan: Schedule, n: int, slots: tuple[str, ...]) -> tuple[CommLedger, Site]:
+def run(
+    method: Method, plan: Schedule, n: int, slots: tuple[str, ...]
+) -> tuple[CommLedger, CommShape]:
     population = small_population(n, slots)
     exchange = LocalExchange(n, seed=3)
     method.start(population, exchange)
     for clock in plan.clocks():
         method.after_step(population, exchange, clock)
-    return exchange.ledger, Site(population.layout, n, len(slots))
+    return exchange.ledger, CommShape(population.layout, n, len(slots))
 
 
 @pytest.mark.parametrize("n", [2, 5])
@@ -101,7 +103,7 @@ def test_the_variance_of_the_total_is_the_measured_one(kind, p):
         exchange = LocalExchange(n, seed=5)
         method.after_step(population, exchange, clock)
         totals.append(exchange.ledger.sent_values * n)
-    site = Site(population.layout, n)
+    site = CommShape(population.layout, n)
     one = CommLedger(n)
     for charge in method.charges(site, plan.clock(0)):
         one.add(charge)
@@ -114,7 +116,7 @@ def test_a_method_without_charges_is_not_billed():
     class Uncharged(Papa):
         charges = Method.charges
 
-    site = Site(small_population(2).layout, 2)
+    site = CommShape(small_population(2).layout, 2)
     assert predict_comm(Uncharged(), site, schedule(1, 3)) is None
     assert predict_comm(Ema(None, Uncharged()), site, schedule(1, 3)) is None
 
@@ -132,9 +134,13 @@ def test_moments_of_one_permutation(n):
 def test_wash_opt_bills_every_optimizer_slot():
     layout = layout_of(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2)))
     plan = schedule(2, 10)
-    plain = predict_comm(Wash(), Site(layout, 4), plan).sent_values
-    assert predict_comm(WashOpt(), Site(layout, 4, 1), plan).sent_values == pytest.approx(2 * plain)
-    assert predict_comm(WashOpt(), Site(layout, 4, 2), plan).sent_values == pytest.approx(3 * plain)
+    plain = predict_comm(Wash(), CommShape(layout, 4), plan).sent_values
+    assert predict_comm(WashOpt(), CommShape(layout, 4, 1), plan).sent_values == pytest.approx(
+        2 * plain
+    )
+    assert predict_comm(WashOpt(), CommShape(layout, 4, 2), plan).sent_values == pytest.approx(
+        3 * plain
+    )
 
 
 def resnet18(classes: int) -> Layout:
@@ -167,13 +173,13 @@ def test_closed_forms_of_the_papers_networks(build, d, layers, shares):
     for (index, count), share in zip(layers.items(), shares, strict=True):
         assert layout.layers(index) == count
         method = Wash(WashOptions(layer_index=index))
-        per_step = predict_comm(method, Site(layout, n), plan).sent_values / steps
+        per_step = predict_comm(method, CommShape(layout, n), plan).sent_values / steps
         assert per_step == pytest.approx((1 - 1 / n) * 0.001 * share * d, rel=5e-4)
         derangement = Wash(WashOptions(layer_index=index, permutation="derangement"))
         assert predict_comm(
-            derangement, Site(layout, n), plan
+            derangement, CommShape(layout, n), plan
         ).sent_values / steps == pytest.approx(0.001 * share * d, rel=5e-4)
-    assert predict_comm(Papa(), Site(layout, n), plan).sent_values / steps == d / 10
+    assert predict_comm(Papa(), CommShape(layout, n), plan).sent_values / steps == d / 10
 
 
 def test_resnet18_of_cifar10_has_the_papers_size_and_statistics():
@@ -186,7 +192,9 @@ def test_a_papers_length_of_training_is_billed_at_once():
     """300 epochs of 780 steps: PAPA sends d every tenth step, DART d every fifth epoch."""
     layout = layout_of(nn.Linear(10, 10))
     plan = schedule(300, 780)
-    assert predict_comm(Papa(), Site(layout, 3), plan).sent_values == 110 * math.ceil(234_000 / 10)
-    dart = predict_comm(Dart(), Site(layout, 3), plan)
+    assert predict_comm(Papa(), CommShape(layout, 3), plan).sent_values == 110 * math.ceil(
+        234_000 / 10
+    )
+    dart = predict_comm(Dart(), CommShape(layout, 3), plan)
     assert dart.tallies["mean", "weights"].events == 29  # 150 epochs, the last end excepted
     assert dart.tallies["broadcast", "weights"].values == 2 * 110

@@ -32,7 +32,7 @@ from wash_bench.report.read import frames
 from wash_bench.report.tables.main_table import main_tables
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 
 def stream(seed: int = 0) -> np.random.Generator:
@@ -223,7 +223,7 @@ def test_snow_is_the_same_turned_round_on_a_dark_picture() -> None:
 
 def test_the_pixels_of_normalized_images_come_back(tiny: RunConfig) -> None:
     training = tiny.training.model_copy(update={"image_size": 8})
-    data = Setting.of(training).data
+    data = TrainingSetup.of(training).data
     images = CorruptedImages(data, EvaluationConfig(corruptions=("fog",)))
     arrays = read_digits(None, False)
     expected = arrays.images[arrays.train :]

@@ -16,8 +16,8 @@ from PIL import Image
 from tests.support.images import class_folders
 from wash_bench.config import fingerprint
 from wash_bench.data.folder import ImageFiles
-from wash_bench.data.pictures import RANGES, rgb
-from wash_bench.data.place import ENDINGS, TEST_PARTS, content_of, earlier_content_of, parts_of
+from wash_bench.data.image import RANGES, rgb
+from wash_bench.data.paths import ENDINGS, TEST_PARTS, content_of, earlier_content_of, parts_of
 from wash_bench.data.scan import scan
 from wash_bench.errors import WashBenchError
 

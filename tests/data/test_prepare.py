@@ -19,7 +19,7 @@ from wash_bench.config import TrainingConfig
 from wash_bench.data import prepare as make
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.load import load_data
-from wash_bench.data.place import check_place, content_of
+from wash_bench.data.paths import check_place, content_of
 from wash_bench.data.prepared.encode import resized
 from wash_bench.data.prepared.shards import Shards
 from wash_bench.errors import UsageError, WashBenchError

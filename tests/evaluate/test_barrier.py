@@ -14,15 +14,15 @@ from wash_bench.core.population import ModelState, Population
 from wash_bench.evaluate.barrier import barrier_points, barrier_summary
 from wash_bench.evaluate.batchnorm import reestimate_
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.population_judge import PopulationJudge
-from wash_bench.runner.setting import Setting
+from wash_bench.evaluate.population_context import PopulationJudge
+from wash_bench.runner.training_setup import TrainingSetup
 
 
 @pytest.fixture
 def evaluator(tiny: RunConfig) -> Evaluator:
     """Three independent networks with different BatchNorm statistics."""
     config = tiny.training.model_copy(update={"init": "independent"})
-    setting = Setting.of(config)
+    setting = TrainingSetup.of(config)
     population = setting.population(0)
     batch = next(setting.data.epoch_batches(0, 0, 0, 32, setting.data.recipe))
     with torch.no_grad():

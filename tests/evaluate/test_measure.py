@@ -18,13 +18,13 @@ from wash_bench.evaluate import evaluator as module
 from wash_bench.evaluate.calibration import at_temperature, calibrated_nll, fit_temperature
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.evaluate.measure import measure_method, measure_population
-from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.population_context import PopulationJudge
 from wash_bench.evaluate.scores import nll
 from wash_bench.methods.greedy_soup import GreedySoup
 from wash_bench.methods.wash import Wash
 from wash_bench.metrics import ALL, COMPARED, MAIN_TABLE, METRICS
 from wash_bench.report.tables.notes import no_numbers
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 CONFIG = EvaluationConfig(
     barrier_points=3, barrier_images=10, barrier_bn_images=32, bn_images=64, ece_bins=5
@@ -37,7 +37,7 @@ def test_every_network_is_measured_once(
 ) -> None:
     """Three members, their average and their soup, though two methods deliver these again."""
     training = tiny.training.model_copy(update={"model": model, "image_size": size})
-    setting = Setting.of(training.model_copy(update={"init": "independent"}))
+    setting = TrainingSetup.of(training.model_copy(update={"init": "independent"}))
     evaluator = Evaluator(setting.population(0), setting.data, "off", 0, setting.recipes(0))
     passes: Counter[str] = Counter()
     compute, reestimate = Evaluator.compute, module.reestimate_
@@ -68,7 +68,7 @@ def test_every_network_is_measured_once(
 def test_the_best_member_ensembles_of_each_size_and_further_test_images(tiny: RunConfig) -> None:
     """Against naive restatements on the log-probabilities themselves."""
     changes = {"init": "independent", "train_limit": 100, "subset_seed": "seed"}
-    setting = Setting.of(tiny.training.model_copy(update=changes)).for_seed(5)
+    setting = TrainingSetup.of(tiny.training.model_copy(update=changes)).for_seed(5)
     evaluator = Evaluator(setting.population(0), setting.data, "off", 0, setting.recipes(0))
     judge = PopulationJudge(evaluator, None, CONFIG.bn_images)
     config = CONFIG.model_copy(update={"test_pool": "rest"})
@@ -132,7 +132,7 @@ def test_the_temperature_is_the_best_of_a_fine_grid(seed, sharpness, images):
 
 def _poisoned(tiny: RunConfig, member: int) -> PopulationJudge:
     """A judge of members of which one has a weight that is not a number."""
-    setting = Setting.of(tiny.training.model_copy(update={"init": "independent"}))
+    setting = TrainingSetup.of(tiny.training.model_copy(update={"init": "independent"}))
     population = setting.population(0)
     population.weights[member, 0] = math.nan
     evaluator = Evaluator(population, setting.data, "off", 0, setting.recipes(0))

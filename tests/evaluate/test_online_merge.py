@@ -20,7 +20,7 @@ from wash_bench.report.read import frames
 from wash_bench.report.tables.time_to_accuracy import reached, target_tables
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 MERGED = [f"{name}_val_{score}" for name in ("ensemble", "average", "average_bn")
           for score in ("acc", "nll")]  # fmt: skip
@@ -67,7 +67,7 @@ def test_a_look_in_the_middle_is_that_of_the_mean_of_the_weights(
         key: torch.stack([own[key].double() for own in found]).mean(0).to(found[0][key].dtype)
         for key in found[0]
     }
-    setting = Setting.of(config.training)
+    setting = TrainingSetup.of(config.training)
     data, model = setting.data, setting.network(0, 0).eval()
     labels, right, each = [], [], []
     with torch.no_grad():

@@ -20,7 +20,7 @@ from wash_bench.report.figures.catalogue import figures
 from wash_bench.report.numbers import segments as simplex_map
 from wash_bench.report.read import frames
 from wash_bench.report.read.summary import curves
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 # The simplex measurement ----------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ def test_the_grid_covers_the_triangle_evenly(points, margin):
 def measured(tiny_module: RunConfig):
     """The barrier and the triangle of one population of three different networks."""
     training = tiny_module.training.model_copy(update={"init": "independent"})
-    setting = Setting.of(training)
+    setting = TrainingSetup.of(training)
     evaluator = Evaluator(setting.population(0), setting.data, "off", 0, setting.recipes(0))
     config = EvaluationConfig(
         barrier_points=3, barrier_images=40, barrier_bn_images=64, simplex_points=3

@@ -12,12 +12,12 @@ from tests.support.permutable_networks import lived_in, shuffled_copy, timm_netw
 from wash_bench.core.population import ModelState
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.population_context import PopulationJudge
 from wash_bench.methods.activation_matching import ActivationMatching, ActivationMatchingOptions
 from wash_bench.methods.fisher import Fisher, FisherOptions
 from wash_bench.methods.regmean import RegMean, RegMeanOptions
 from wash_bench.methods.weight_matching import WeightMatching, WeightMatchingOptions
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 RULES = {
     "weight-matching": WeightMatching(),
@@ -124,7 +124,9 @@ def test_repaired_average_regains_the_members_variance(images):
 @pytest.mark.slow
 def test_rules_run_on_the_suites_own_judge(tiny):
     """Two members that were never trained: what is merged must predict, and nothing is touched."""
-    setting = Setting.of(tiny.training.model_copy(update={"population": 2, "init": "independent"}))
+    setting = TrainingSetup.of(
+        tiny.training.model_copy(update={"population": 2, "init": "independent"})
+    )
     population = setting.population(0)
     evaluator = Evaluator(population, setting.data, "off", 0, setting.recipes(0))
     judge = PopulationJudge(evaluator, bn_images=32)

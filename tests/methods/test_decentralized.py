@@ -11,8 +11,8 @@ from tests.support.identities import make, same, train
 from tests.support.method_checks import FakeJudge, close, mean
 from tests.support.method_trainings import training
 from tests.support.populations import PLAN, changed, small_population
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.step_info import Schedule
 from wash_bench.core.topology import alternating_ring, exponential_peers
 from wash_bench.methods.diloco import Diloco
 from wash_bench.methods.dsgd_ac import DsgdAc

@@ -12,7 +12,7 @@ from tests.support import reference_rules
 from tests.support.averaging_rules import close, local_steps, move
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.judge import Predictor
+from wash_bench.core.merge_context import Predictor
 from wash_bench.core.population import ModelState
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 from wash_bench.methods.sparta import Sparta, SpartaOptions

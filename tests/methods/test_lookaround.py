@@ -25,7 +25,7 @@ from wash_bench.methods.lookaround import Lookaround, LookaroundOptions
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
 from wash_bench.methods.swap import Swap
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.loop import Loop
 
 
@@ -56,7 +56,7 @@ def test_lookaround_branches_cycle_over_the_members():
 
 
 def loop_of(config: TrainingConfig, method: Method) -> Loop:
-    setting = Setting.of(config)
+    setting = TrainingSetup.of(config)
     population = setting.population(0)
     exchange = LocalExchange(population.n, 0)
     recipes = setting.recipes(0)
@@ -92,7 +92,7 @@ def test_other_methods_data_are_the_members_own(tiny: RunConfig, method: Method)
 
 def test_augmentation_draws_stay_the_members_own(tiny: RunConfig):
     """The same positions under member 1's order: draws differ by the member alone."""
-    data, recipe = Setting.of(tiny.training).data, Recipe(mixup=1.0)
+    data, recipe = TrainingSetup.of(tiny.training).data, Recipe(mixup=1.0)
     mine, followed = (
         next(data.epoch_batches(0, 1, 0, 32, recipe, order_member=leader)) for leader in (1, 0)
     )

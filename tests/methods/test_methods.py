@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from tests.support import reference_rules
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.step_info import Schedule
 from wash_bench.data.recipe import Recipe
 from wash_bench.evaluate.greedy import greedy_choice
 from wash_bench.methods.dart import Dart, DartOptions

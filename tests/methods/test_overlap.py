@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 from tests.support.ranks import in_ranks
 from tests.support.runs import pull_the_plug, run_in_world
 from wash_bench.config import RunConfig
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 from wash_bench.errors import WashBenchError
 from wash_bench.methods.papa import Papa
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.settings.resolve import resolve
+from wash_bench.study.resolve import resolve
 
 
 def _population() -> Population:

@@ -12,7 +12,7 @@ from tests.support.method_trainings import VARIANTS, spread_trainings, training
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
 from tests.support.ranks import in_ranks
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site, predict_comm
+from wash_bench.core.method import CommShape, predict_comm
 from wash_bench.methods.easgd import EasgdOptions
 from wash_bench.methods.gossip import GossipOptions
 from wash_bench.methods.hwa import HwaOptions
@@ -30,7 +30,9 @@ def test_they_cost_exactly_what_arithmetic_says(make, slots, n):
     method.start(population, exchange)
     for clock in PLAN.clocks():
         method.after_step(population, exchange, clock)
-    assert predict_comm(method, Site(population.layout, n, len(slots)), PLAN) == exchange.ledger
+    assert (
+        predict_comm(method, CommShape(population.layout, n, len(slots)), PLAN) == exchange.ledger
+    )
     assert exchange.ledger.sent_values > 0
 
 

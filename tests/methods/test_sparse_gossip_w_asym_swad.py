@@ -14,10 +14,10 @@ from tests.support.method_trainings import training
 from tests.support.populations import PLAN, changed, small_population
 from tests.support.random_members import FakeJudge
 from tests.support.wrapper_trainings import PLAN as WALK
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site, predict_comm
+from wash_bench.core.method import CommShape, predict_comm
 from wash_bench.core.population import ModelState
+from wash_bench.core.step_info import Schedule
 from wash_bench.methods.papa_all import PapaAll
 from wash_bench.methods.sparse_gossip import SparseGossip, draw_peers
 from wash_bench.methods.swad import Swad, valley
@@ -95,7 +95,7 @@ def test_sparse_gossip_sends_what_arithmetic_expects():
     method = make(SparseGossip, peers=1.4, every=2, merge=0.9)
     for clock in plan.clocks():
         method.after_step(population, exchange, clock)
-    expected = predict_comm(method, Site(population.layout, 4), plan)
+    expected = predict_comm(method, CommShape(population.layout, 4), plan)
     assert expected is not None and expected.sent_values_std > 0
     assert abs(exchange.ledger.sent_values - expected.sent_values) < 4 * expected.sent_values_std
     for key in (("fetch", "weights"), ("mean", "buffers")):

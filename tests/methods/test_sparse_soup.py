@@ -9,9 +9,9 @@ import torch
 from tests.support.method_checks import FakeJudge, close, mean
 from tests.support.method_trainings import training
 from tests.support.populations import small_population
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site
+from wash_bench.core.method import CommShape
+from wash_bench.core.step_info import Schedule
 from wash_bench.errors import UsageError
 from wash_bench.methods.sparse_soup import SparseSoup, SparseSoupOptions
 
@@ -32,7 +32,7 @@ def test_sparse_soup_prunes_retrains_averages_and_repeats():
     population, exchange, n = small_population(3), LocalExchange(3, 0), 3
     method = SparseSoup(SparseSoupOptions(dense=0.34, cycles=2, sparsity=0.8))
     prunable = [i for part in ((0, 108), (116, 332), (350, 368)) for i in range(*part)]
-    names = method.facts(Site(population.layout, n))["pruned_tensors"]
+    names = method.facts(CommShape(population.layout, n))["pruned_tensors"]
     assert names == ["0.weight", "2.weight", "6.weight"]
     mask = [True] * population.layout.size
     masks = []

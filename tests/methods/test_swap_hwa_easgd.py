@@ -10,9 +10,9 @@ from tests.support.method_checks import FakeJudge, close, mean
 from tests.support.method_trainings import training
 from tests.support.populations import changed, small_network, small_population, tensors
 from wash_bench.config import TrainingConfig
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 from wash_bench.methods.easgd import Easgd, EasgdOptions
 from wash_bench.methods.hwa import Hwa, HwaOptions
 from wash_bench.methods.swap import Swap, SwapOptions

@@ -8,10 +8,10 @@ import torch
 from tests.support.averaging_rules import MEANS, move
 from tests.support.populations import PLAN, small_population
 from tests.support.ranks import in_ranks
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.ledger import CommLedger
-from wash_bench.core.method import Method, Site, predict_comm
+from wash_bench.core.method import CommShape, Method, predict_comm
+from wash_bench.core.step_info import Schedule
 from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
@@ -34,12 +34,12 @@ EXACT = [
 ]
 
 
-def run(method: Method, plan: Schedule, n: int, seed: int = 3) -> tuple[CommLedger, Site]:
+def run(method: Method, plan: Schedule, n: int, seed: int = 3) -> tuple[CommLedger, CommShape]:
     population, exchange = small_population(n), LocalExchange(n, seed)
     method.start(population, exchange)
     for clock in plan.clocks():
         method.after_step(population, exchange, clock)
-    return exchange.ledger, Site(population.layout, n)
+    return exchange.ledger, CommShape(population.layout, n)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -96,7 +96,7 @@ def test_the_variance_of_the_total_is_the_measured_one(method: Method):
         method.after_step(population, exchange, clock)
         totals.append(exchange.ledger.sent_values * n)
     one = CommLedger(n)
-    for charge in method.charges(Site(population.layout, n), clock):
+    for charge in method.charges(CommShape(population.layout, n), clock):
         one.add(charge)
     sample = torch.tensor(totals, dtype=torch.float64)
     assert sample.mean() == pytest.approx(one.sent_values * n, rel=0.02)

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from tests.support import reference_rules
 from tests.support.averaging_rules import MEANS, close, move
 from tests.support.populations import PLAN, changed, copies, small_population, tensors
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
+from wash_bench.core.step_info import Schedule
 from wash_bench.methods.diloco import Diloco, DilocoOptions
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 from wash_bench.methods.papa_2 import Papa2, Papa2Options

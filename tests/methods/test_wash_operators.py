@@ -12,7 +12,7 @@ from tests.support.populations import PLAN, changed, copies, small_population, t
 from tests.support.wash_selection import selected, wash
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.ledger import CommLedger
-from wash_bench.core.method import Site
+from wash_bench.core.method import CommShape
 from wash_bench.methods.wash import Wash, WashOptions
 from wash_bench.methods.wash_opt import WashOpt
 
@@ -94,7 +94,7 @@ def test_twins_cost_what_arithmetic_expects(kind, twin, n):
         totals.append(exchange.ledger.sent_values * n)
         wires.append(exchange.ledger.wire_bytes * n)
         events |= {(key, tally.events) for key, tally in exchange.ledger.tallies.items()}
-    site, one = Site(population.layout, n), CommLedger(n)
+    site, one = CommShape(population.layout, n), CommLedger(n)
     for charge in method.charges(site, PLAN.clock(0)):
         one.add(charge)
     sigma = one.sent_values_std * n

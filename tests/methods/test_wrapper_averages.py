@@ -8,8 +8,8 @@ import torch
 
 from tests.support.populations import small_population
 from tests.support.wrapper_trainings import PLAN, walk
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.step_info import Schedule
 from wash_bench.plugins.registry import find_method, make_method
 
 

@@ -22,7 +22,7 @@ from wash_bench.methods.dart import Dart
 from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.settings.resolve import resolve
+from wash_bench.study.resolve import resolve
 
 
 def test_schedule_free_refuses_adam() -> None:
@@ -170,7 +170,7 @@ class Second(MergeRule):
     sends = "nothing"
 
     def merge(self, population, judge):
-        from wash_bench.core.judge import Predictor
+        from wash_bench.core.merge_context import Predictor
 
         images = sum(len(labels) for _, labels in judge.training_batches(20))
         assert images == 20

@@ -16,7 +16,7 @@ from wash_bench.models.build import build_model
 from wash_bench.models.dead import dead_parameters
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 
 def built(name: str, channels: int, size: int, stem: str = "keep", **model_args):
@@ -176,7 +176,7 @@ def test_records_have_costs_without_dead_parameters_also_when_resumed(tmp_path, 
 
 def test_a_network_without_dead_parameters_has_nothing_to_say(tmp_path, capsys):
     made = config("resnet8", ("wash",))
-    assert Setting.of(made.training).about_dead() == ""
+    assert TrainingSetup.of(made.training).about_dead() == ""
     run_experiment(made, entries_of("wash"), RunContext(out=tmp_path, threads=1))
     assert "receive no gradient" not in capsys.readouterr().out
     (record,) = records_of(tmp_path).values()

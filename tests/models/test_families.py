@@ -8,11 +8,11 @@ import torch
 
 from wash_bench.config import DEFAULT_METHODS, RunConfig
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.method import Site, predict_comm
+from wash_bench.core.method import CommShape, predict_comm
 from wash_bench.core.population import ModelState
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.plugins.registry import find_method, make_method
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.loop import Loop
 
 FAMILIES = {
@@ -47,7 +47,7 @@ def test_family_trains_two_epochs_of_two_steps_under_every_method(
             "init": "independent",
         }
     )
-    setting = Setting.of(config)
+    setting = TrainingSetup.of(config)
     assert setting.schedule.steps == 4
     for name in DEFAULT_METHODS:
         method = make_method(find_method(name), OPTIONS.get(name, {}))
@@ -63,7 +63,7 @@ def test_family_trains_two_epochs_of_two_steps_under_every_method(
             assert torch.isfinite(losses).all(), name
         assert (population.weights != before).any(dim=1).all(), name
 
-        site = Site(population.layout, 2, len(population.optimizer_state))
+        site = CommShape(population.layout, 2, len(population.optimizer_state))
         expected = predict_comm(method, site, setting.schedule)
         if expected.sent_values_std:
             error = abs(exchange.ledger.sent_values - expected.sent_values)
@@ -81,7 +81,9 @@ def test_family_trains_two_epochs_of_two_steps_under_every_method(
 def test_weights_exported_from_a_row_load_into_timm(tiny: RunConfig) -> None:
     """Names, shapes and memory order are the architecture's own, channels-last or not."""
     for channels_last in (True, False):
-        setting = Setting.of(tiny.training.model_copy(update={"channels_last": channels_last}))
+        setting = TrainingSetup.of(
+            tiny.training.model_copy(update={"channels_last": channels_last})
+        )
         population = setting.population(0)
         plain = timm.create_model("test_resnet", num_classes=10, in_chans=1)
         plain.load_state_dict(population.named_tensors(population.state(1)), strict=True)

@@ -196,10 +196,10 @@ def test_a_small_stem_is_told_of_and_the_cards_lines_build_it(tmp_path, capsys, 
         )
     )  # fmt: skip
     from wash_bench.networks.timm_folder import Export, write_folder
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
     torch.manual_seed(0)
-    setting = Setting.of(config.training)
+    setting = TrainingSetup.of(config.training)
     network = setting.network(0, 0).eval()
     tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     write_folder(Export(setting, tensors, "a network", {"acc": 10.0}, ()), tmp_path)

@@ -24,7 +24,7 @@ from wash_bench.errors import UsageError
 from wash_bench.models.checkpoint_file import digest_of_weights, read_file
 from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.networks.cell_network import as_trained
-from wash_bench.networks.inspect import Found, find, in_order_of, natural_key
+from wash_bench.networks.inspect import NetworkInfo, find, in_order_of, natural_key
 from wash_bench.record.schema import write_summed
 from wash_bench.record.store import TrainingFolder
 
@@ -45,8 +45,8 @@ def source(root: Path, **options: object) -> DataSource:
     return load_data(config, torch.device("cpu"))
 
 
-def named(*names: str, **more: object) -> Found:
-    return Found(Path("net"), Path("net.pt"), origin="a file", class_names=names, **more)
+def named(*names: str, **more: object) -> NetworkInfo:
+    return NetworkInfo(Path("net"), Path("net.pt"), origin="a file", class_names=names, **more)
 
 
 @given(st.lists(st.text("aAbB129 é", min_size=1), unique=True))
@@ -78,20 +78,20 @@ def test_labels_follow_the_order_of_the_networks_classes(images: Path, order: li
 def test_a_network_of_timms_script_has_its_classes_in_timms_order(images: Path) -> None:
     data = source(images)
     assert data.class_names == NAMES
-    found = in_order_of([Found(Path("net"), Path("x"), natural=True)], data, "pets")
+    found = in_order_of([NetworkInfo(Path("net"), Path("x"), natural=True)], data, "pets")
     assert found.class_names == ("1", "2", "10", "american", "Bengal", "zoé")
     part = source(images, classes="0,1,2")  # the order among those that are used
-    found = in_order_of([Found(Path("net"), Path("x"), natural=True)], part, "pets")
+    found = in_order_of([NetworkInfo(Path("net"), Path("x"), natural=True)], part, "pets")
     assert found.class_names == ("1", "2", "10")
 
 
 def test_what_is_not_known_of_the_order_is_noted(images: Path, capsys) -> None:
     data = source(images)
-    assert in_order_of([Found(Path("net"), Path("x"))], data, "pets") is data
+    assert in_order_of([NetworkInfo(Path("net"), Path("x"))], data, "pets") is data
     assert "class 1 is '10' here, as torchvision sorts folders, and '2' by timm" in (
         capsys.readouterr().err
     )
-    in_order_of([named(*NAMES), Found(Path("net"), Path("x"))], data, "pets")
+    in_order_of([named(*NAMES), NetworkInfo(Path("net"), Path("x"))], data, "pets")
     assert capsys.readouterr().err == ""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.paper_files import _SCALE
 from wash_bench.cli.main import run_command
-from wash_bench.settings.study import read_study, study_of
+from wash_bench.study.file import read_study, study_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper-tables.md"
 HEAD = """

@@ -17,7 +17,7 @@ from wash_bench.report.figures.rows_plot import draw
 from wash_bench.report.published import read_published
 from wash_bench.report.tables.study import StudyTable
 from wash_bench.runner.plan import plan_cells
-from wash_bench.settings.study import NamedFile, find_table, read_study, study_of, table_names
+from wash_bench.study.file import NamedFile, find_table, read_study, study_of, table_names
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from wash_bench.record.locks import hold
 from wash_bench.runner import experiment
 from wash_bench.runner.experiment import side_by_side
 from wash_bench.runner.queue import sharded
-from wash_bench.settings.study import read_study, study_of
+from wash_bench.study.file import read_study, study_of
 
 
 def _groups(table: Path, **options):

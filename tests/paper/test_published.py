@@ -9,7 +9,7 @@ import pytest
 
 from wash_bench.errors import UsageError
 from wash_bench.report.published import COLUMNS, FILE, find, read_published
-from wash_bench.settings.study import find_table, table_names
+from wash_bench.study.file import find_table, table_names
 
 LINES = read_published()
 

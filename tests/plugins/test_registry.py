@@ -161,7 +161,7 @@ class First(MergeRule):
     name, rule, paper, sends = "first", "theta = theta_1", "none", "nothing"
 
     def merge(self, population, judge):
-        from wash_bench.core.judge import Predictor
+        from wash_bench.core.merge_context import Predictor
 
         return Predictor([judge.members[0]], (0,))
 """

@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.images import class_folders
 from wash_bench.config import RunConfig, TrainingConfig
-from wash_bench.data.place import content_of, dataset_near, earlier_content_of
+from wash_bench.data.paths import content_of, dataset_near, earlier_content_of
 from wash_bench.plugins.registry import find_method
 from wash_bench.record.store import Store, write_manifest
 from wash_bench.runner.experiment import manifest_of, side_by_side
-from wash_bench.settings.cells import Cell, CellIds, MethodSpec, cells_of, identify
+from wash_bench.study.cells import Cell, CellIds, MethodSpec, cells_of, identify
 
 WASH = find_method("wash")
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from wash_bench.core.population import Population
-from wash_bench.evaluate.likeness import weight_cosine
+from wash_bench.evaluate.similarity import weight_cosine
 from wash_bench.report.numbers.diagnosis import diagnose_drop
 
 

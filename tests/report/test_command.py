@@ -16,7 +16,7 @@ from wash_bench.plugins.registry import find_method, make_method
 from wash_bench.report.command import commands
 from wash_bench.report.read import frames
 from wash_bench.report.write import write_report
-from wash_bench.settings.resolve import resolve
+from wash_bench.study.resolve import resolve
 
 
 def again(tmp_path, command) -> RunConfig:

@@ -23,7 +23,7 @@ from wash_bench.methods.wash import Wash, WashOptions
 from wash_bench.report.read.frames import load
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 BASE = Recipe(crop_padding=4, flip=True)
 BRANCHES = ("plain", "auto-augment", "cutout", "cutmix", "mixup")
@@ -94,7 +94,7 @@ def test_the_records_tell_whose_images_are_not_the_runs(tiny: RunConfig, tmp_pat
 def test_base_recipes_are_those_of_the_run_without_branches(tiny: RunConfig) -> None:
     """Re-estimation of BatchNorm uses them, so that it is the same for all."""
     branched = tiny.training.model_copy(update={"branches": BRANCHES})
-    assert Setting.of(branched).recipes(0) == Setting.of(tiny.training).recipes(0)
+    assert TrainingSetup.of(branched).recipes(0) == TrainingSetup.of(tiny.training).recipes(0)
 
 
 def test_an_unknown_branch_is_refused(capfd) -> None:

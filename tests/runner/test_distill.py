@@ -16,7 +16,7 @@ from wash_bench.report.read.frames import load
 from wash_bench.report.tables.notes import students
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.seeds import derive
 
 
@@ -32,7 +32,7 @@ def delivered(out: Path) -> dict[str, torch.Tensor]:
 
 def in_plain_torch(config: RunConfig, out: Path, temperature: float, epochs: int) -> nn.Module:
     """A student from the first member's weights, one tensor and one class at a time."""
-    setting, training = Setting.of(config.training), config.training
+    setting, training = TrainingSetup.of(config.training), config.training
     teachers = []
     for path in sorted((out / "trainings").glob("*/state-*/member-*.safetensors")):
         teachers.append(copy.deepcopy(setting.network(0, 0)).eval())
@@ -43,7 +43,7 @@ def in_plain_torch(config: RunConfig, out: Path, temperature: float, epochs: int
         student.parameters(), lr=1.0, momentum=0.9, weight_decay=training.weight_decay
     )
     shorter = training.model_copy(update={"epochs": epochs})
-    schedule = Setting(shorter, setting.device, setting.data).schedule
+    schedule = TrainingSetup(shorter, setting.device, setting.data).schedule
     stream, step = derive(0, "student"), 0
     for epoch in range(epochs):
         batches = setting.data.epoch_batches(
@@ -76,7 +76,7 @@ def test_the_student_is_that_of_plain_torch(
     config = tiny.model_copy(update={"set": {"distill": options}, "training": training})
     run(config, tmp_path, "distill", "naive-ensemble")
     ours, student = delivered(tmp_path), in_plain_torch(config, tmp_path, temperature, epochs)
-    start = Setting.of(training).network(0, 0).state_dict()
+    start = TrainingSetup.of(training).network(0, 0).state_dict()
     assert not torch.allclose(ours["fc.weight"], start["fc.weight"], atol=1e-3)
     for name, tensor in student.state_dict().items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-3, atol=1e-4, msg=name)

@@ -20,9 +20,9 @@ from wash_bench.plugins.registry import find_method, load_method_file
 from wash_bench.runner import experiment, jobs, pool
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
-from wash_bench.settings.cells import cells_of
-from wash_bench.settings.resolve import local_config
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.cells import cells_of
+from wash_bench.study.options import OPTIONS
+from wash_bench.study.resolve import local_config
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def context(**settings: object) -> RunContext:
 
 def test_auto_is_the_default_of_commands_and_one_that_of_programs() -> None:
     assert local_config({}).jobs is None is local_config({"jobs": "auto"}).jobs
-    assert SETTINGS["jobs"].default == "auto"
+    assert OPTIONS["jobs"].default == "auto"
     assert context().jobs is None and RunContext().jobs == 1
 
 

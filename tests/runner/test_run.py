@@ -16,7 +16,7 @@ from wash_bench.metrics import FURTHER, SUMMARY
 from wash_bench.plugins.registry import load_method_file
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
-from wash_bench.settings.cells import cells_of
+from wash_bench.study.cells import cells_of
 
 
 @pytest.fixture(scope="module")

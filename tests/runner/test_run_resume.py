@@ -21,7 +21,7 @@ from wash_bench.record.environment import continued
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.progress import Progress
-from wash_bench.settings.cells import cells_of
+from wash_bench.study.cells import cells_of
 
 
 def _killed_run(config: RunConfig, method: str, out: Path) -> None:

@@ -22,8 +22,8 @@ from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
 from wash_bench.runner.plan import Times, plan_cells
 from wash_bench.runner.recorded import cell_at
-from wash_bench.runner.setting import setting_for
-from wash_bench.settings.cells import cells_of
+from wash_bench.runner.training_setup import setting_for
+from wash_bench.study.cells import cells_of
 
 FACTORS = {"one": {}, "epochs": {"epochs": 3}, "batch": {"epochs": 3, "batch_size": 3}}
 

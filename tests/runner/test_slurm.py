@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.options import OPTIONS
 
-FLAGS = [setting.flag for setting in SETTINGS.values()]
+FLAGS = [setting.flag for setting in OPTIONS.values()]
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TINY = ["--train-limit=96", "--image-size=16", "--val-share=0.1", "--stem=keep", "--epochs=1"]
 TINY += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0,1"]

@@ -20,7 +20,7 @@ from wash_bench.report.write import write_report
 from wash_bench.runner import experiment
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment, tasks_of
-from wash_bench.settings.cells import cells_of
+from wash_bench.study.cells import cells_of
 
 
 @pytest.fixture

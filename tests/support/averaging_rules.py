@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import StepInfo
 from wash_bench.methods.local_sgd import LocalSgd, LocalSgdOptions
 from wash_bench.methods.papa_all import PapaAll, PapaAllOptions
 from wash_bench.methods.post_local_sgd import PostLocalSgd, PostLocalSgdOptions
 
 
-def move(population: Population, clock: Clock) -> None:
+def move(population: Population, clock: StepInfo) -> None:
     """What stands for an optimizer step: every member moves in a direction of its own."""
     for row, member in enumerate(population.members):
         generator = torch.Generator().manual_seed(1000 * clock.step + member)

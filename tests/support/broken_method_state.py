@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tests.support.valid_method import Sound
-from wash_bench.core.judge import Predictor
+from wash_bench.core.merge_context import Predictor
 
 
 class FixedSeed(Sound):

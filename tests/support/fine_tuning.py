@@ -12,7 +12,7 @@ from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.models.build import build_model
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.loop import Loop
 
 HEAD = ("fc.weight", "fc.bias")
@@ -41,7 +41,7 @@ def fine_tuning(tiny: RunConfig, path: Path, **more) -> TrainingConfig:
 
 
 def loop_of(config: TrainingConfig, seed: int = 0) -> Loop:
-    setting = Setting.of(config)
+    setting = TrainingSetup.of(config)
     population = setting.population(seed)
     exchange = LocalExchange(population.n, seed)
     recipes = setting.recipes(seed)

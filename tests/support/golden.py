@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from wash_bench.plugins.registry import method_names
-from wash_bench.settings.resolve import resolve
+from wash_bench.study.resolve import resolve
 
 AROUND = ("wash+ema", "wash+overlap", "papa+swa", "wash+fisher", "wash+ema+median", "dart+diwa")
 PRESETS = (

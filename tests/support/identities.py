@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from tests.support.populations import PLAN, small_population, tensors
-from wash_bench.core.clock import Clock
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.topology import start_equal
 
 
@@ -34,7 +34,7 @@ def train(
     return population
 
 
-def move(population: Population, member: int, clock: Clock, seed: int) -> None:
+def move(population: Population, member: int, clock: StepInfo, seed: int) -> None:
     generator = torch.Generator().manual_seed(1000 * clock.step + seed)
     for rows in (population.weights, population.buffers, *population.optimizer_state.values()):
         rows[member] += 0.1 * torch.randn(rows.shape[1], generator=generator)

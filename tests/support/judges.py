@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from wash_bench.core.judge import Predictor
+from wash_bench.core.merge_context import Predictor
 from wash_bench.core.population import ModelState, Population, bind
 
 

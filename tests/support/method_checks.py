@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wash_bench.core.judge import Predictor
+from wash_bench.core.merge_context import Predictor
 from wash_bench.core.population import ModelState, Population
 
 close = {"rtol": 1e-4, "atol": 2e-6}

@@ -8,10 +8,10 @@ import torch
 import torch.distributed as dist
 
 from tests.support.populations import PLAN, copies, small_network, small_population, tensors
-from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import LocalExchange
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule, StepInfo
 from wash_bench.distributed.ranks import DistributedExchange
 from wash_bench.methods.easgd import Easgd
 from wash_bench.methods.gossip import Gossip, GossipOptions
@@ -49,7 +49,7 @@ def shake(population: Population, step: int) -> None:
 
 def training(
     method: Method, population: Population, exchange, plan: Schedule = PLAN, first: int = 0
-) -> Iterator[tuple[Clock, dict[str, torch.Tensor]]]:
+) -> Iterator[tuple[StepInfo, dict[str, torch.Tensor]]]:
     """Steps and couplings; each step with the rows from before its coupling."""
     if first == 0:
         population.remember(method.member_slots())

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 
 PLAN = Schedule("cosine", 0.1, 1e-4, steps=40, steps_per_epoch=10)
 

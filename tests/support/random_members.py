@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tests.support.populations import small_network, small_population
-from wash_bench.core.judge import Predictor
+from wash_bench.core.merge_context import Predictor
 from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState, Population, bind
 from wash_bench.methods.geometric_median import GeometricMedianOptions

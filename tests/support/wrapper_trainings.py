@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from tests.support.populations import small_population
-from wash_bench.core.clock import Schedule
 from wash_bench.core.exchange import LocalExchange
+from wash_bench.core.step_info import Schedule
 from wash_bench.plugins.registry import find_method, make_method
 
 PLAN = Schedule("constant", 0.1, 0.0, steps=18, steps_per_epoch=3)

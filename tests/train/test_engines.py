@@ -16,7 +16,7 @@ from wash_bench.data.source import Batch
 from wash_bench.errors import CellFailure, UsageError
 from wash_bench.evaluate.evaluator import Evaluator
 from wash_bench.plugins.registry import find_method, make_method
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.engines import engine_name, make_engine
 from wash_bench.train.loss import CompiledLoss, EagerLoss
 
@@ -107,7 +107,7 @@ def test_what_does_not_compile_fails_with_the_option_to_leave_out(
 def test_graphs_need_a_cuda_device(tiny: RunConfig) -> None:
     config = tiny.training.model_copy(update={"engine": "graph"})
     with pytest.raises(UsageError, match="--engine graph needs a CUDA device, not cpu"):
-        Setting.of(config).check()
+        TrainingSetup.of(config).check()
     assert engine_name(tiny.training, torch.device("cpu")) == "eager"
     assert engine_name(config, torch.device("cuda:1")) == "graph"
     assert engine_name(tiny.training, torch.device("cuda")) == "eager"
@@ -162,7 +162,7 @@ def test_batches_made_together_are_those_made_in_turn(recipe: Recipe, at_once: i
 
 
 def test_rows_begin_where_vectorized_kernels_want_them(tiny: RunConfig) -> None:
-    population = Setting.of(tiny.training).population(0)
+    population = TrainingSetup.of(tiny.training).population(0)
     rows = [population.weights, population.gradients, *population.optimizer_state.values()]
     for matrix in rows:
         assert matrix.shape[1] == population.layout.size
@@ -171,7 +171,7 @@ def test_rows_begin_where_vectorized_kernels_want_them(tiny: RunConfig) -> None:
 
 
 def test_stacked_states_are_measured_where_vectorized_kernels_want_them(tiny: RunConfig) -> None:
-    setting = Setting.of(tiny.training)
+    setting = TrainingSetup.of(tiny.training)
     population = setting.population(0)
     evaluator = Evaluator(population, setting.data, "off", 0, setting.recipes(0))
     stacked = ModelState(

@@ -16,9 +16,9 @@ from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.checkpoint import pointer
-from wash_bench.train.vary import member_hyperparameters
+from wash_bench.train.member_hparams import member_hyperparameters
 
 # The grid ------------------------------------------------------------------------------------
 
@@ -67,8 +67,8 @@ def test_each_member_trains_with_its_own_rate_and_decay(tiny, tmp_path) -> None:
 def test_regularization_varies_beside_heterogeneous_augmentation(tiny) -> None:
     vary = {"label_smoothing": (0.2, 0.3), "lr": (0.01,)}
     update = {"augment": "heterogeneous", "vary": vary}
-    setting = Setting.of(tiny.training.model_copy(update=update))
-    without = Setting.of(tiny.training.model_copy(update={"augment": "heterogeneous"}))
+    setting = TrainingSetup.of(tiny.training.model_copy(update=update))
+    without = TrainingSetup.of(tiny.training.model_copy(update={"augment": "heterogeneous"}))
     drawn = setting.hyperparameters(0)
     for recipe, base, own in zip(setting.recipes(0), without.recipes(0), drawn, strict=True):
         assert recipe == base.but(label_smoothing=own["label_smoothing"])
@@ -178,7 +178,7 @@ def test_resume_in_probing_and_after_it_gives_the_same_bits(tiny, tmp_path) -> N
 
 def test_a_network_without_a_classifier_of_its_own_is_not_probed(tiny, tmp_path, monkeypatch):
     path = saved(tmp_path / "ten.safetensors", 10)
-    setting = Setting.of(fine_tuning(tiny, path, linear_probe=1))
-    monkeypatch.setattr("wash_bench.runner.setting.head_parameters", lambda model: [])
+    setting = TrainingSetup.of(fine_tuning(tiny, path, linear_probe=1))
+    monkeypatch.setattr("wash_bench.runner.training_setup.head_parameters", lambda model: [])
     with pytest.raises(UsageError, match="no classifier of its own to probe: leave --linear-pr"):
         setting.check()

@@ -17,19 +17,19 @@ from wash_bench.data.scan import Folders
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.runner.experiment import tasks_of
-from wash_bench.runner.setting import Setting
-from wash_bench.settings import cells
-from wash_bench.settings.cells import cells_of
-from wash_bench.settings.resolve import resolve
-from wash_bench.train.vary import member_hyperparameters
+from wash_bench.runner.training_setup import TrainingSetup
+from wash_bench.study import cells
+from wash_bench.study.cells import cells_of
+from wash_bench.study.resolve import resolve
+from wash_bench.train.member_hparams import member_hyperparameters
 
 # Classes and identity ------------------------------------------------------------------------
 
 
 def test_chosen_classes_are_the_data_sets_own_images_relabelled(tiny) -> None:
     training = tiny.training.model_copy(update={"train_limit": 0})
-    full = Setting.of(training).data
-    part = Setting.of(training.model_copy(update={"classes": "2,5,7"})).data
+    full = TrainingSetup.of(training).data
+    part = TrainingSetup.of(training.model_copy(update={"classes": "2,5,7"})).data
     assert part.classes == 3
 
     def images(data, wanted) -> list[tuple[int, bytes]]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.support.fine_tuning import HEAD, fine_tuning, loop_of, network, saved, tensors_of
 from wash_bench.errors import UsageError
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 
 
 def _plain(path: Path, state: dict) -> None:
@@ -70,7 +70,7 @@ def test_all_members_are_the_checkpoint_at_step_0(tiny, tmp_path, name, write) -
 
 def test_a_prefix_that_was_taken_off_is_told(tiny, tmp_path, capsys) -> None:
     _lightning(tmp_path / "a.ckpt", network(10).state_dict())
-    Setting.of(fine_tuning(tiny, tmp_path / "a.ckpt")).check()
+    TrainingSetup.of(fine_tuning(tiny, tmp_path / "a.ckpt")).check()
     assert "a.ckpt: read from under net.model., besides it loss.weight" in capsys.readouterr().err
 
 
@@ -82,18 +82,18 @@ def test_a_network_that_stands_twice_is_refused(tiny, tmp_path) -> None:
     twice = {f"{of}.{key}": value for of in ("model", "teacher") for key, value in state.items()}
     torch.save(twice, tmp_path / "a.ckpt")
     with pytest.raises(UsageError, match=r"2 times, under model\., teacher\."):
-        Setting.of(fine_tuning(tiny, tmp_path / "a.ckpt")).network(0, 0)
+        TrainingSetup.of(fine_tuning(tiny, tmp_path / "a.ckpt")).network(0, 0)
 
 
 def test_a_new_head_is_member_0s_for_all_and_is_told_of(tiny, tmp_path, capsys) -> None:
     """Other classes: the body is the checkpoint's, the head that of member 0's initialization."""
     path = saved(tmp_path / "five.safetensors", 5)
-    setting = Setting.of(fine_tuning(tiny, path))
+    setting = TrainingSetup.of(fine_tuning(tiny, path))
     population = setting.population(seed=3)
     assert torch.equal(population.weights[0], population.weights[1])
     assert torch.equal(population.weights[0], population.weights[2])
     shared = tiny.training.model_copy(update={"init": "shared"})
-    fresh = Setting.of(shared).network(3, 0).state_dict()
+    fresh = TrainingSetup.of(shared).network(3, 0).state_dict()
     ours = population.named_tensors(population.state(1))
     for key, tensor in load_file(path).items():
         assert torch.equal(ours[key], fresh[key] if key in HEAD else tensor), key
@@ -104,7 +104,7 @@ def test_a_new_head_is_member_0s_for_all_and_is_told_of(tiny, tmp_path, capsys) 
         "wash-bench: note: five.safetensors: a new head for 10 classes (the checkpoint's fc.weight "
         "has 5)\n"
     )
-    whole = Setting.of(fine_tuning(tiny, saved(tmp_path / "ten.safetensors", 10)))
+    whole = TrainingSetup.of(fine_tuning(tiny, saved(tmp_path / "ten.safetensors", 10)))
     whole.check()
     assert capsys.readouterr().err == ""
     assert "its head included" in whole.about_start()
@@ -113,7 +113,7 @@ def test_a_new_head_is_member_0s_for_all_and_is_told_of(tiny, tmp_path, capsys) 
 def test_a_checkpoint_without_a_head_gets_one(tiny, tmp_path) -> None:
     state = {k: v for k, v in network(10).state_dict().items() if k not in HEAD}
     save_file(state, tmp_path / "body.safetensors")
-    setting = Setting.of(fine_tuning(tiny, tmp_path / "body.safetensors"))
+    setting = TrainingSetup.of(fine_tuning(tiny, tmp_path / "body.safetensors"))
     assert "a new head for 10 classes (it has none)" in setting.about_start()
 
 
@@ -127,7 +127,7 @@ def test_tensors_that_do_not_fit_are_named(tiny, tmp_path) -> None:
     state |= {f"other.{i}": torch.zeros(1) for i in range(5)}
     save_file(state, tmp_path / "odd.safetensors")
     with pytest.raises(UsageError) as error:
-        Setting.of(fine_tuning(tiny, tmp_path / "odd.safetensors")).check()
+        TrainingSetup.of(fine_tuning(tiny, tmp_path / "odd.safetensors")).check()
     line = str(error.value)
     assert "\n" not in line
     assert "does not fit model 'test_resnet': it lacks bn1.weight; it has besides other.0" in line
@@ -159,6 +159,6 @@ def test_what_is_no_checkpoint_is_refused_and_runs_no_code(
     else:
         torch.save({"state_dict": Payload()} if kind == "pickle" else [torch.zeros(2)], path)
     with pytest.raises(UsageError, match=f"--init checkpoint:{path}: ") as error:
-        Setting.of(fine_tuning(tiny, path)).check()
+        TrainingSetup.of(fine_tuning(tiny, path)).check()
     assert "\n" not in str(error.value)
     assert not (tmp_path / "touched").exists()

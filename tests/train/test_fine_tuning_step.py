@@ -25,8 +25,8 @@ from wash_bench.report import write
 from wash_bench.report.read import frames
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
-from wash_bench.runner.setting import Setting
-from wash_bench.settings.cells import cells_of
+from wash_bench.runner.training_setup import TrainingSetup
+from wash_bench.study.cells import cells_of
 from wash_bench.train.engine import parts_of
 from wash_bench.train.loss import CompiledLoss, EagerLoss
 from wash_bench.train.optim import RowOptimizer
@@ -156,7 +156,7 @@ def test_a_vits_layers_are_timms_groups(tiny: RunConfig) -> None:
 
 def test_drop_path_is_timms(tiny: RunConfig) -> None:
     network = {"model": "test_vit", "model_args": {}, "drop_path": 0.3}
-    module = Setting.of(tiny.training.model_copy(update=network)).network(0, 0)
+    module = TrainingSetup.of(tiny.training.model_copy(update=network)).network(0, 0)
     args = {"drop_path_rate": 0.3}
     theirs = build_model("test_vit", classes=10, channels=1, size=16, model_args=args, seed_value=0)
     rates = [
@@ -172,7 +172,7 @@ def test_rows_of_their_own_take_the_same_steps(tiny: RunConfig, tmp_path, monkey
     config = fine_tuning(tiny, path, **ALL, population=2, train_limit=72, epochs=1)
     weights = []
     for own in (False, True):
-        monkeypatch.setattr(Setting, "own_gradients", own)
+        monkeypatch.setattr(TrainingSetup, "own_gradients", own)
         loop = loop_of(config)
         loop.epoch(0, lambda pulse: None)
         weights.append(loop.population.weights)
@@ -317,4 +317,4 @@ def test_nothing_to_freeze_or_to_drop_is_refused(tiny: RunConfig, tmp_path) -> N
     save_file(model.state_dict(), path)
     config = fine_tuning(tiny, path, model="test_vit", freeze_bn=True)
     with pytest.raises(UsageError, match="has no BatchNorm: leave --freeze-bn out"):
-        Setting.of(config).check()
+        TrainingSetup.of(config).check()

@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.support.populations import small_population
 from tests.support.training_loop import loop_of
 from wash_bench.config import RunConfig
-from wash_bench.core.clock import Schedule
+from wash_bench.core.step_info import Schedule
 from wash_bench.errors import CellFailure
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
 from wash_bench.methods.papa import Papa
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.engine import seed_device
 
 
@@ -69,10 +69,10 @@ def test_a_member_does_not_depend_on_method_or_population_size(tiny: RunConfig) 
 
 
 def test_shared_init_gives_equal_members_and_independent_init_does_not(tiny: RunConfig) -> None:
-    shared = Setting.of(tiny.training).population(0)
+    shared = TrainingSetup.of(tiny.training).population(0)
     assert torch.equal(shared.weights[0], shared.weights[2])
     other = tiny.training.model_copy(update={"init": "independent"})
-    assert not torch.equal(*Setting.of(other).population(0).weights[:2])
+    assert not torch.equal(*TrainingSetup.of(other).population(0).weights[:2])
 
 
 def test_a_loss_that_is_not_finite_names_the_member(tiny: RunConfig) -> None:

@@ -14,12 +14,12 @@ from wash_bench.cli.main import run_command
 from wash_bench.config import TrainingConfig
 from wash_bench.config.optimizers import OPTIMIZERS, Rule
 from wash_bench.config.schedules import SCHEDULES
-from wash_bench.core.clock import Schedule
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 from wash_bench.methods.papa import Papa
 from wash_bench.report import write
 from wash_bench.report.read import frames
-from wash_bench.runner.setting import Setting
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train.optim import RowOptimizer, optimizer_slots
 
 STEPS, PER_EPOCH = 60, 10
@@ -77,9 +77,9 @@ def test_without_a_warm_up_nothing_changes_by_a_bit():
 
 
 def test_a_training_has_the_warm_up_of_its_settings(tiny):
-    plan = Setting.of(tiny.training.model_copy(update={"warmup": 0.5})).schedule
+    plan = TrainingSetup.of(tiny.training.model_copy(update={"warmup": 0.5})).schedule
     assert plan.warmup == round(plan.steps_per_epoch / 2) > 0
-    assert Setting.of(tiny.training).schedule.warmup == 0
+    assert TrainingSetup.of(tiny.training).schedule.warmup == 0
 
 
 def test_papas_pull_goes_by_the_peak_rate():

@@ -14,8 +14,8 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import MethodEntry, find_method
 from wash_bench.report.tables.tuning import Selection, Trial
-from wash_bench.settings.grid import read_grid, widened
-from wash_bench.settings.resolve import resolve
+from wash_bench.study.grid import read_grid, widened
+from wash_bench.study.resolve import resolve
 
 
 def tried(options: dict, *values: float, sent: float = 1.0) -> Trial:

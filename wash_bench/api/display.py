@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from wash_bench.runner.units import size, span
+from wash_bench.runner.formatting import size, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

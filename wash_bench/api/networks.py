@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wash_bench.config import RunConfig
-    from wash_bench.networks.inspect import Found
+    from wash_bench.networks.inspect import NetworkInfo
     from wash_bench.networks.merge import Merged
     from wash_bench.networks.ranking import Row
     from wash_bench.runner.progress import Observer
-    from wash_bench.settings.cells import Cell
-    from wash_bench.settings.resolve import Resolved
+    from wash_bench.study.cells import Cell
+    from wash_bench.study.resolve import Resolved
 
 RULES = "uniform-soup,greedy-soup"
 OUT = "merged"
@@ -35,12 +35,12 @@ class ToMerge:
         anchor: the network that all were fine-tuned from, where it was given.
     """
 
-    found: tuple[Found, ...]
+    found: tuple[NetworkInfo, ...]
     resolved: Resolved
     config: RunConfig
     cells: tuple[Cell, ...]
     origin: str
-    anchor: Found | None = None
+    anchor: NetworkInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ def to_merge(
 ) -> ToMerge:
     """Find networks and settle the settings, as a UsageError where they do not go together."""
     from wash_bench.networks.inspect import find, resolved_for
-    from wash_bench.settings.cells import cells_of
-    from wash_bench.settings.checks import check_folder, check_start
-    from wash_bench.settings.resolve import given
+    from wash_bench.study.cells import cells_of
+    from wash_bench.study.checks import check_folder, check_start
+    from wash_bench.study.resolve import given
 
     said = {"methods": RULES, "out": OUT} | given(options)
     check_folder(Path(said["out"]), "--out")
@@ -223,13 +223,13 @@ def barrier(
     from wash_bench.networks.inspect import in_order_of
     from wash_bench.networks.score import network_of
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
     said = as_options(options | {"dataset": dataset, "model": model})
     these = to_merge([first, second], said)
     context = RunContext.of(these.resolved)
     context.set_up_torch()
-    setting = Setting.of(these.config.training, context.download)
+    setting = TrainingSetup.of(these.config.training, context.download)
     setting.data = in_order_of(these.found, setting.data, setting.config.dataset)
     files = [InitCheckpoint.read(item.weights, str(item.path)) for item in these.found]
     population = Population(

@@ -9,7 +9,7 @@ from typing import Any
 
 from wash_bench.config.renamed import from_file
 from wash_bench.errors import UsageError, nearest
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.options import OPTIONS
 
 
 def _no_value(value: Any) -> str | None:
@@ -38,8 +38,8 @@ def as_options(given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """
     given = from_file(given, "the call")
     for key in given:
-        if key not in SETTINGS:
-            raise UsageError(f"{key}: no such setting; {nearest(key, SETTINGS)}")
+        if key not in OPTIONS:
+            raise UsageError(f"{key}: no such setting; {nearest(key, OPTIONS)}")
     said = {key: value for key, value in given.items() if value is not None}
     for key, value in said.items():
         if (kind := _no_value(value)) is not None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from wash_bench.runner.plan import Plan
     from wash_bench.runner.progress import Observer
     from wash_bench.runner.queue import Outcome
-    from wash_bench.settings.resolve import Resolved
-    from wash_bench.settings.study import Study
+    from wash_bench.study.file import Study
+    from wash_bench.study.resolve import Resolved
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def study_from(
         return None
     if preset_file is not None:
         raise UsageError("--preset-file: a study file names its preset itself; leave one out")
-    from wash_bench.settings.resolve import given
-    from wash_bench.settings.study import read_study, study_of
+    from wash_bench.study.file import read_study, study_of
+    from wash_bench.study.resolve import given
 
     return study_of(read_study(Path(str(preset))), scale, given(options), start=settings_of_start)
 
@@ -121,8 +121,8 @@ def resolved(
 ) -> Resolved:
     """The settings of a run, checked, and how pictures are taken by a network to start from."""
     # torch has not been imported when it returns, unless there is such a network.
-    from wash_bench.settings.checks import check_folder
-    from wash_bench.settings.resolve import resolve
+    from wash_bench.study.checks import check_folder
+    from wash_bench.study.resolve import resolve
 
     file = Path(preset_file) if preset_file else None
     found = resolve(preset, file, options, start=settings_of_start)
@@ -135,7 +135,7 @@ def settings_of_start(
 ) -> tuple[dict[str, Any], str]:
     """Return what the network that members start from says of settings; UsageError if none."""
     from wash_bench.networks.initial import of_start
-    from wash_bench.settings.checks import check_start
+    from wash_bench.study.checks import check_start
 
     check_start(training)
     more, told = of_start(training, chosen, download)

@@ -49,7 +49,7 @@ def check(
         wash-bench check my_rule.py:MyRule --set my-rule.every=3 --no-processes
         wash-bench check wash+ema
     """
-    from wash_bench.settings.methods import find_methods
+    from wash_bench.study.methods import find_methods
 
     (entry,) = find_methods([method], [])
     findings = _findings(entry, _options(entry, set_ or []), processes)
@@ -60,14 +60,14 @@ def check(
 def _options(entry: MethodEntry, given: list[str]) -> dict[str, object]:
     from wash_bench.plugins.names import parts
     from wash_bench.plugins.options import parse_set
-    from wash_bench.settings.layers import Layer
-    from wash_bench.settings.methods import merge_options
+    from wash_bench.study.methods import merge_options
+    from wash_bench.study.sources import ConfigSource
 
     for name, options in parse_set(given).items():
         if name not in (entry.name, *parts(entry.name)):
             raise UsageError(f"--set {name}.{next(iter(options))}: the method is {entry.name!r}")
     # A mistake is told before torch is loaded.
-    return merge_options([entry], [Layer("", {"set": given})]).get(entry.name, {})
+    return merge_options([entry], [ConfigSource("", {"set": given})]).get(entry.name, {})
 
 
 def _findings(entry: MethodEntry, options: dict[str, object], processes: bool) -> list[CheckResult]:

@@ -47,7 +47,7 @@ def clean(
     if not any(found.values()):
         typer.echo(f"{runs}: nothing can go")
         return
-    from wash_bench.runner.units import size
+    from wash_bench.runner.formatting import size
 
     _print([item for items in found.values() for item in items])
     chosen = _chosen(found, yes)
@@ -62,7 +62,7 @@ def _chosen(found: dict[Path, list[Item]], yes: bool) -> list[str]:
     """The kinds that the user wants to be rid of."""
     from wash_bench.errors import UsageError
     from wash_bench.record.prune import KINDS
-    from wash_bench.runner.units import size
+    from wash_bench.runner.formatting import size
 
     chosen = []
     for kind, what in KINDS.items():
@@ -82,7 +82,7 @@ def _chosen(found: dict[Path, list[Item]], yes: bool) -> list[str]:
 
 def _print(items: list[Item]) -> None:
     from wash_bench.cli.printing import print_rows
-    from wash_bench.runner.units import size
+    from wash_bench.runner.formatting import size
 
     rows = [(item.kind, size(item.size), str(item.path), item.about) for item in items]
     print_rows(("kind", "size", "path", "what it is"), rows, right=("size",))

@@ -79,14 +79,14 @@ def comm(
         wash-bench comm --model resnet18 --num-classes 100 --population 5 --steps 1000
         wash-bench comm --model resnet50 --image-size 224 --methods wash --set wash.p=0.05 --json
     """
-    from wash_bench.settings.resolve import given, resolve
+    from wash_bench.study.resolve import given, resolve
 
     link, step_seconds = _link(bandwidth, latency, step_time)
     resolved = resolve(None, None, {"model": _MODEL} | given(options), defaults=True)
     training = resolved.config.training
-    from wash_bench.core.clock import Schedule
     from wash_bench.core.layout import layout_of
-    from wash_bench.core.method import Site, predict_comm
+    from wash_bench.core.method import CommShape, predict_comm
+    from wash_bench.core.step_info import Schedule
     from wash_bench.models.build import build_model
     from wash_bench.train.optim import optimizer_slots
 
@@ -99,7 +99,7 @@ def comm(
         model_args=training.model_args,
         seed_value=0,
     )
-    site = Site(layout_of(network), training.population, len(optimizer_slots(training)))
+    site = CommShape(layout_of(network), training.population, len(optimizer_slots(training)))
     schedule = Schedule("cosine", _RATE, _RATE / 1000, steps, steps_per_epoch)
     rows = []
     for spec in resolved.specs:
@@ -171,7 +171,7 @@ def _times(
 
 def _print(rows: list[dict[str, Any]], model: str) -> None:
     from wash_bench.cli.printing import print_rows
-    from wash_bench.runner.units import count, size
+    from wash_bench.runner.formatting import count, size
 
     def whole(value: float | None) -> str:
         return count(None if value is None else round(value))
@@ -201,7 +201,7 @@ def _print(rows: list[dict[str, Any]], model: str) -> None:
 
 def _print_times(rows: list[dict[str, Any]]) -> None:
     from wash_bench.cli.printing import print_rows
-    from wash_bench.runner.units import NOT_PREDICTED
+    from wash_bench.runner.formatting import NOT_PREDICTED
 
     headings = ("method", "exchange a step", "of it latency", "slow-down", "bandwidth for 1 %")
     table = []

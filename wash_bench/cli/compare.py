@@ -48,7 +48,7 @@ def compare(
 def _check_name(out: Path) -> None:
     """Refuse, with a UsageError, a file that cannot be written or has no form."""
     from wash_bench.errors import UsageError
-    from wash_bench.settings.checks import check_folder
+    from wash_bench.study.checks import check_folder
 
     if out.suffix not in FORMS:
         raise UsageError(f"--out {out}: the name must end in {' or '.join(FORMS)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wash_bench.plugins.names import WRAP
 
 if TYPE_CHECKING:
-    from wash_bench.config.field import Setting
+    from wash_bench.config.field import Option
 
 Complete = Callable[[str], list[str]]
 
@@ -65,14 +65,14 @@ def dataset(incomplete: str) -> list[str]:
 
 def preset(incomplete: str) -> list[str]:
     """A preset."""
-    from wash_bench.settings.presets import preset_names
+    from wash_bench.study.presets import preset_names
 
     return _beginning(preset_names(), incomplete)
 
 
 def table(incomplete: str) -> list[str]:
     """One of the papers' tables."""
-    from wash_bench.settings.study import table_names
+    from wash_bench.study.file import table_names
 
     return _beginning(table_names(), incomplete)
 
@@ -86,7 +86,7 @@ SETTINGS: dict[str, Complete] = {
 """By key, for settings whose values are names of a list."""
 
 
-def of_setting(item: Setting) -> Complete | None:
+def of_setting(item: Option) -> Complete | None:
     """For an option: its choices, or the names of a list; None where there is nothing to offer."""
     if item.choices:
         return lambda incomplete: _beginning(item.choices, incomplete)

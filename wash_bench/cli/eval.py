@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wash_bench.data.source import Split
     from wash_bench.evaluate.corrupted import CorruptionPoint
     from wash_bench.models.init_checkpoint import InitCheckpoint
-    from wash_bench.networks.inspect import Found
+    from wash_bench.networks.inspect import NetworkInfo
 
 SPLITS: tuple[Split, ...] = ("test", "val")
 _CHANGES = (  # what is measured, so that a record's numbers are others
@@ -86,12 +86,12 @@ def evaluate(
     from wash_bench.models.init_checkpoint import InitCheckpoint
     from wash_bench.networks.score import corrupted_scores, network_of, scores_of
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
     context = RunContext.of(resolved)
     context.set_up_torch()
     config = resolved.config
-    setting = Setting.of(config.training, resolved.download)
+    setting = TrainingSetup.of(config.training, resolved.download)
     setting.print_notes()
     setting.data = in_order_of([found], setting.data, config.training.dataset)
     checkpoint = checkpoint or InitCheckpoint.read(found.weights, str(found.path))
@@ -134,7 +134,7 @@ def _split(name: str, options: Mapping[str, Any]) -> Split:
 
 def _network(
     named: str, which: str, runs: Path, options: dict[str, Any]
-) -> tuple[Found, InitCheckpoint | None, Mapping[str, float]]:
+) -> tuple[NetworkInfo, InitCheckpoint | None, Mapping[str, float]]:
     """What is evaluated; of a cell with its weights and what its record says of them."""
     from wash_bench.errors import UsageError
     from wash_bench.networks.inspect import find
@@ -149,7 +149,7 @@ def _network(
         raise UsageError(f"{named}: there is no such file or folder, nor a cell of {runs}")
     from wash_bench.networks.cell_network import found_of, load_network
     from wash_bench.runner.recorded import find_cell
-    from wash_bench.settings.local import LocalConfig
+    from wash_bench.study.local import LocalConfig
 
     # What is measured with is no part of how the cell's own network is found and made.
     own = {*LocalConfig.model_fields, "device", *(() if options.get("dataset") else ("data_dir",))}

@@ -57,7 +57,7 @@ def export(
         wash-bench export runs/cells/CELL.json --network member:2 --out member2
     """
     from wash_bench.runner.recorded import find_cell
-    from wash_bench.settings.checks import check_folder
+    from wash_bench.study.checks import check_folder
 
     check_folder(out, "--out")
     found = find_cell(cell, runs)
@@ -96,7 +96,7 @@ def placed(cell: CellRecord, options: dict[str, Any]) -> tuple[CellRecord, Any, 
     from wash_bench.cli.run import limit_threads
     from wash_bench.data.catalog import FOLDER_PREFIX
     from wash_bench.runner.context import RunContext
-    from wash_bench.settings.resolve import given, local_config
+    from wash_bench.study.resolve import given, local_config
 
     said = given(options)
     moved = {key: said.pop(key) for key in ("data_dir", "device") if key in said}

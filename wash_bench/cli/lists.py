@@ -120,7 +120,7 @@ def presets(
         wash-bench presets cifar10-resnet18
     """
     from wash_bench.cli.printing import print_json, print_rows
-    from wash_bench.settings.presets import find_preset, preset_names
+    from wash_bench.study.presets import find_preset, preset_names
 
     if name is not None and as_json:
         print_json(find_preset(name).values)

@@ -10,7 +10,7 @@ import typer
 
 from wash_bench.api.networks import OUT, RULES
 from wash_bench.cli.options import DEBUG, takes_settings
-from wash_bench.settings.of_merge import OF_MERGE
+from wash_bench.study.merge_options import OF_MERGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 from wash_bench.cli import complete
 
 if TYPE_CHECKING:
-    from wash_bench.config.field import Setting
+    from wash_bench.config.field import Option
 
 Function = Callable[..., None]
 
@@ -63,16 +63,16 @@ class _Taken:
 
     def _settings(self) -> Iterator[inspect.Parameter]:
         """The options of settings, panel by panel."""
-        from wash_bench.settings.table import SETTINGS
+        from wash_bench.study.options import OPTIONS
 
-        wanted = {*self.keys, *self.changed} if self.keys else SETTINGS.keys()
-        taken = [SETTINGS[key] for key in SETTINGS if key in wanted and key not in self.without]
+        wanted = {*self.keys, *self.changed} if self.keys else OPTIONS.keys()
+        taken = [OPTIONS[key] for key in OPTIONS if key in wanted and key not in self.without]
         from wash_bench.config.field import PANELS
 
         for item in sorted(taken, key=lambda item: PANELS.index(item.of("panel"))):
             yield self._parameter(item, self.changed.get(item.key, {}))
 
-    def _parameter(self, item: Setting, changed: Mapping[str, str]) -> inspect.Parameter:
+    def _parameter(self, item: Option, changed: Mapping[str, str]) -> inspect.Parameter:
         from wash_bench.config.field import WHAT
 
         # Numbers reach the resolver as text, which is checked there like a preset's.
@@ -97,7 +97,7 @@ class _Taken:
         )
 
 
-def _with_default(item: Setting, changed: Mapping[str, str]) -> str:
+def _with_default(item: Option, changed: Mapping[str, str]) -> str:
     """Return the help of an option with its default, unless that is that nothing is given."""
     help, default = changed.get("help", item.help), changed.get("default", item.default)
     if default in ("none", "no"):

@@ -81,8 +81,8 @@ def paper_table(
     from wash_bench.cli.plan import plan_study
     from wash_bench.cli.run import run_study
     from wash_bench.report.published import read_published
-    from wash_bench.settings.resolve import given
-    from wash_bench.settings.study import find_table, study_of
+    from wash_bench.study.file import find_table, study_of
+    from wash_bench.study.resolve import given
 
     if name is None:
         _list(as_json)
@@ -110,7 +110,7 @@ def paper_table(
 def _check_scale(scale: str) -> None:
     """Refuse a scale that no table has."""
     from wash_bench.errors import UsageError, nearest
-    from wash_bench.settings.study import SCALES
+    from wash_bench.study.file import SCALES
 
     if scale not in SCALES:
         raise UsageError(f"--scale {scale}: {nearest(scale, SCALES)}")
@@ -118,7 +118,7 @@ def _check_scale(scale: str) -> None:
 
 def _list(as_json: bool) -> None:
     from wash_bench.cli.printing import print_json, print_rows
-    from wash_bench.settings.study import find_table, table_names
+    from wash_bench.study.file import find_table, table_names
 
     if as_json:
         tables = {name: find_table(name).file for name in table_names()}
@@ -138,6 +138,6 @@ def _list(as_json: bool) -> None:
 
 
 def _numbers(key: str, text: str | None) -> tuple[int, ...]:
-    from wash_bench.settings.layers import Layer, parse_list
+    from wash_bench.study.sources import ConfigSource, parse_list
 
-    return () if text is None else parse_list(Layer("", {key: text}), key, int)
+    return () if text is None else parse_list(ConfigSource("", {key: text}), key, int)

@@ -19,8 +19,8 @@ from wash_bench.cli.run import (
 
 if TYPE_CHECKING:
     from wash_bench.runner.plan import CellPlan
-    from wash_bench.settings.resolve import Resolved
-    from wash_bench.settings.study import Study
+    from wash_bench.study.file import Study
+    from wash_bench.study.resolve import Resolved
 
 
 @takes_settings()
@@ -43,7 +43,7 @@ def plan(
     """
     from wash_bench.api.runs import study_from
     from wash_bench.cli.printing import print_json, print_rows
-    from wash_bench.runner.units import span
+    from wash_bench.runner.formatting import span
 
     study = study_from(preset, preset_file, options, scale)
     if study is not None:
@@ -68,8 +68,8 @@ def plan(
 def plan_study(study: Study, *, as_json: bool = False) -> None:
     """Print what each row of a study costs; nothing is trained."""
     from wash_bench.cli.printing import print_json, print_rows
+    from wash_bench.runner.formatting import count, size, span
     from wash_bench.runner.plan import plan_cells
-    from wash_bench.runner.units import count, size, span
 
     if study.local.threads:
         limit_threads(study.local.threads)
@@ -100,7 +100,7 @@ HEADINGS = ("method", "seed", "steps", "parameters", "values sent", "sent", "on 
 
 def _coupling(resolved: Resolved) -> list[str]:
     """What ``--rescale-coupling`` made of the papers' settings."""
-    from wash_bench.settings.coupling import in_words, unscaled
+    from wash_bench.study.coupling import in_words, unscaled
 
     if resolved.config.coupling_budget == "given":
         return []
@@ -112,7 +112,7 @@ def _coupling(resolved: Resolved) -> list[str]:
 
 
 def _row(cell: CellPlan) -> list[str]:
-    from wash_bench.runner.units import count, size, span
+    from wash_bench.runner.formatting import count, size, span
 
     return [
         cell.variant,

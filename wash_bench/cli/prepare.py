@@ -57,7 +57,7 @@ def prepare(
     """
     from wash_bench.cores import cores
     from wash_bench.data.prepare import prepare as make
-    from wash_bench.runner.units import size
+    from wash_bench.runner.formatting import size
 
     with _progress() as report:
         index, whole = make(

@@ -96,7 +96,7 @@ def report(
         wash-bench report runs
         wash-bench report runs/digits runs/fashion --out report
     """
-    from wash_bench.settings.checks import check_folder
+    from wash_bench.study.checks import check_folder
 
     _check_runs(runs)
     check_folder(out, "--out")

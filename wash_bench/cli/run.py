@@ -19,10 +19,10 @@ from wash_bench.cli.options import DEBUG, takes_settings
 
 if TYPE_CHECKING:
     from wash_bench.runner.queue import Outcome
-    from wash_bench.settings.cells import Cell
-    from wash_bench.settings.local import LocalConfig
-    from wash_bench.settings.resolve import Resolved
-    from wash_bench.settings.study import Study
+    from wash_bench.study.cells import Cell
+    from wash_bench.study.file import Study
+    from wash_bench.study.local import LocalConfig
+    from wash_bench.study.resolve import Resolved
 
 Preset = Annotated[
     str | None,
@@ -136,7 +136,7 @@ def run_study(
     arguments: list[str] | None = None,
 ) -> None:
     """Run a study, and write its table or report into ``folder``, unless its file says where."""
-    from wash_bench.settings.checks import check_folder
+    from wash_bench.study.checks import check_folder
 
     local, folder = study.local, study.file.report.keep or folder
     check_folder(local.out, "--out")
@@ -223,7 +223,7 @@ def resolved_run(preset: str | None, preset_file: Path | None, options: dict[str
 
 def tell_settings(resolved: Resolved) -> None:
     """Where the settings come from, and what is trained."""
-    from wash_bench.settings.origin import chosen
+    from wash_bench.study.provenance import chosen
 
     typer.echo(resolved.origin)
     typer.echo(chosen(resolved.config.training))

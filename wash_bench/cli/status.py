@@ -58,7 +58,7 @@ def _data(found: FolderStatus) -> dict[str, Any]:
 
 def _print(found: FolderStatus) -> None:
     from wash_bench.cli.printing import print_rows
-    from wash_bench.runner.units import span
+    from wash_bench.runner.formatting import span
 
     counts = found.counts
     told = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n or state == "finished")
@@ -81,7 +81,7 @@ HEADINGS = ("method", "seed", "status", "epoch", "left", "worker or reason")
 
 
 def _row(cell: CellStatus) -> tuple[str, ...]:
-    from wash_bench.runner.units import span
+    from wash_bench.runner.formatting import span
 
     epoch = f"{cell.epoch}/{cell.epochs}" if cell.epochs else ""
     left = "" if cell.status == "failed" else span(cell.seconds_left)

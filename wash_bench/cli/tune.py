@@ -13,9 +13,9 @@ from wash_bench.cli.options import DEBUG, takes_settings
 from wash_bench.cli.run import Preset, PresetFile
 
 if TYPE_CHECKING:
-    from wash_bench.settings.cells import MethodSpec
-    from wash_bench.settings.grid import Grid
-    from wash_bench.settings.resolve import Resolved
+    from wash_bench.study.cells import MethodSpec
+    from wash_bench.study.grid import Grid
+    from wash_bench.study.resolve import Resolved
 
 SEEDS = "100,101"
 WIDENINGS = 4  # rounds of settings beyond an edge
@@ -67,9 +67,9 @@ def tune(
     """
     from wash_bench.api.runs import settings_of_start
     from wash_bench.cli.run import end_if_failed
-    from wash_bench.settings.checks import check_folder
-    from wash_bench.settings.grid import read_grid
-    from wash_bench.settings.resolve import resolve
+    from wash_bench.study.checks import check_folder
+    from wash_bench.study.grid import read_grid
+    from wash_bench.study.resolve import resolve
 
     wanted = read_grid(grid or [])
     of_preset = {"seeds": None, "out": None, "method": None, "set": None}
@@ -83,7 +83,7 @@ def tune(
     check_folder(first.out, "--out")
     check_folder(folder, "--tables")
     from wash_bench.report.tables.tuning import Tuning, notes
-    from wash_bench.settings.cells import cells_of
+    from wash_bench.study.cells import cells_of
 
     failed = _run(first, specs, debug)
     if widen:
@@ -103,7 +103,7 @@ def _specs(
     """The methods of the grid with each of their settings once, a method's together."""
     from wash_bench.api.runs import settings_of_start
     from wash_bench.plugins.options import parse_set
-    from wash_bench.settings.resolve import resolve
+    from wash_bench.study.resolve import resolve
 
     fixed = parse_set(options.get("set") or [])
     files = options.get("method") or []
@@ -144,7 +144,7 @@ def _run(resolved: Resolved, specs: Sequence[MethodSpec], debug: bool) -> list[t
     """Train what is not done; the failed cells."""
     from wash_bench.cli.run import run_cells
     from wash_bench.errors import WashBenchError
-    from wash_bench.settings.cells import cells_of
+    from wash_bench.study.cells import cells_of
 
     outcome = run_cells(cells_of(resolved.config, specs, resolved.out), resolved, debug=debug)
     if outcome and (held := outcome.held_by_others):
@@ -165,8 +165,8 @@ def _widen(
 ) -> list[tuple[str, str]]:
     """Add settings beyond the edges to ``specs`` and run them, until the best are inside."""
     from wash_bench.report.tables.tuning import selections
-    from wash_bench.settings.cells import cells_of
-    from wash_bench.settings.grid import widened
+    from wash_bench.study.cells import cells_of
+    from wash_bench.study.grid import widened
 
     failed: list[tuple[str, str]] = []
     for _ in range(WIDENINGS):

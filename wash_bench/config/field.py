@@ -83,7 +83,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Option:
     """What a field says.
 
     Attributes:
@@ -159,9 +159,9 @@ class Setting:
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def settings_of(model: type[BaseModel], section: str = "") -> list[Setting]:
+def settings_of(model: type[BaseModel], section: str = "") -> list[Option]:
     """The settings among the fields of a model, in their order."""
-    found = [Setting(name, section, field) for name, field in model.model_fields.items()]
+    found = [Option(name, section, field) for name, field in model.model_fields.items()]
     return [item for item in found if item.of("panel")]
 
 
@@ -174,7 +174,7 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
     return next((tuple(item.names) for item in field.metadata if isinstance(item, Choice)), ())
 
 
-class Settings(BaseModel):
+class ConfigModel(BaseModel):
     """Base of the configuration models: frozen, and no key it does not know."""
 
     # "model_args" is a setting, no method of pydantic's.
@@ -187,7 +187,7 @@ class Settings(BaseModel):
         kept = {item.name for item in settings_of(type(self)) if self._counts(item)}
         return self.model_dump(mode="json", include=kept)
 
-    def _counts(self, item: Setting) -> bool:
+    def _counts(self, item: Option) -> bool:
         """Whether a setting is part of a cell's identity."""
         names = [item.of("needs"), item.name if item.of("identity") == "later" else ""]
         part = item.of("identity") in ("always", "later")

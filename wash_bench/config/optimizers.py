@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Rule:
+class OptimizerSpec:
     """One optimizer, whose update must be elementwise: it runs over a whole row of weights.
 
     Attributes:
@@ -25,14 +25,14 @@ class Rule:
     counts: bool = False
 
 
-OPTIMIZERS: Mapping[str, Rule] = {
-    "sgd": Rule(
+OPTIMIZERS: Mapping[str, OptimizerSpec] = {
+    "sgd": OptimizerSpec(
         "torch.optim:SGD",
         slots={"momentum_buffer": "momentum"},
         settings=("momentum",),
         arguments={"fused": True},
     ),
-    "adamw": Rule(
+    "adamw": OptimizerSpec(
         "torch.optim:AdamW",
         slots={"exp_avg": "", "exp_avg_sq": ""},
         arguments={"fused": True},

@@ -15,7 +15,7 @@ from wash_bench.config.field import (
     RECORD,
     SIMPLEX,
     WHAT,
-    Settings,
+    ConfigModel,
     setting,
 )
 from wash_bench.config.training import TrainingConfig
@@ -33,7 +33,7 @@ CORRUPTIONS = tuple(name for names in GROUPS.values() for name in names)
 WORDS = (*CORRUPTIONS, *GROUPS, "all")
 
 
-class EvaluationConfig(Settings):
+class EvaluationConfig(ConfigModel):
     """What is measured on the trained population."""
 
     barrier_points: int = setting(21, DETAILS, unit="points", ge=3)
@@ -113,7 +113,7 @@ class EvaluationConfig(Settings):
         return points
 
 
-class RunConfig(Settings):
+class RunConfig(ConfigModel):
     """One experiment, as the command line and the preset resolve to it.
 
     Attributes:

@@ -18,7 +18,7 @@ from wash_bench.config.field import (
     TRAINING,
     WHAT,
     Choice,
-    Settings,
+    ConfigModel,
     setting,
 )
 from wash_bench.config.optimizers import OPTIMIZERS
@@ -35,7 +35,7 @@ from wash_bench.config.values import (
 from wash_bench.errors import UsageError, nearest
 
 
-class TrainingConfig(Settings):
+class TrainingConfig(ConfigModel):
     """Everything that decides a training, apart from the method and the seed.
 
     Attributes:

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import Exchange, LocalExchange
-from wash_bench.core.ledger import Charge, charge_mean
-from wash_bench.core.method import Method, MethodOptions, Rows, Site
+from wash_bench.core.ledger import CommEvent, charge_mean
+from wash_bench.core.method import CommShape, Method, MethodOptions, Rows
 from wash_bench.core.population import Population
 from wash_bench.core.sampling import average_at_
+from wash_bench.core.step_info import Schedule, StepInfo
 from wash_bench.core.topology import start_charges, start_equal
 from wash_bench.seeds import torch_stream
 
@@ -112,7 +112,7 @@ def train(
     first: int = 0,
     alike: bool = False,
     noise: int = 0,
-    after: Callable[[Trained, Clock], None] | None = None,
+    after: Callable[[Trained, StepInfo], None] | None = None,
 ) -> Trained:
     """Train a small population.
 
@@ -209,7 +209,7 @@ class ReferenceRule(Method):
         start_equal(population, exchange)
         self._centre = population.weights[0].clone()
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         self.steps.append(clock.step)
         if (clock.step + 1) % EVERY:
             return
@@ -221,7 +221,7 @@ class ReferenceRule(Method):
         weights.lerp_(self._centre, 0.1)
         population.member_state["trail"] += weights
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         charges = start_charges(site, clock)
         if (clock.step + 1) % EVERY == 0:
             charges += [charge_mean(site.n, CHOSEN), charge_mean(site.n, site.layout.size)]

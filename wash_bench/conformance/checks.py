@@ -29,10 +29,10 @@ from wash_bench.conformance.bench import (
 )
 from wash_bench.conformance.case import Case, Failed, require
 from wash_bench.core import exchange
-from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import CommLedger, CommTotals
-from wash_bench.core.method import Method, Site, predict_comm
+from wash_bench.core.method import CommShape, Method, predict_comm
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Independent, MergeRule, Wrapper, training_hooks
 from wash_bench.data.recipe import Recipe
 from wash_bench.errors import WashBenchError
@@ -140,7 +140,7 @@ def check_sizes(case: Case) -> str:
         population = population_of(n)
         places = _places(population)
 
-        def look(run: Trained, clock: Clock, places: list[int] = places) -> None:
+        def look(run: Trained, clock: StepInfo, places: list[int] = places) -> None:
             require(
                 _places(run.population) == places,
                 f"after step {clock.step} the rows are other tensors than before",
@@ -223,7 +223,7 @@ def check_comm(case: Case) -> str:
                 raise
             continue  # a method may be made for one optimizer
         sent = max(sent, run.exchange.ledger.wire_bytes)
-        expected = predict_comm(case.make(), Site(run.population.layout, n, len(slots)), PLAN)
+        expected = predict_comm(case.make(), CommShape(run.population.layout, n, len(slots)), PLAN)
         if expected is None:
             predicted = False
         else:

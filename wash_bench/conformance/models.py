@@ -24,10 +24,10 @@ from wash_bench.conformance.bench import (
     train,
 )
 from wash_bench.conformance.case import Case, Failed, require
-from wash_bench.core.clock import Clock
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.judge import Predictor, StudentLoss, StudentStart
+from wash_bench.core.merge_context import Predictor, StudentLoss, StudentStart
 from wash_bench.core.population import ModelState, Population
+from wash_bench.core.step_info import StepInfo
 from wash_bench.data.catalog import DatasetSpec
 from wash_bench.data.memory import MemorySource
 from wash_bench.data.readers import Arrays
@@ -36,7 +36,7 @@ from wash_bench.data.source import Split
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.population_judge import PopulationJudge, Student
+from wash_bench.evaluate.population_context import PopulationJudge, Student
 from wash_bench.train import checkpoint
 
 N, SIDE, IMAGES, TEST = 5, 8, 96, 12
@@ -180,7 +180,7 @@ def check_resume(case: Case) -> str:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
 
-        def keep(run: Trained, clock: Clock) -> None:
+        def keep(run: Trained, clock: StepInfo) -> None:
             if clock.epoch_end:
                 _save(run, root / str(clock.epoch + 1), clock)
 
@@ -204,7 +204,7 @@ def check_resume(case: Case) -> str:
     return f"killed after each of {EPOCHS} epochs: the same bits"
 
 
-def _save(run: Trained, folder: Path, clock: Clock) -> None:
+def _save(run: Trained, folder: Path, clock: StepInfo) -> None:
     notes = {"ledger": run.exchange.ledger.as_dict()}
     saved = {"epoch": clock.epoch + 1, "finished": clock.last, "notes": notes}
     try:

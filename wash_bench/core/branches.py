@@ -10,8 +10,8 @@ from pydantic import field_validator
 from wash_bench.core.method import MethodOptions, option
 
 if TYPE_CHECKING:
-    from wash_bench.core.clock import Clock
     from wash_bench.core.method import Method
+    from wash_bench.core.step_info import StepInfo
     from wash_bench.data.recipe import Recipe
 
 Branch = Literal["auto-augment", "cutout", "cutmix", "mixup", "plain"]
@@ -58,7 +58,7 @@ def branched(
 
 
 def recipe_of(
-    method: Method, member: int, base: Recipe, branches: Sequence[str], clock: Clock
+    method: Method, member: int, base: Recipe, branches: Sequence[str], clock: StepInfo
 ) -> Recipe:
     """Return the augmentation that a member trains with in the epoch that ``clock`` names.
 

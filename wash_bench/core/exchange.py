@@ -18,7 +18,7 @@ from wash_bench.core.ledger import (
     charge_mean,
     charge_permute,
 )
-from wash_bench.data.moving import to_device
+from wash_bench.data.device import to_device
 from wash_bench.seeds import numpy_stream
 
 # Shapes. N: members, D: coordinates of the tensors exchanged, K: chosen coordinates.

@@ -27,7 +27,7 @@ Content = Literal["weights", "optimizer", "buffers"]
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class CommEvent:
     """One exchange, summed over all members.
 
     Attributes:
@@ -56,29 +56,31 @@ def charge(
     wire_values: float,
     itemsize: int = 4,
     variance: float = 0.0,
-) -> Charge:
+) -> CommEvent:
     """The charge of ``values`` that leave a member and ``wire_values`` on the wire."""
     # The papers' convention counts no buffers.
     if content == "buffers":
         values, variance = 0, 0.0
-    return Charge(kind, content, values, values * itemsize, wire_values * itemsize, variance)
+    return CommEvent(kind, content, values, values * itemsize, wire_values * itemsize, variance)
 
 
 def charge_mean(
     n: int, size: float, content: Content = "weights", itemsize: int = 4, variance: float = 0.0
-) -> Charge:
+) -> CommEvent:
     """A mean of ``size`` values over ``n`` members, all of whom receive it (ring all-reduce)."""
     return charge("mean", content, n * size, 2 * (n - 1) * size, itemsize, variance)
 
 
 def charge_permute(
     moved: float, content: Content = "weights", itemsize: int = 4, variance: float = 0.0
-) -> Charge:
+) -> CommEvent:
     """``moved`` values change owner, each sent once (all-to-all)."""
     return charge("permute", content, moved, moved, itemsize, variance)
 
 
-def charge_broadcast(n: int, size: int, content: Content = "weights", itemsize: int = 4) -> Charge:
+def charge_broadcast(
+    n: int, size: int, content: Content = "weights", itemsize: int = 4
+) -> CommEvent:
     """One member's ``size`` values go to the ``n - 1`` others."""
     return charge("broadcast", content, (n - 1) * size, (n - 1) * size, itemsize)
 
@@ -89,7 +91,7 @@ def charge_gather(
     content: Content = "weights",
     itemsize: int = 4,
     stands_for: int | None = None,
-) -> Charge:
+) -> CommEvent:
     """Every member's ``size`` values go to all others (ring all-gather).
 
     Args:
@@ -112,7 +114,7 @@ def charge_fetch(
     content: Content = "weights",
     itemsize: int = 4,
     stands_for: int | None = None,
-) -> Charge:
+) -> CommEvent:
     """Member n receives the ``size`` values of member ``sources[n]``; its own cost nothing.
 
     Args:
@@ -129,7 +131,7 @@ def charge_fetch(
     return _of_code(charge("fetch", content, values, values, itemsize), size, stands_for)
 
 
-def _of_code(found: Charge, size: int, stands_for: int | None) -> Charge:
+def _of_code(found: CommEvent, size: int, stands_for: int | None) -> CommEvent:
     if stands_for is None or not found.values:
         return found
     return replace(found, values=found.values // size * stands_for)
@@ -146,7 +148,7 @@ class CommTotals:
     variance: float = 0.0
     dead_bytes: float | None = None
 
-    def add(self, charge: Charge, times: int) -> None:
+    def add(self, charge: CommEvent, times: int) -> None:
         """Enter ``times`` exchanges of the same charge."""
         if charge.dead_bytes is None:
             self.dead_bytes = None
@@ -178,7 +180,7 @@ class CommLedger:
     tallies: dict[tuple[str, str], CommTotals] = field(default_factory=dict)
     dead: Tensor | None = field(default=None, repr=False, compare=False)
 
-    def add(self, charge: Charge, times: int = 1) -> None:
+    def add(self, charge: CommEvent, times: int = 1) -> None:
         """Enter one exchange, or ``times`` equal ones."""
         self.tallies.setdefault((charge.kind, charge.content), CommTotals()).add(charge, times)
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from wash_bench.core.budget import Budget, Scaled
-from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.layout import Layout
-from wash_bench.core.ledger import Charge, CommLedger
+from wash_bench.core.ledger import CommEvent, CommLedger
+from wash_bench.core.step_info import Schedule, StepInfo
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from wash_bench.config import TrainingConfig
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge, Predictor
+    from wash_bench.core.merge_context import MergeContext, Predictor
     from wash_bench.core.population import Population
     from wash_bench.data.recipe import Recipe
 
@@ -102,7 +102,7 @@ def option(
 
 
 @dataclass(frozen=True)
-class Site:
+class CommShape:
     """What the predicted communication depends on besides the step.
 
     Attributes:
@@ -184,15 +184,15 @@ class Method(ABC):
         """
         return config
 
-    def recipe(self, member: int, base: Recipe, clock: Clock) -> Recipe:
+    def recipe(self, member: int, base: Recipe, clock: StepInfo) -> Recipe:
         """The augmentation of ``member`` for the step that ``clock`` names; ``base`` by default."""
         return base
 
-    def order(self, member: int, clock: Clock) -> int:
+    def order(self, member: int, clock: StepInfo) -> int:
         """The member whose data order ``member`` follows in the epoch that ``clock`` names."""
         return member
 
-    def active(self, n: int, clock: Clock) -> int:
+    def active(self, n: int, clock: StepInfo) -> int:
         """How many members, counted from the first, train in the step that ``clock`` names."""
         return n
 
@@ -200,10 +200,10 @@ class Method(ABC):
         """Called once, before the first step of a training that starts from nothing."""
 
     @abstractmethod
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         """The coupling, called after every member has taken its optimizer step."""
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         """What the exchange of this step sends, from arithmetic alone.
 
         ``plan`` and ``comm`` predict with it, and it is checked against the ledger. Charges are
@@ -216,7 +216,7 @@ class Method(ABC):
         """
         raise NotPredicted
 
-    def facts(self, site: Site) -> dict[str, Any]:
+    def facts(self, site: CommShape) -> dict[str, Any]:
         """What a reader of the record may want to know beside the options, as JSON data."""
         return {}
 
@@ -244,13 +244,13 @@ class Method(ABC):
 
     # The merge rule --------------------------------------------------------------------------
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         """The models that come out by name, the main one first; by default the members' average."""
         return {"average": judge.average()}
 
 
 def predict_comm(
-    method: Method, site: Site, schedule: Schedule | Iterable[Clock]
+    method: Method, site: CommShape, schedule: Schedule | Iterable[StepInfo]
 ) -> CommLedger | None:
     """Add up ``method.charges`` over the clocks of a training.
 
@@ -261,7 +261,7 @@ def predict_comm(
     """
     clocks = schedule.clocks() if isinstance(schedule, Schedule) else schedule
     # A method has a handful of different moments in some 10^5 steps: count first, multiply later.
-    moments: Counter[tuple[Charge, ...]] = Counter()
+    moments: Counter[tuple[CommEvent, ...]] = Counter()
     try:
         moments.update(tuple(method.charges(site, clock)) for clock in clocks)
     except NotPredicted:

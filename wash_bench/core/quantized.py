@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, CommLedger, Content, charge_gather
-from wash_bench.core.method import NotPredicted, Site
+from wash_bench.core.ledger import CommEvent, CommLedger, Content, charge_gather
+from wash_bench.core.method import CommShape, NotPredicted
+from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -167,13 +167,13 @@ class Coded(Wrapper):
     kind = "exchange"
     bits: ClassVar[int]
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         super().after_step(population, QuantizedExchange(exchange, self.bits), clock)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return [self._coded(charge, site) for charge in super().charges(site, clock)]
 
-    def _coded(self, charge: Charge, site: Site) -> Charge:
+    def _coded(self, charge: CommEvent, site: CommShape) -> CommEvent:
         """What an exchange of the method inside sends when it is coded."""
         if charge.content == "buffers" or charge.kind in ("permute", "broadcast"):
             return charge

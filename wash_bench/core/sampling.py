@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from wash_bench.core.layout import values_at
-from wash_bench.core.ledger import Charge, Content, charge_mean, charge_permute
+from wash_bench.core.ledger import CommEvent, Content, charge_mean, charge_permute
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,14 +42,14 @@ def average_at_(
         rows.index_copy_(1, where, mean_K.expand(len(rows), -1))
 
 
-def average_charges(n: int, pieces: Pieces, contents: Sequence[Content]) -> list[Charge]:
+def average_charges(n: int, pieces: Pieces, contents: Sequence[Content]) -> list[CommEvent]:
     """What ``average_at_`` is expected to send of coordinates that are drawn from ``pieces``."""
     return _expected(pieces, contents, n, 0, lambda k, content: charge_mean(n, k / n, content))
 
 
 def permute_charges(
     n: int, pieces: Pieces, contents: Sequence[Content], uniform: bool
-) -> list[Charge]:
+) -> list[CommEvent]:
     """What a shuffle is expected to send of coordinates that are drawn from ``pieces``."""
     # A uniform permutation moves N - 1 values on average with variance 1; under a derangement or a
     # shift none stays.
@@ -62,8 +62,8 @@ def _expected(
     contents: Sequence[Content],
     m: int,
     v: int,
-    charge: Callable[[float, Content], Charge],
-) -> list[Charge]:
+    charge: Callable[[float, Content], CommEvent],
+) -> list[CommEvent]:
     """The charges of coordinates that, if drawn, send m values with variance v."""
     if not pieces:
         return []

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wash_bench.core.clock import Clock
-from wash_bench.core.ledger import Charge, charge_broadcast, charge_mean
-from wash_bench.core.method import Site
+from wash_bench.core.ledger import CommEvent, charge_broadcast, charge_mean
+from wash_bench.core.method import CommShape
+from wash_bench.core.step_info import StepInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ def start_equal(population: Population, exchange: Exchange) -> None:
         exchange.broadcast_(population.buffers, 0, "buffers")
 
 
-def start_charges(site: Site, clock: Clock) -> list[Charge]:
+def start_charges(site: CommShape, clock: StepInfo) -> list[CommEvent]:
     """What ``start_equal`` sends; it is billed with the first step."""
     if clock.step:
         return []
@@ -77,7 +77,7 @@ def restart_from_mean(population: Population, exchange: Exchange) -> tuple[Tenso
     return weights, buffers
 
 
-def mean_charges(site: Site, buffers: bool = True) -> list[Charge]:
+def mean_charges(site: CommShape, buffers: bool = True) -> list[CommEvent]:
     """What ``restart_from_mean`` sends: a mean of the weights and, with ``buffers``, of theirs."""
     charges = [charge_mean(site.n, site.layout.size)]
     if buffers and site.layout.buffer_size:

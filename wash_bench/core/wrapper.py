@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget, Scaled
-from wash_bench.core.clock import Clock
-from wash_bench.core.judge import Predictor
-from wash_bench.core.ledger import Charge
-from wash_bench.core.method import TRAINING_HOOKS, Method, MethodOptions, Rows, Site
+from wash_bench.core.ledger import CommEvent
+from wash_bench.core.merge_context import Predictor
+from wash_bench.core.method import TRAINING_HOOKS, CommShape, Method, MethodOptions, Rows
+from wash_bench.core.step_info import StepInfo
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from wash_bench.config import TrainingConfig
     from wash_bench.core.exchange import Exchange
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
     from wash_bench.data.recipe import Recipe
 
@@ -35,13 +35,13 @@ class Independent(Method):
     def training_key(self) -> dict[str, Any]:
         return {"rule": "independent"}
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         """Members never meet."""
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return ()
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         return {"ensemble": judge.ensemble(), "average": judge.average()}
 
 
@@ -88,16 +88,16 @@ class Wrapper(Method):
     def training_config(self, config: TrainingConfig) -> TrainingConfig:
         return self.inner.training_config(config)
 
-    def recipe(self, member: int, base: Recipe, clock: Clock) -> Recipe:
+    def recipe(self, member: int, base: Recipe, clock: StepInfo) -> Recipe:
         return self.inner.recipe(member, base, clock)
 
-    def order(self, member: int, clock: Clock) -> int:
+    def order(self, member: int, clock: StepInfo) -> int:
         return self.inner.order(member, clock)
 
-    def active(self, n: int, clock: Clock) -> int:
+    def active(self, n: int, clock: StepInfo) -> int:
         return self.inner.active(n, clock)
 
-    def idle(self, population: Population, exchange: Exchange, clock: Clock) -> slice:
+    def idle(self, population: Population, exchange: Exchange, clock: StepInfo) -> slice:
         """This process's rows of the members that the method inside does not train now."""
         active = self.inner.active(exchange.n, clock)
         return slice(sum(member < active for member in population.members), None)
@@ -105,13 +105,13 @@ class Wrapper(Method):
     def start(self, population: Population, exchange: Exchange) -> None:
         self.inner.start(population, exchange)
 
-    def after_step(self, population: Population, exchange: Exchange, clock: Clock) -> None:
+    def after_step(self, population: Population, exchange: Exchange, clock: StepInfo) -> None:
         self.inner.after_step(population, exchange, clock)
 
-    def charges(self, site: Site, clock: Clock) -> Sequence[Charge]:
+    def charges(self, site: CommShape, clock: StepInfo) -> Sequence[CommEvent]:
         return self.inner.charges(site, clock)
 
-    def facts(self, site: Site) -> dict[str, Any]:
+    def facts(self, site: CommShape) -> dict[str, Any]:
         return self.inner.facts(site)
 
     def own_slots(self) -> Mapping[str, Rows]:
@@ -138,7 +138,7 @@ class Wrapper(Method):
     def check_network(self, network: nn.Module) -> None:
         self.inner.check_network(network)
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         return self.inner.predictors(population, judge)
 
 
@@ -162,14 +162,14 @@ class MergeRule(Wrapper):
         return self.inner.training_key()
 
     @abstractmethod
-    def merge(self, population: Population, judge: Judge) -> Merged | Mapping[str, Merged]:
+    def merge(self, population: Population, judge: MergeContext) -> Merged | Mapping[str, Merged]:
         """The network merged of all members, or several by name, the main one first.
 
         One that is made of some of the members, or predicts with several networks, is given as a
         Predictor. Training and validation data may be used, through ``judge``.
         """
 
-    def predictors(self, population: Population, judge: Judge) -> dict[str, Predictor]:
+    def predictors(self, population: Population, judge: MergeContext) -> dict[str, Predictor]:
         merged = self.merge(population, judge)
         if not isinstance(merged, Mapping):
             merged = {self.own_name: merged}

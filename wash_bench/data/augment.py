@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wash_bench.data.auto_augment import auto_augment
-from wash_bench.data.moving import to_device
+from wash_bench.data.device import to_device
 from wash_bench.data.recipe import Recipe
 
 # Zhong et al. 2020 with PAPA's bounds (timm's RandomErasing, mode const, one box).

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import resize
 from wash_bench.config import TrainingConfig
 from wash_bench.data.augment import Draws, augment, mix, normalize
 from wash_bench.data.catalog import DatasetSpec, spec_of
-from wash_bench.data.moving import to_device
+from wash_bench.data.device import to_device
 from wash_bench.data.readers import Arrays
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource, Split, batch_bounds

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from wash_bench.data.pictures import opened
-from wash_bench.data.place import TEST_PARTS, content_of, earlier_content_of
+from wash_bench.data.image import opened
+from wash_bench.data.paths import TEST_PARTS, content_of, earlier_content_of
 from wash_bench.data.prepared import index as form
 from wash_bench.data.prepared.encode import NotDecoded, Work, encode, resized
 from wash_bench.data.prepared.index import PARTS, Index, Shard

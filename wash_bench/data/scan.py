@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wash_bench.data.pictures import opened, rgb, top_of
-from wash_bench.data.place import ENDINGS, TEST_PARTS, Part, nfc, parts_of
+from wash_bench.data.image import opened, rgb, top_of
+from wash_bench.data.paths import ENDINGS, TEST_PARTS, Part, nfc, parts_of
 from wash_bench.data.prepared.index import PARTS, is_prepared
 from wash_bench.data.prepared.shards import Shards
 from wash_bench.data.readers import one_line

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from wash_bench.data.catalog import DatasetSpec
-from wash_bench.data.place import nfc
+from wash_bench.data.paths import nfc
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.splits import EVALUATION, SPLIT_SEED, SubsetRule, spread
 from wash_bench.errors import UsageError

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from wash_bench.config import EvaluationConfig
-from wash_bench.core.judge import Predictor, best_member
+from wash_bench.core.merge_context import Predictor, best_member
 from wash_bench.core.method import Method
 from wash_bench.core.population import ModelState
 from wash_bench.data.source import Split
@@ -18,7 +18,7 @@ from wash_bench.evaluate.barrier import Point, barrier_points, barrier_summary
 from wash_bench.evaluate.calibration import calibrated_nll
 from wash_bench.evaluate.corrupted import corruption_points, corruption_summary
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.population_context import PopulationJudge
 from wash_bench.evaluate.scores import (
     accuracy,
     all_scores,

@@ -16,8 +16,8 @@ from wash_bench.errors import CellFailure
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Layout
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 Combination = Literal["sum", "mean"]
@@ -39,7 +39,7 @@ class ScaledOptions(MethodOptions):
         return (value,) if isinstance(value, int | float) else value
 
 
-def common_start(judge: Judge, name: str) -> ModelState:
+def common_start(judge: MergeContext, name: str) -> ModelState:
     """Where all members began.
 
     Args:
@@ -61,7 +61,7 @@ def common_start(judge: Judge, name: str) -> ModelState:
     return start
 
 
-def best_of(states: Sequence[ModelState], judge: Judge) -> ModelState:
+def best_of(states: Sequence[ModelState], judge: MergeContext) -> ModelState:
     """The first of the states with the greatest validation accuracy; a single one unasked."""
     if len(states) == 1:
         return states[0]
@@ -118,14 +118,14 @@ class AnchoredRule(MergeRule):
     options: ScaledOptions
 
     @abstractmethod
-    def sparse(self, delta: Tensor, member: int, judge: Judge) -> Tensor:
+    def sparse(self, delta: Tensor, member: int, judge: MergeContext) -> Tensor:
         """What counts of a member's change (D,) since the start, (D,); may be the same tensor."""
 
     @abstractmethod
     def combined(self, deltas: Tensor) -> Tensor:
         """The merged change (K,) of what counts of the members', (N, K) float64."""
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         import torch
 
         from wash_bench.core.population import ModelState

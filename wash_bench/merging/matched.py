@@ -9,7 +9,7 @@ from wash_bench.core.population import ModelState, named_views
 from wash_bench.merging.permutation import Tensors
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import Population
 
 
@@ -22,7 +22,7 @@ def placed_state(population: Population, state: ModelState, tensors: Tensors) ->
     return result
 
 
-def repaired(name: str, states: Sequence[ModelState], judge: Judge) -> dict[str, ModelState]:
+def repaired(name: str, states: Sequence[ModelState], judge: MergeContext) -> dict[str, ModelState]:
     """The average of matched members, with BatchNorm re-estimated and, as ``NAME-raw``, without."""
     if len(states) == 1:  # nothing was merged, nothing is to be repaired
         return {name: states[0]}

@@ -11,8 +11,8 @@ from wash_bench.core.wrapper import MergeRule
 from wash_bench.seeds import numpy_stream
 
 if TYPE_CHECKING:
-    from wash_bench.core.judge import Judge
     from wash_bench.core.layout import Layout
+    from wash_bench.core.merge_context import MergeContext
     from wash_bench.core.population import ModelState, Population
 
 
@@ -42,7 +42,7 @@ class RobustRule(MergeRule):
     def combine(self, states: Sequence[ModelState], layout: Layout) -> ModelState:
         """One state of the members' states."""
 
-    def merge(self, population: Population, judge: Judge) -> dict[str, ModelState]:
+    def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         states, layout = judge.members, population.layout
         clean = self.combine(states, layout)
         if self.options.corrupt == "none":

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.data.catalog import FOLDER_PREFIX
-from wash_bench.data.place import nfc
+from wash_bench.data.paths import nfc
 from wash_bench.errors import UsageError, WashBenchError, nearest, note
-from wash_bench.networks.inspect import Found, pinned
+from wash_bench.networks.inspect import NetworkInfo, pinned
 from wash_bench.record.schema import read_summed
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.recorded import CellRecord, task_of
@@ -20,13 +20,13 @@ from wash_bench.runner.recorded import CellRecord, task_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.core.judge import Predictor
+    from wash_bench.core.merge_context import Predictor
     from wash_bench.core.population import ModelState
     from wash_bench.data.source import DataSource
-    from wash_bench.evaluate.population_judge import PopulationJudge
+    from wash_bench.evaluate.population_context import PopulationJudge
     from wash_bench.models.init_checkpoint import InitCheckpoint
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
 OWN = "delivered"
 # The networks by name: how a record calls their scores, and what they are.
@@ -61,7 +61,7 @@ class StoredNetwork:
     tensors: Mapping[str, Tensor]
     recorded: Mapping[str, float]
     scores: Mapping[str, float]
-    setting: Setting
+    setting: TrainingSetup
 
 
 def load_network(
@@ -84,8 +84,8 @@ def load_network(
     """
     from wash_bench.evaluate.scores import all_scores
     from wash_bench.runner.evaluation import judged
-    from wash_bench.runner.setting import Setting
     from wash_bench.runner.trainer import Trainer
+    from wash_bench.runner.training_setup import TrainingSetup
     from wash_bench.train import checkpoint
 
     task = task_of(cell, methods)
@@ -99,7 +99,7 @@ def load_network(
             f"cell {data['cell_id']}: its members are not in {folder.path}, and a record alone "
             "holds no weights; name the run folder of the machine that trained it"
         )
-    setting = Setting.of(config.training, context.download)
+    setting = TrainingSetup.of(config.training, context.download)
     uses_labels = which == "greedy-soup" or (
         which == OWN and not folder.network(data["cell_id"]).is_file()
     )
@@ -153,14 +153,14 @@ def as_trained(
     return data if tuple(names) == tuple(data.class_names) else data.in_order(names)
 
 
-def found_of(network: StoredNetwork, named: str) -> tuple[Found, InitCheckpoint]:
+def found_of(network: StoredNetwork, named: str) -> tuple[NetworkInfo, InitCheckpoint]:
     """A cell's network as if it were read from a file, for whom the user's name is given."""
     from wash_bench.models.init_checkpoint import InitCheckpoint
 
     path = Path(named)
     settings = pinned(network.setting.config.model_dump(mode="json"))
     settings = {key: value for key, value in settings.items() if value != {}}
-    found = Found(path, path, settings, "its record", network.setting.data.class_names)
+    found = NetworkInfo(path, path, settings, "its record", network.setting.data.class_names)
     return found, InitCheckpoint(path, "", network.tensors, named)
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.config import TrainingConfig
 from wash_bench.config.values import CHECKPOINT_PREFIX, PRETRAINED
 from wash_bench.data.catalog import spec_of
-from wash_bench.data.place import class_folders, nfc
+from wash_bench.data.paths import class_folders, nfc
 from wash_bench.errors import UsageError, note
 from wash_bench.models.names import check_architecture
-from wash_bench.networks.inspect import Found, find, of_architecture
+from wash_bench.networks.inspect import NetworkInfo, find, of_architecture
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -147,7 +147,7 @@ def _from_url(config: PretrainedCfg, called: str, download: bool) -> Path:
     return file
 
 
-def _note_order(network: Found, training: TrainingConfig) -> None:
+def _note_order(network: NetworkInfo, training: TrainingConfig) -> None:
     """Note where the classes of a checkpoint are in another order than the class folders."""
     if not (root := spec_of(training.dataset).root(training.data_dir)):
         return

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.data.catalog import spec_of
-from wash_bench.data.place import dataset_near, nfc
+from wash_bench.data.paths import dataset_near, nfc
 from wash_bench.data.readers import one_line
 from wash_bench.errors import UsageError, note
 from wash_bench.models.checkpoint_file import INDEX
 from wash_bench.models.stems import resolve_stem
 from wash_bench.record.schema import Changed, unchanged
-from wash_bench.settings.resolve import Resolved, given, resolve
+from wash_bench.study.resolve import Resolved, given, resolve
 
 if TYPE_CHECKING:
     from wash_bench.data.source import DataSource
@@ -48,7 +48,7 @@ OF_DATA = ("dataset", "classes", "val_share", "train_limit")
 
 
 @dataclass(frozen=True)
-class Found:
+class NetworkInfo:
     """A network on disk.
 
     Attributes:
@@ -83,7 +83,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
-def find(path: Path) -> Found:
+def find(path: Path) -> NetworkInfo:
     """Return what is at a path; a UsageError if there are no weights."""
     # What lies beside the weights and is not understood is left aside, with a note.
     weights, notes = _weights_in(path) if path.is_dir() else (path, ())
@@ -95,14 +95,14 @@ def find(path: Path) -> Found:
             return replace(found, notes=(*notes, *found.notes))
         except _NotUnderstood as reason:
             notes = (*notes, f"{reason}; it is left aside")
-    return Found(path, weights, notes=notes)
+    return NetworkInfo(path, weights, notes=notes)
 
 
 class _NotUnderstood(Exception):
     """A file beside the weights is of another program, or damaged."""
 
 
-def _readers(path: Path, weights: Path) -> Iterator[Callable[[], Found]]:
+def _readers(path: Path, weights: Path) -> Iterator[Callable[[], NetworkInfo]]:
     """What may say which network a file holds, one after another."""
     folder = weights.parent
     if (config := folder / CONFIG).is_file():
@@ -143,7 +143,7 @@ def _weights_in(folder: Path) -> tuple[Path, tuple[str, ...]]:
     )
 
 
-def _of_config(path: Path, weights: Path, config: Path) -> Found:
+def _of_config(path: Path, weights: Path, config: Path) -> NetworkInfo:
     data = _json(config)
     about = data.get("pretrained_cfg", data)
     if not isinstance(name := data.get("architecture"), str) or not isinstance(about, dict):
@@ -157,7 +157,7 @@ def _of_config(path: Path, weights: Path, config: Path) -> Found:
     settings |= pinned(_table(ours.get("training"), config), config)
     recorded = _table(ours.get("scores"), config)
     notes = _squashed(about)
-    return Found(path, weights, settings, str(config), _labels(names), False, recorded, notes)
+    return NetworkInfo(path, weights, settings, str(config), _labels(names), False, recorded, notes)
 
 
 def _table(value: Any, file: Path) -> Mapping[str, Any]:
@@ -166,7 +166,7 @@ def _table(value: Any, file: Path) -> Mapping[str, Any]:
     raise _NotUnderstood(f"{file} has {str(value)[:40]!r} in place of a table")
 
 
-def _of_timm(path: Path, weights: Path, args: Mapping[str, Any], origin: str) -> Found:
+def _of_timm(path: Path, weights: Path, args: Mapping[str, Any], origin: str) -> NetworkInfo:
     """What the arguments of timm's training script come to, its model's defaults included."""
     from timm.data.config import resolve_data_config
     from timm.models import get_pretrained_cfg, is_model
@@ -205,7 +205,7 @@ def _of_timm(path: Path, weights: Path, args: Mapping[str, Any], origin: str) ->
             notes = (*notes, lost)
     of_folders = str(args.get("dataset") or "") in ("", "imagefolder", "folder")
     natural = of_folders and not named
-    return Found(path, weights, settings, origin, names, natural, notes=notes)
+    return NetworkInfo(path, weights, settings, origin, names, natural, notes=notes)
 
 
 def _class_map(named: str, roots: Sequence[Path]) -> tuple[str, ...]:
@@ -220,21 +220,21 @@ def _class_map(named: str, roots: Sequence[Path]) -> tuple[str, ...]:
     return ()
 
 
-def _of_training(path: Path, weights: Path, file: Path) -> Found:
+def _of_training(path: Path, weights: Path, file: Path) -> NetworkInfo:
     data = _json(file)
     training = _table(_table(data.get("config"), file).get("training"), file)
     names = _labels(data.get("class_names"))
-    return Found(path, weights, pinned(training, file), str(file), names)
+    return NetworkInfo(path, weights, pinned(training, file), str(file), names)
 
 
-def _of_file(path: Path, weights: Path) -> Found:
+def _of_file(path: Path, weights: Path) -> NetworkInfo:
     from wash_bench.models.checkpoint_file import read_file
 
     _, beside = read_file(weights, str(path))
     if args := beside.get("args"):
         return _of_timm(path, weights, args, f"{weights.name}'s own arguments")
     # Without its arguments the class's name is all that timm's script leaves there.
-    return Found(path, weights)
+    return NetworkInfo(path, weights)
 
 
 def recorded_in(folder: Path) -> Mapping[str, float]:
@@ -359,7 +359,7 @@ _COMMON = ("model", "model_arg", "stem", "image_size", "mean", "std", *_OF_PICTU
 
 
 def resolved_for(
-    found: Sequence[Found], options: Mapping[str, Any], **fixed: Any
+    found: Sequence[NetworkInfo], options: Mapping[str, Any], **fixed: Any
 ) -> tuple[Resolved, str]:
     """The settings under which networks are used.
 
@@ -414,7 +414,7 @@ def _timm_settings(name: str) -> dict[str, Any]:
     return of_architecture(check_architecture(name))
 
 
-def _agree(told: Sequence[Found], said: Mapping[str, Any]) -> None:
+def _agree(told: Sequence[NetworkInfo], said: Mapping[str, Any]) -> None:
     for other in told[1:]:
         first = told[0]
         for key in _COMMON:
@@ -435,7 +435,7 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def in_order_of(found: Sequence[Found], data: DataSource, dataset: str) -> DataSource:
+def in_order_of(found: Sequence[NetworkInfo], data: DataSource, dataset: str) -> DataSource:
     """Return the data with labels in the order of the networks' outputs.
 
     Args:
@@ -448,7 +448,7 @@ def in_order_of(found: Sequence[Found], data: DataSource, dataset: str) -> DataS
             their order.
     """
     folders = data.class_names
-    orders: dict[tuple[str, ...], Found] = {}
+    orders: dict[tuple[str, ...], NetworkInfo] = {}
     for item in found if folders else ():
         own = item.classes_of(folders)
         if own and len(own) == len(folders):  # or the head does not fit, which is told of later

@@ -17,7 +17,7 @@ from wash_bench.core.wrapper import Independent
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import UsageError
 from wash_bench.models.init_checkpoint import InitCheckpoint
-from wash_bench.networks.inspect import Found, in_order_of
+from wash_bench.networks.inspect import NetworkInfo, in_order_of
 from wash_bench.networks.score import network_of
 from wash_bench.plugins.registry import method_names
 from wash_bench.record.environment import capture
@@ -29,10 +29,10 @@ from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import manifest_of, tasks_of
 from wash_bench.runner.perform import train_and_evaluate
 from wash_bench.runner.queue import Outcome, failures, open_tasks
-from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import notes_of_state
-from wash_bench.settings.cells import Cell
+from wash_bench.runner.training_setup import TrainingSetup
+from wash_bench.study.cells import Cell
 from wash_bench.train import checkpoint
 
 
@@ -50,7 +50,7 @@ class Merged:
 
     task: TrainingTask
     outcome: Outcome
-    setting: Setting
+    setting: TrainingSetup
     folder: TrainingFolder
     summary: Mapping[str, Any]
 
@@ -69,9 +69,9 @@ def check_methods(cells: Sequence[Cell]) -> None:
 
 def merge(
     cells: Sequence[Cell],
-    found: Sequence[Found],
+    found: Sequence[NetworkInfo],
     context: RunContext,
-    anchor: Found | None = None,
+    anchor: NetworkInfo | None = None,
 ) -> Merged:
     """Measure networks, their ensemble and their merges, and record it in the run folder.
 
@@ -92,7 +92,7 @@ def merge(
     (task,) = tasks_of(cells)  # rules that only merge share one training
     write_manifest(store.root, manifest_of([[task]]))
     training = task.config.training
-    setting = Setting.of(training, context.download)
+    setting = TrainingSetup.of(training, context.download)
     setting.check(task.config.evaluation)
     every = [*found, anchor] if anchor else found
     setting.data = in_order_of(every, setting.data, training.dataset)
@@ -109,7 +109,7 @@ def merge(
 
 
 def _write_state(
-    task: TrainingTask, setting: Setting, found: Sequence[Found], folder: TrainingFolder
+    task: TrainingTask, setting: TrainingSetup, found: Sequence[NetworkInfo], folder: TrainingFolder
 ) -> None:
     """Write the networks as the state of a finished training, with what describes it."""
     about: list[dict[str, str]] = []
@@ -159,7 +159,7 @@ def _write_state(
     folder.set_status("finished")
 
 
-def paths_of(found: Sequence[Found]) -> tuple[str, ...]:
+def paths_of(found: Sequence[NetworkInfo]) -> tuple[str, ...]:
     """The files of networks; a UsageError if there are fewer than two, or one is named twice."""
     files = [str(item.weights) for item in found]
     if len(files) < 2:
@@ -170,7 +170,7 @@ def paths_of(found: Sequence[Found]) -> tuple[str, ...]:
     return tuple(files)
 
 
-def member_names(found: Sequence[Found]) -> list[str]:
+def member_names(found: Sequence[NetworkInfo]) -> list[str]:
     """Short names for tables: the least of the paths' ends that tells them apart."""
     paths = [Path(item.path).parts for item in found]
     depth = next(

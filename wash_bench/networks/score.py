@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from wash_bench.config import EvaluationConfig
     from wash_bench.data.source import Split
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
 
-def network_of(setting: Setting, checkpoint: InitCheckpoint) -> tuple[nn.Module, str]:
+def network_of(setting: TrainingSetup, checkpoint: InitCheckpoint) -> tuple[nn.Module, str]:
     """A network with a checkpoint's weights, float32, head included, and a note or "".
 
     A tensor that does not fit, or is not finite, is a UsageError that names file and tensor.
@@ -38,7 +38,7 @@ def network_of(setting: Setting, checkpoint: InitCheckpoint) -> tuple[nn.Module,
 
 
 def scores_of(
-    setting: Setting, network: nn.Module, split: Split, config: EvaluationConfig
+    setting: TrainingSetup, network: nn.Module, split: Split, config: EvaluationConfig
 ) -> Mapping[str, float]:
     """``acc`` and ``ece`` in per cent, ``nll`` in nats, ``brier``, of a network on a split."""
     # On the machine of a run, with as many threads, these are the bits of its record.
@@ -48,7 +48,7 @@ def scores_of(
 
 
 def corrupted_scores(
-    setting: Setting, network: nn.Module, config: EvaluationConfig
+    setting: TrainingSetup, network: nn.Module, config: EvaluationConfig
 ) -> list[CorruptionPoint]:
     """Loss and accuracy of a network under each corruption and severity that is asked for."""
     evaluator = _evaluator(setting, network)
@@ -57,7 +57,7 @@ def corrupted_scores(
     return [point for point in points if point.network == "member"]
 
 
-def _evaluator(setting: Setting, network: nn.Module) -> Evaluator:
+def _evaluator(setting: TrainingSetup, network: nn.Module) -> Evaluator:
     training = setting.config
     population = Population(
         lambda _: network, 1, device=setting.device, channels_last=training.channels_last

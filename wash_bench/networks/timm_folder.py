@@ -18,7 +18,7 @@ from wash_bench.networks.inspect import OF_DATA, OF_NETWORK, natural_key
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
 
 # Score -> the metric whose unit and digits it has, and its name here.
@@ -127,7 +127,7 @@ class Export:
         commands: the command lines that made and measure it.
     """
 
-    setting: Setting
+    setting: TrainingSetup
     tensors: Mapping[str, Tensor]
     about: str
     scores: Mapping[str, float]
@@ -214,7 +214,7 @@ def config_of(export: Export) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value not in (None, [], {})}
 
 
-def small_stem(setting: Setting) -> bool:
+def small_stem(setting: TrainingSetup) -> bool:
     """Whether the network has the papers' stem, which timm cannot build by name."""
     training = setting.config
     return resolve_stem(training.stem, training.model, setting.data.size) == "cifar"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.config import CHECKPOINT_PREFIX
-from wash_bench.config.field import Setting
+from wash_bench.config.field import Option
 from wash_bench.plugins.names import WRAP, parts
-from wash_bench.settings.of_merge import OF_MERGE
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.merge_options import OF_MERGE
+from wash_bench.study.options import OPTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def preset_text(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]
     """A preset file of a cell's configuration, and of methods' options (JSON) and seeds."""
     seeds = sorted({seed for _, own in methods.values() for seed in own})
     settings: dict[str, Any] = {"methods": list(methods), "seeds": seeds}
-    for item in SETTINGS.values():
+    for item in OPTIONS.values():
         if item.of("identity") in ("always", "later"):  # what the experiment depends on
             value = (config[item.section] if item.section else config).get(item.name)
             if value not in (None, {}, [], ()):
@@ -135,7 +135,7 @@ def merge_line(config: Mapping[str, Any], methods: Mapping[str, str], out: str) 
     training = config["training"]
     words = ["wash-bench", "merge", *training["members"]]
     for key in OF_MERGE:
-        item = SETTINGS[key]
+        item = OPTIONS[key]
         value = (config[item.section] if item.section else config).get(item.name)
         if key in _NAMED or not _is_default(item, value):
             words += _words(item, value)
@@ -148,12 +148,12 @@ def merge_line(config: Mapping[str, Any], methods: Mapping[str, str], out: str) 
     return shlex.join([*words, "--out", out])
 
 
-def _is_default(item: Setting, value: Any) -> bool:
+def _is_default(item: Option, value: Any) -> bool:
     default = item.field.default
     return value is None or value == (list(default) if isinstance(default, tuple) else default)
 
 
-def _words(item: Setting, value: Any) -> Iterator[str]:
+def _words(item: Option, value: Any) -> Iterator[str]:
     if item.switch:
         yield item.flag if value else f"--no-{item.flag[2:]}"
     elif isinstance(value, Mapping):

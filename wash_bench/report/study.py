@@ -18,7 +18,7 @@ from wash_bench.report.write import write_report
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wash_bench.settings.study import Study
+    from wash_bench.study.file import Study
 
 
 def write_study(

@@ -8,7 +8,7 @@ from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.record import environment
 from wash_bench.runner.allocator import keep_freed_memory
 from wash_bench.runner.progress import Observer, unobserved
-from wash_bench.settings.local import LocalConfig
+from wash_bench.study.local import LocalConfig
 
 
 class RunContext(LocalConfig):

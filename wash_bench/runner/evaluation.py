@@ -17,19 +17,19 @@ import numpy as np
 
 from wash_bench.config import EvaluationConfig
 from wash_bench.core.branches import recipe_of
-from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.ledger import CommLedger
-from wash_bench.core.method import Method, Site, predict_comm
+from wash_bench.core.method import CommShape, Method, predict_comm
 from wash_bench.core.population import ModelState, Population
+from wash_bench.core.step_info import Schedule, StepInfo
 from wash_bench.core.wrapper import Independent
 from wash_bench.data.recipe import Recipe
 from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.evaluate.barrier import Point
 from wash_bench.evaluate.corrupted import CorruptionPoint, corruption_points, corruption_summary
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.likeness import weight_cosine
 from wash_bench.evaluate.measure import measure_method, measure_population
-from wash_bench.evaluate.population_judge import PopulationJudge
+from wash_bench.evaluate.population_context import PopulationJudge
+from wash_bench.evaluate.similarity import weight_cosine
 from wash_bench.evaluate.simplex import SimplexPoint, simplex_points
 from wash_bench.files import write_atomically
 from wash_bench.runner.context import RunContext
@@ -148,7 +148,7 @@ def own_augmentation(
     return sum(own) / len(own)
 
 
-def _epochs(schedule: Schedule) -> list[Clock]:
+def _epochs(schedule: Schedule) -> list[StepInfo]:
     """The first step of each epoch, in which all its others do alike."""
     return [schedule.clock(s) for s in range(0, schedule.steps, schedule.steps_per_epoch)]
 
@@ -243,7 +243,7 @@ def _warn_of_charges(trainer: Trainer, ledger: CommLedger) -> None:
     method, setting = trainer.method, trainer.setting
     if type(method).__module__.startswith("wash_bench."):
         return  # the suite's tests hold them
-    site = Site(trainer.population.layout, trainer.n, len(optimizer_slots(setting.config)))
+    site = CommShape(trainer.population.layout, trainer.n, len(optimizer_slots(setting.config)))
     told = predict_comm(method, site, trainer.schedule)
     if told is None:
         return

@@ -28,7 +28,7 @@ from wash_bench.runner.queue import (
     taken,
 )
 from wash_bench.runner.task import TrainingTask
-from wash_bench.settings.cells import Cell, cells_of
+from wash_bench.study.cells import Cell, cells_of
 
 LOOK = 1.0  # seconds between two looks at what others work on
 # A process that was killed leaves helpers that hold its lock until they notice that it is gone.
@@ -106,7 +106,7 @@ def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
                     outcome.add(results)
                 continue
             from wash_bench.runner.perform import train_and_evaluate
-            from wash_bench.runner.setting import setting_for
+            from wash_bench.runner.training_setup import setting_for
 
             context.set_up_torch()
             setting = setting_for(todo, context)

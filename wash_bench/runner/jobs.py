@@ -19,7 +19,7 @@ from wash_bench.cores import cores
 from wash_bench.data.catalog import spec_of
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.task import TrainingTask
-from wash_bench.settings.device import device_type
+from wash_bench.study.device import device_type
 
 SHARE = 0.8  # of the machine's memory that jobs may fill
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of control groups, version 2 and 1

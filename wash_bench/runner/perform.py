@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from wash_bench.core.method import Site
+from wash_bench.core.method import CommShape
 from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.record.environment import capture, continued
 from wash_bench.record.schema import write_summed
@@ -12,15 +12,15 @@ from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import evaluate, reason_of
 from wash_bench.runner.isolation import isolated_torch_state
 from wash_bench.runner.machine import FAILURES, machine_failures
-from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import Results, TrainingTask
 from wash_bench.runner.time_limit import time_limit
 from wash_bench.runner.trainer import Trainer
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train import checkpoint
 
 
 def train_and_evaluate(
-    task: TrainingTask, setting: Setting, store: Store, context: RunContext
+    task: TrainingTask, setting: TrainingSetup, store: Store, context: RunContext
 ) -> Results:
     """Train if need be, evaluate, and write the cells' records.
 
@@ -60,7 +60,7 @@ def train_and_evaluate(
 
 
 def train_or_resume(
-    task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
+    task: TrainingTask, setting: TrainingSetup, folder: TrainingFolder, context: RunContext
 ) -> Trainer:
     """Train the population from its last state, unless that is done.
 
@@ -140,7 +140,7 @@ def _write_cells(
         )
 
 
-def _fine_tuning(setting: Setting, seed: int) -> dict[str, str]:
+def _fine_tuning(setting: TrainingSetup, seed: int) -> dict[str, str]:
     """The checkpoint and the members' own hyperparameters, where a training has them."""
     told = {"start": setting.about_start()}
     if setting.config.vary:
@@ -154,7 +154,7 @@ def _fine_tuning(setting: Setting, seed: int) -> dict[str, str]:
 def _about(task: TrainingTask, trainer: Trainer) -> dict[str, Any]:
     """The settings of a training and what its method tells about itself."""
     method, population = trainer.method, trainer.population
-    site = Site(population.layout, trainer.n, len(population.optimizer_state))
+    site = CommShape(population.layout, trainer.n, len(population.optimizer_state))
     return {
         "config": task.cells[0].record(task.trained_config, method.settings()),
         "rule": method.training_key(),

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from wash_bench.config import RunConfig
-from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
 from wash_bench.core.ledger import CommLedger
-from wash_bench.core.method import Method, Site, predict_comm
+from wash_bench.core.method import CommShape, Method, predict_comm
 from wash_bench.core.precision import autocast
+from wash_bench.core.step_info import Schedule
 from wash_bench.cores import cores
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import SyntheticSource, can_synthesize
@@ -26,10 +26,10 @@ from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
 from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import side_by_side
-from wash_bench.runner.setting import Setting, check_rules, check_task
-from wash_bench.settings.barrier_budget import barrier_networks
-from wash_bench.settings.cells import Cell
-from wash_bench.settings.device import resolve_device
+from wash_bench.runner.training_setup import TrainingSetup, check_rules, check_task
+from wash_bench.study.barrier_budget import barrier_networks
+from wash_bench.study.cells import Cell
+from wash_bench.study.device import resolve_device
 from wash_bench.train.engines import EAGER_STEPS, make_engine
 from wash_bench.train.optim import optimizer_slots
 
@@ -165,7 +165,9 @@ def _planned(
     )
 
 
-def _notes(config: RunConfig, setting: Setting, times: Times | None, stand_in: bool) -> list[str]:
+def _notes(
+    config: RunConfig, setting: TrainingSetup, times: Times | None, stand_in: bool
+) -> list[str]:
     notes = [
         f"{setting.schedule.steps_per_epoch} steps an epoch x {config.training.epochs} epochs, "
         f"{setting.data.train_size} training images, batches of {config.training.batch_size}",
@@ -197,55 +199,55 @@ def _notes(config: RunConfig, setting: Setting, times: Times | None, stand_in: b
 class _Cost:
     """What a training costs under its own settings."""
 
-    site: Site
+    site: CommShape
     schedule: Schedule
     times: Times
     memory: float
     evaluation_seconds: float
 
 
-def _cost(config: RunConfig, setting: Setting, layout: Layout, times: Times) -> _Cost:
+def _cost(config: RunConfig, setting: TrainingSetup, layout: Layout, times: Times) -> _Cost:
     n, slots = setting.config.population, optimizer_slots(setting.config)
     # N rows of weights and of each optimizer slot, and the gradient rows, float32.
     gradients = n if setting.own_gradients else 1
     memory = 4 * (layout.size * (n * (1 + len(slots)) + gradients) + n * layout.buffer_size)
     evaluation_seconds = _evaluation_images(config, setting) * times.image
-    site = Site(layout, n, len(slots))
+    site = CommShape(layout, n, len(slots))
     return _Cost(site, setting.schedule, times, memory, evaluation_seconds)
 
 
-def _of_step(setting: Setting) -> str:
+def _of_step(setting: TrainingSetup) -> str:
     """The settings on which the time of a step depends."""
     others = {"population", "epochs", "lr", "weight_decay", "augment", "init"}
     return setting.config.model_dump_json(exclude=others)
 
 
-def _times(setting: Setting, slow: bool) -> Times:
+def _times(setting: TrainingSetup, slow: bool) -> Times:
     return _time_few_images(setting) if slow else _time_steps(setting)
 
 
-def _setting(config: RunConfig, download: bool) -> tuple[Setting, bool]:
+def _setting(config: RunConfig, download: bool) -> tuple[TrainingSetup, bool]:
     """The setting, and whether random images stand in for data that are not on this machine."""
     training = config.training
     try:
-        return Setting.of(training, download), False
+        return TrainingSetup.of(training, download), False
     except WashBenchError:
         if download or not can_synthesize(training):
             raise
     device = resolve_device(training.device)
-    return Setting(training, device, SyntheticSource(training, device)), True
+    return TrainingSetup(training, device, SyntheticSource(training, device)), True
 
 
-def _time_few_images(setting: Setting) -> Times:
+def _time_few_images(setting: TrainingSetup) -> Times:
     """The same from smaller batches in float32, for what would take a CPU minutes a step."""
     config = setting.config
     few = min(FEW_IMAGES, config.batch_size)
     less = config.model_copy(update={"batch_size": few, "amp": "off", "accumulate": 1})
-    times = _time_steps(Setting(less, setting.device, setting.data))
+    times = _time_steps(TrainingSetup(less, setting.device, setting.data))
     return Times(times.step * config.batch_size / few, times.image)
 
 
-def _time_steps(setting: Setting) -> Times:
+def _time_steps(setting: TrainingSetup) -> Times:
     """Seconds a training step of one member, and seconds an image of a forward pass."""
     config = setting.config
     population = setting.population(0, [0])
@@ -290,14 +292,14 @@ def _busy(device: str) -> str:
     return f"; this machine is busy, with a load of {load:.1f}, and will take longer"
 
 
-def _endless(setting: Setting) -> Iterator[Batch]:
+def _endless(setting: TrainingSetup) -> Iterator[Batch]:
     """Batches of epoch after epoch: a small data set has fewer steps an epoch than are timed."""
     recipe = setting.recipes(0)[0]
     for epoch in itertools.count():
         yield from setting.data.epoch_batches(0, 0, epoch, setting.config.batch_size, recipe)
 
 
-def _evaluation_images(config: RunConfig, setting: Setting) -> int:
+def _evaluation_images(config: RunConfig, setting: TrainingSetup) -> int:
     """Forward passes of single images that the final evaluation takes."""
     evaluation, data, n = config.evaluation, setting.data, setting.config.population
     networks = n + 2  # members, average, greedy soup

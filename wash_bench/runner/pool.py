@@ -27,7 +27,7 @@ from wash_bench.runner.queue import Retry, taken
 from wash_bench.runner.task import Results, TrainingTask
 
 if TYPE_CHECKING:
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
 _DIED = (
     "a process of --jobs died (out of memory?); run the same command again, with fewer --jobs, and"
@@ -122,7 +122,7 @@ def _processes() -> Any:
 
 # In a process of the pool.
 _reports: SimpleQueue[Progress]
-_setting: Setting | None = None
+_setting: TrainingSetup | None = None
 _threads_are_set = False
 
 
@@ -149,9 +149,9 @@ def _check(context: RunContext, tasks: Sequence[TrainingTask]) -> float:
     """Refuse tasks that cannot work; the most memory in bytes that one takes."""
     global _setting
     with _pickled_failures():
-        from wash_bench.runner.setting import Setting, check_tasks
+        from wash_bench.runner.training_setup import TrainingSetup, check_tasks
 
-        _setting = Setting.of(tasks[0].config.training, context.download)
+        _setting = TrainingSetup.of(tasks[0].config.training, context.download)
         return max(bytes_of(*each) for each in check_tasks(tasks, _setting))
 
 
@@ -160,12 +160,12 @@ def _carry_out(context: RunContext, task: TrainingTask, retry: Retry) -> Results
     global _setting, _threads_are_set
     with _pickled_failures():
         from wash_bench.runner.perform import train_and_evaluate
-        from wash_bench.runner.setting import Setting
+        from wash_bench.runner.training_setup import TrainingSetup
 
         if not _threads_are_set:
             context.set_up_torch()
             _threads_are_set = True
-        _setting = _setting or Setting.of(task.config.training)
+        _setting = _setting or TrainingSetup.of(task.config.training)
         context, store = context.but(observer=_report), Store(context.out)
         with taken(task, store, context.world, retry) as part:
             return train_and_evaluate(part, _setting, store, context) if part else []

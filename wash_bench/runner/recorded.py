@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from wash_bench.config import RunConfig
-from wash_bench.data.place import dataset_near
+from wash_bench.data.paths import dataset_near
 from wash_bench.errors import UsageError, nearest
 from wash_bench.plugins.registry import find_method
 from wash_bench.record.folders import run_folders
 from wash_bench.record.schema import read_record
 from wash_bench.runner.task import TrainingTask
-from wash_bench.settings.cells import Cell, CellIds, Inputs, MethodSpec
-from wash_bench.settings.methods import find_methods
+from wash_bench.study.cells import Cell, CellIds, Inputs, MethodSpec
+from wash_bench.study.methods import find_methods
 
 
 @dataclass(frozen=True)

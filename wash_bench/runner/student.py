@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from wash_bench.core.exchange import LocalExchange
-from wash_bench.core.judge import StudentLoss, StudentStart
+from wash_bench.core.merge_context import StudentLoss, StudentStart
 from wash_bench.core.population import Population
 from wash_bench.core.precision import autocast
 from wash_bench.core.wrapper import Independent
 from wash_bench.data.source import Batch
 from wash_bench.errors import CellFailure
-from wash_bench.evaluate.population_judge import Student
+from wash_bench.evaluate.population_context import Student
 from wash_bench.seeds import derive
 from wash_bench.train.loop import Loop
 from wash_bench.train.optim import optimizer_slots
 
 if TYPE_CHECKING:
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
 
 def train_student(
-    setting: Setting,
+    setting: TrainingSetup,
     seed: int,
     pulse: Callable[[int, int], None],
     loss: StudentLoss,

@@ -9,7 +9,7 @@ from typing import Any
 from wash_bench.config import RunConfig, TrainingConfig
 from wash_bench.core.method import Method
 from wash_bench.runner.progress import Progress, Status
-from wash_bench.settings.cells import Cell
+from wash_bench.study.cells import Cell
 
 
 @dataclass(frozen=True)

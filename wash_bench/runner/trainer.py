@@ -7,21 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.ledger import CommLedger
 from wash_bench.core.population import ModelState, Population, consensus
+from wash_bench.core.step_info import StepInfo
 from wash_bench.data.recipe import Recipe
 from wash_bench.errors import CellFailure, WashBenchError, note
 from wash_bench.evaluate.evaluator import Evaluator
-from wash_bench.evaluate.merged import merged_scores
+from wash_bench.evaluate.online_merge import merged_scores
 from wash_bench.evaluate.scores import accuracy, nll
 from wash_bench.loggers.contract import LoggedTraining
 from wash_bench.loggers.feed import LogFeed
 from wash_bench.record.events import EventLog
 from wash_bench.record.store import TrainingFolder
 from wash_bench.runner.context import RunContext
-from wash_bench.runner.setting import Setting
 from wash_bench.runner.task import TrainingTask
+from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train import checkpoint
 from wash_bench.train.loop import Loop, Pulse
 
@@ -55,7 +55,11 @@ class Trainer:
     """The training of one task: one population, its first cell's method, one seed, one folder."""
 
     def __init__(
-        self, task: TrainingTask, setting: Setting, folder: TrainingFolder, context: RunContext
+        self,
+        task: TrainingTask,
+        setting: TrainingSetup,
+        folder: TrainingFolder,
+        context: RunContext,
     ) -> None:
         self.setting = setting = setting.but(task.training).for_seed(task.seed)
         self.method = task.new_method()
@@ -256,7 +260,7 @@ class Trainer:
             notes=self.notes,
         )
 
-    def _clock(self, epoch: int) -> Clock:
+    def _clock(self, epoch: int) -> StepInfo:
         return self.schedule.clock(epoch * self.schedule.steps_per_epoch - 1)
 
     def _log_epoch(self, events: EventLog, epoch: int, losses: list[float]) -> None:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.record.environment import capture
 from wash_bench.record.store import Store, TrainingFolder
 from wash_bench.runner.recorded import CellRecord, task_of
-from wash_bench.settings.cells import cells_of
+from wash_bench.study.cells import cells_of
 
 if TYPE_CHECKING:
     from wash_bench.runner.context import RunContext
-    from wash_bench.runner.setting import Setting
     from wash_bench.runner.task import TrainingTask
+    from wash_bench.runner.training_setup import TrainingSetup
 
 # Of the summary, what another run cannot give again; of the environment, what no bit depends on.
 _TIMES = "_seconds"
@@ -95,7 +95,7 @@ def verify(
     """
     from wash_bench.runner.isolation import isolated_torch_state
     from wash_bench.runner.machine import machine_failures
-    from wash_bench.runner.setting import Setting
+    from wash_bench.runner.training_setup import TrainingSetup
 
     context.set_up_torch()
     trained: dict[tuple[Path, str], Repeated] = {}
@@ -103,7 +103,7 @@ def verify(
         task, training = task_of(cell, methods), cell.config.training
         folder = Store(cell.root).training(task.training_id)
         _take_threads(folder, context)
-        setting = Setting.of(training, context.download)
+        setting = TrainingSetup.of(training, context.download)
         key = cell.root, task.training_id
         with (
             TemporaryDirectory(prefix="wash-bench-") as scratch,
@@ -132,7 +132,7 @@ def _take_threads(folder: TrainingFolder, context: RunContext) -> None:
 
 def _first_epochs(
     task: TrainingTask,
-    setting: Setting,
+    setting: TrainingSetup,
     folder: TrainingFolder,
     scratch: TrainingFolder,
     epochs: int,
@@ -168,7 +168,7 @@ def _logged(events: Path, epochs: int) -> dict[str, Any]:
 def _evaluation(
     cell: CellRecord,
     task: TrainingTask,
-    setting: Setting,
+    setting: TrainingSetup,
     folder: TrainingFolder,
     scratch: TrainingFolder,
     context: RunContext,

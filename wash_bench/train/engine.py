@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from wash_bench.core.clock import Clock
+from wash_bench.core.step_info import StepInfo
 from wash_bench.data.source import Batch
 from wash_bench.models.batchnorm import freeze
 from wash_bench.seeds import derive
@@ -71,7 +71,7 @@ class Engine:
         for module in self.population.modules if self._frozen else ():
             freeze(module)
 
-    def steps(self, streams: Sequence[Iterator[Batch]], clock: Clock, losses: Tensor) -> None:
+    def steps(self, streams: Sequence[Iterator[Batch]], clock: StepInfo, losses: Tensor) -> None:
         """One optimizer step of each member that has a stream, on the stream's next batch.
 
         Args:
@@ -82,7 +82,7 @@ class Engine:
         for row, stream in enumerate(streams):
             losses[row] = self.member_step(row, next(stream), clock)
 
-    def member_step(self, row: int, batch: Batch, clock: Clock) -> Tensor:
+    def member_step(self, row: int, batch: Batch, clock: StepInfo) -> Tensor:
         """One optimizer step of the member in ``row``; its loss."""
         self.seed_forward(row, clock)
         loss = self.differentiate(row, batch)
@@ -92,7 +92,7 @@ class Engine:
         return loss
 
     @torch.no_grad()
-    def _differentiate_uphill(self, row: int, batch: Batch, clock: Clock) -> None:
+    def _differentiate_uphill(self, row: int, batch: Batch, clock: StepInfo) -> None:
         """Replace the gradient g at the weights w by the one at w + rho g / ||g||_2.
 
         Sharpness-aware minimization (Foret et al. 2021, arXiv 2010.01412, Algorithm 1 with p = 2).
@@ -116,7 +116,7 @@ class Engine:
         """Whose update it is: the head's alone while probing."""
         return self.probe if self.probe.probing else self.optimizer
 
-    def seed_forward(self, row: int, clock: Clock) -> None:
+    def seed_forward(self, row: int, clock: StepInfo) -> None:
         """Seed what the member's network draws in this step."""
         member = LEADER if self.probe.probing else self.population.members[row]
         seed_device(self.population.device, derive(self.seed, "forward", member, clock.step))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from wash_bench.core.clock import Clock
 from wash_bench.core.population import view_of
+from wash_bench.core.step_info import StepInfo
 from wash_bench.data.source import Batch
 from wash_bench.errors import UsageError
 from wash_bench.models.build import one_line
@@ -77,7 +77,7 @@ class GraphEngine(Engine):
         self._draws = False
         self._whole = config.amp != "fp16"  # a loss scale's update is decided on the host
 
-    def steps(self, streams: Sequence[Iterator[Batch]], clock: Clock, losses: Tensor) -> None:
+    def steps(self, streams: Sequence[Iterator[Batch]], clock: StepInfo, losses: Tensor) -> None:
         if self.probe.probing:
             super().steps(streams, clock, losses)
             return

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from wash_bench.config import TrainingConfig
 from wash_bench.core.branches import recipe_of
-from wash_bench.core.clock import Clock, Schedule
 from wash_bench.core.exchange import Exchange
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule, StepInfo
 from wash_bench.data.recipe import Recipe
 from wash_bench.data.source import Batch, DataSource
 from wash_bench.distributed.world import LocalWorld, World
@@ -33,7 +33,7 @@ CHECK_EVERY = 50  # steps between looks at the losses: a look makes a GPU wait
 class Pulse:
     """What the loop tells while it runs: losses (N,) are means over the epoch so far."""
 
-    clock: Clock
+    clock: StepInfo
     losses: Tensor
 
 
@@ -114,7 +114,7 @@ class Loop:
         self.train_seconds += time.monotonic() - began
         return losses.mean(dim=0)
 
-    def _batches(self, member: int, clock: Clock) -> Iterator[Batch]:
+    def _batches(self, member: int, clock: StepInfo) -> Iterator[Batch]:
         member = LEADER if self.engine.probe.probing else member
         branches = self.config.branches
         recipe = recipe_of(self.method, member, self.recipes[member], branches, clock)

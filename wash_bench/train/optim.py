@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from wash_bench.config.optimizers import OPTIMIZERS
-from wash_bench.train.runs import Run, runs_of
-from wash_bench.train.vary import member_hyperparameters
+from wash_bench.train.member_hparams import member_hyperparameters
+from wash_bench.train.param_spans import ParamSpan, spans_of
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
@@ -38,7 +38,7 @@ class RowOptimizer:
     def __init__(self, population: Population, config: TrainingConfig, seed: int = 0) -> None:
         drawn = [member_hyperparameters(config.vary, seed, m) for m in population.members]
         self._rates = [own.get("lr", config.lr) / config.lr for own in drawn]
-        runs = runs_of(population, config)
+        runs = spans_of(population, config)
         self._clip_norm = config.clip_grad
         self._optimizers = [
             row_optimizer(
@@ -80,7 +80,7 @@ def row_optimizer(
     row: int,
     config: TrainingConfig,
     weight_decay: float,
-    runs: Sequence[Run],
+    runs: Sequence[ParamSpan],
 ) -> torch.optim.Optimizer:
     """The configured optimizer over some coordinates of a row; its state are views of the rows'.
 

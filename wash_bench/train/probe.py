@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from wash_bench.models.head import head_modules, head_parameters
+from wash_bench.train.member_hparams import member_hyperparameters
 from wash_bench.train.optim import row_optimizer, take_step
-from wash_bench.train.runs import runs_of
-from wash_bench.train.vary import member_hyperparameters
+from wash_bench.train.param_spans import spans_of
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
@@ -47,7 +47,7 @@ class LinearProbe:
         leader = member_hyperparameters(config.vary, seed, LEADER)
         self._rate = leader.get("lr", config.lr) / config.lr
         names = head_parameters(population.modules[0])
-        runs = runs_of(population, config, names)
+        runs = spans_of(population, config, names)
         self._clip_norm = config.clip_grad
         self._body = [
             parameter

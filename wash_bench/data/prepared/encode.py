@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wash_bench.data.pictures import opened, rgb
+from wash_bench.data.image import opened, rgb
 
 
 @dataclass(frozen=True, slots=True)

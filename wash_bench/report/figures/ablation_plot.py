@@ -62,10 +62,10 @@ def option_sweeps(cells: pd.DataFrame) -> list[Sweep]:
 def setting_sweeps(summary: pd.DataFrame) -> list[Sweep]:
     """The sweeps over settings (N, initial weights, ...), among finished cells of experiments."""
     # Not before: it imports pydantic, and the program's help has the figures' names.
-    from wash_bench.report.read.columns import LATER_SETTINGS, SETTINGS
+    from wash_bench.report.read.columns import LATER_SETTING_COLUMNS, SETTING_COLUMNS
 
-    later = [name for name in LATER_SETTINGS if name in summary]
-    names = ["population", *(name for name in SETTINGS if name != "device"), *later]
+    later = [name for name in LATER_SETTING_COLUMNS if name in summary]
+    names = ["population", *(name for name in SETTING_COLUMNS if name != "device"), *later]
     sweeps = []
     for (method, *_), rows in summary.groupby(
         ["method", "options", "dataset", "model"], sort=False

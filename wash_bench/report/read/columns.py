@@ -7,7 +7,7 @@ from wash_bench.config.field import settings_of
 IDENTITY = ("preset", "dataset", "model", "method", "seed", "population", "status")
 
 # The settings a reader compares; the rest of the configuration stays in the record.
-SETTINGS = (
+SETTING_COLUMNS = (
     "init",
     "augment",
     "epochs",
@@ -28,7 +28,7 @@ SETTINGS = (
 
 # Settings of later versions, with what holds where a record does not have them. A report shows
 # them where they say something.
-LATER_SETTINGS = {
+LATER_SETTING_COLUMNS = {
     setting.name: "" if setting.field.default == {} else setting.field.default
     for setting in settings_of(TrainingConfig)
     if setting.of("identity") == "later"

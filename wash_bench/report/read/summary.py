@@ -10,9 +10,14 @@ import pandas as pd
 from wash_bench.config import DEFAULT_METHODS, TrainingConfig
 from wash_bench.config.field import TRAINING, settings_of
 from wash_bench.metrics import METRICS, SUMMARY
-from wash_bench.report.read.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
-from wash_bench.settings.coupling import in_words
-from wash_bench.settings.sweep import differing, told
+from wash_bench.report.read.columns import (
+    IDENTITY,
+    LATER_SETTING_COLUMNS,
+    PROVENANCE,
+    SETTING_COLUMNS,
+)
+from wash_bench.study.coupling import in_words
+from wash_bench.study.sweep import differing, told
 
 _COLUMNS = tuple(metric.key for metric in SUMMARY)
 _TEXT = {metric.key for metric in METRICS.values() if metric.unit == "text"}
@@ -34,8 +39,8 @@ def summary_frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
                 "seed": cell["seed"],
                 "population": training.get("population"),
                 "status": cell["status"],
-                **{name: _setting(name, training) for name in SETTINGS},
-                **{name: _later(name, training) for name in LATER_SETTINGS},
+                **{name: _setting(name, training) for name in SETTING_COLUMNS},
+                **{name: _later(name, training) for name in LATER_SETTING_COLUMNS},
                 "coupling": _coupling(config, cell["method"]),
                 **{name: _plain(name, cell["summary"].get(name)) for name in (*_COLUMNS, *further)},
                 "variant": cell["method"],
@@ -48,12 +53,12 @@ def summary_frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
         )
     later = [
         name
-        for name, default in LATER_SETTINGS.items()
+        for name, default in LATER_SETTING_COLUMNS.items()
         if any(row[name] != default for row in rows)
     ]
     if any(row["coupling"] for row in rows):
         later.append("coupling")
-    columns = [*IDENTITY, *SETTINGS, *later, *_COLUMNS, *further, *PROVENANCE]
+    columns = [*IDENTITY, *SETTING_COLUMNS, *later, *_COLUMNS, *further, *PROVENANCE]
     frame = pd.DataFrame(rows, columns=columns)
     for name in _COLUMNS:
         if name not in _TEXT:
@@ -84,7 +89,7 @@ def _coupling(config: dict[str, Any], method: str) -> str:
 
 def _later(name: str, training: dict[str, Any]) -> Any:
     """A setting of a later version; the grid of hyperparameters as the command line takes it."""
-    value = training.get(name) or LATER_SETTINGS[name]
+    value = training.get(name) or LATER_SETTING_COLUMNS[name]
     if isinstance(value, dict):
         return " ".join(f"{key}={','.join(f'{v:g}' for v in grid)}" for key, grid in value.items())
     if isinstance(value, list):

@@ -12,9 +12,14 @@ from pydantic import field_validator as check_field
 
 from wash_bench.config import EvaluationConfig, TrainingConfig
 from wash_bench.metrics import METRICS
-from wash_bench.report.read.columns import IDENTITY, LATER_SETTINGS, PROVENANCE, SETTINGS
+from wash_bench.report.read.columns import (
+    IDENTITY,
+    LATER_SETTING_COLUMNS,
+    PROVENANCE,
+    SETTING_COLUMNS,
+)
 
-_TAKEN = frozenset((*IDENTITY, *PROVENANCE, *SETTINGS, *LATER_SETTINGS))
+_TAKEN = frozenset((*IDENTITY, *PROVENANCE, *SETTING_COLUMNS, *LATER_SETTING_COLUMNS))
 _NUMBERS = ("population", "epochs", "batch_size", "lr", "train_limit", "image_size")
 _Object = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
 
@@ -33,7 +38,9 @@ class _CellConfig(_Part):
     @check_field("training")
     @classmethod
     def _complete(cls, training: dict[str, Any]) -> dict[str, Any]:
-        missing = [key for key in ("dataset", "model", *_NUMBERS, *SETTINGS) if key not in training]
+        missing = [
+            key for key in ("dataset", "model", *_NUMBERS, *SETTING_COLUMNS) if key not in training
+        ]
         missing += [key for key in _NUMBERS if not isinstance(training.get(key), int | float)]
         if missing:
             raise ValueError(f"lacks {', '.join(dict.fromkeys(missing))}")

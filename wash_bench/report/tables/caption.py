@@ -14,7 +14,7 @@ from wash_bench.metrics import METRICS
 from wash_bench.report.numbers.diagnosis import TWICE
 from wash_bench.report.numbers.machines import environment_warning, machine
 from wash_bench.report.numbers.stats import ENOUGH
-from wash_bench.settings.presets import NO_PRESET
+from wash_bench.study.presets import NO_PRESET
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from wash_bench.metrics import COMPARED, METRICS
 from wash_bench.report.numbers.diagnosis import without_copies
 from wash_bench.report.numbers.machines import COMPARED as ENVIRONMENT
 from wash_bench.report.numbers.stats import ENOUGH, LEVEL, Estimate, by_seed, estimate, paired
-from wash_bench.report.read.columns import LATER_SETTINGS, SETTINGS
+from wash_bench.report.read.columns import LATER_SETTING_COLUMNS, SETTING_COLUMNS
 from wash_bench.report.tables.markdown import escape
 from wash_bench.report.tables.table import (
     MISSING,
@@ -290,8 +290,8 @@ def differences(
 
 def _settings(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[str]:
     found = False
-    for name in ("preset", *SETTINGS, *LATER_SETTINGS):
-        default = LATER_SETTINGS.get(name)
+    for name in ("preset", *SETTING_COLUMNS, *LATER_SETTING_COLUMNS):
+        default = LATER_SETTING_COLUMNS.get(name)
         one, other = _setting(a, name, default), _setting(b, name, default)
         if one != other:
             found = found or name != "preset"

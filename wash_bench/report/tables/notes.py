@@ -11,7 +11,7 @@ from wash_bench.report.numbers.comparisons import MANY, Comparisons
 from wash_bench.report.numbers.diagnosis import diagnose_drop
 from wash_bench.report.numbers.machines import environment_warning
 from wash_bench.report.numbers.pareto import changed_settings
-from wash_bench.settings.sweep import all_told
+from wash_bench.study.sweep import all_told
 
 if TYPE_CHECKING:
     import pandas as pd

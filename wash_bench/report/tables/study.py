@@ -29,9 +29,9 @@ from wash_bench.report.tables.table import (
     format_estimate,
     format_fixed,
 )
-from wash_bench.settings.coupling import in_words
-from wash_bench.settings.study import Line, Study
-from wash_bench.settings.sweep import all_told
+from wash_bench.study.coupling import in_words
+from wash_bench.study.file import Line, Study
+from wash_bench.study.sweep import all_told
 
 if TYPE_CHECKING:
     import pandas as pd

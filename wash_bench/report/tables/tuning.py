@@ -30,8 +30,8 @@ from wash_bench.report.tables.table import (
     format_fixed,
     metric_column,
 )
-from wash_bench.settings.cells import Cell, MethodSpec
-from wash_bench.settings.sweep import flattened, nested
+from wash_bench.study.cells import Cell, MethodSpec
+from wash_bench.study.sweep import flattened, nested
 
 if TYPE_CHECKING:
     import pandas as pd

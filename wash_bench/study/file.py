@@ -26,11 +26,11 @@ from wash_bench.metrics import FURTHER, LEADING, SUMMARY
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.options import parse_set
 from wash_bench.plugins.registry import find_method, method_names
-from wash_bench.settings.cells import Cell, cells_of
-from wash_bench.settings.layers import Layer, parse_list
-from wash_bench.settings.resolve import Resolved, StartFn, resolve
-from wash_bench.settings.sweep import differing, told, variants
-from wash_bench.settings.table import LOCAL, SETTINGS
+from wash_bench.study.cells import Cell, cells_of
+from wash_bench.study.options import LOCAL, OPTIONS
+from wash_bench.study.resolve import Resolved, StartFn, resolve
+from wash_bench.study.sources import ConfigSource, parse_list
+from wash_bench.study.sweep import differing, told, variants
 
 FOLDER = Path(__file__).resolve().parents[1] / "tables"
 SCALES = ("paper", "small", "converged")
@@ -326,7 +326,7 @@ def study_of(
 def _chosen(named: NamedFile, rows: list[Row], methods: Any) -> list[Row]:
     if methods is None:
         return rows
-    wanted = parse_list(Layer("", {"methods": methods}), "methods", str)
+    wanted = parse_list(ConfigSource("", {"methods": methods}), "methods", str)
     known = list(dict.fromkeys(row.method for row in rows))
     for name in wanted:
         if name not in known:
@@ -358,7 +358,7 @@ def _line(
         for each in laid
     ]
     for key in plain[1]:
-        if key in SETTINGS and SETTINGS[key].section == LOCAL:
+        if key in OPTIONS and OPTIONS[key].section == LOCAL:
             raise UsageError(f"study {named.name}, row {row.label!r}: {key} is of the whole study")
     options: dict[str, Any] = {**plain[0], **plain[1], "methods": [row.method]}
     if of_scale.seeds and "seeds" not in plain[1]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wash_bench.config import TrainingConfig
 from wash_bench.core.budget import Budget
-from wash_bench.data.counts import steps_per_epoch
+from wash_bench.data.sizes import steps_per_epoch
 from wash_bench.methods.dart import Dart, DartOptions
 from wash_bench.methods.ema import Ema
 from wash_bench.methods.naive_ensemble import NaiveEnsemble
@@ -20,8 +20,8 @@ from wash_bench.methods.papa import Papa, PapaOptions
 from wash_bench.methods.papa_all import PapaAll
 from wash_bench.methods.wash import Wash, WashOptions
 from wash_bench.plugins.registry import make_method
-from wash_bench.settings.coupling import DEFAULT_REFERENCE, in_words, reference, unscaled
-from wash_bench.settings.resolve import Resolved, resolve
+from wash_bench.study.coupling import DEFAULT_REFERENCE, in_words, reference, unscaled
+from wash_bench.study.resolve import Resolved, resolve
 
 PAPER_STEPS = 300 * 766  # CIFAR: 49,000 images in batches of 64, 300 epochs
 

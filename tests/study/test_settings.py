@@ -13,10 +13,10 @@ from wash_bench.config.field import TRAINING, settings_of
 from wash_bench.config.field import setting as field
 from wash_bench.config.values import VARIED
 from wash_bench.errors import UsageError
-from wash_bench.report.read.columns import LATER_SETTINGS
-from wash_bench.settings.local import LocalConfig
-from wash_bench.settings.resolve import local_config
-from wash_bench.settings.table import SETTINGS
+from wash_bench.report.read.columns import LATER_SETTING_COLUMNS
+from wash_bench.study.local import LocalConfig
+from wash_bench.study.options import OPTIONS
+from wash_bench.study.resolve import local_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def options_of(command: str) -> str:
 
 def test_the_docs_list_the_settings_as_they_are():
     page = (ROOT / "docs/settings.md").read_text()
-    missing = [item.flag for item in SETTINGS.values() if f"| `{item.flag}` | " not in page]
+    missing = [item.flag for item in OPTIONS.values() if f"| `{item.flag}` | " not in page]
     assert not missing, "docs/settings.md is out of date: run make pages"
 
 
@@ -43,8 +43,8 @@ def test_the_docs_list_the_settings_as_they_are():
 def test_other_commands_take_settings_as_they_are(command, keys):
     text = options_of(command)
     for key in keys.split():
-        assert f" {SETTINGS[key].flag} " in text
-        assert SETTINGS[key].help[:-2] in text
+        assert f" {OPTIONS[key].flag} " in text
+        assert OPTIONS[key].help[:-2] in text
 
 
 def test_a_command_says_where_its_default_is_another():
@@ -72,7 +72,7 @@ def test_identities_leave_out_what_came_later_and_what_does_not_matter():
     kinds: dict[str, set[str]] = {}
     for item in settings_of(TrainingConfig):
         kinds.setdefault(item.of("identity"), set()).add(item.name)
-    assert kinds["later"] == set(LATER_SETTINGS)
+    assert kinds["later"] == set(LATER_SETTING_COLUMNS)
     assert training.keys() == {*kinds["always"]}
     assert TrainingConfig(data_dir="there", warmup=2.5).identity() == training | {"warmup": 2.5}
     assert RunConfig(seeds=(3,), checkpoint_every=7).identity() == {"eval_every": 1}
@@ -84,7 +84,7 @@ def test_identities_leave_out_what_came_later_and_what_does_not_matter():
 
 
 def test_what_may_vary_is_named_in_the_help():
-    assert ", ".join(VARIED) in SETTINGS["vary"].help
+    assert ", ".join(VARIED) in OPTIONS["vary"].help
 
 
 def test_local_settings_are_read_from_text_and_refused_in_one_line():

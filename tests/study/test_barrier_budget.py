@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wash_bench.config import EvaluationConfig
-from wash_bench.settings.barrier_budget import KEYS, LADDER
-from wash_bench.settings.presets import find_preset, preset_names
-from wash_bench.settings.resolve import resolve
+from wash_bench.study.barrier_budget import KEYS, LADDER
+from wash_bench.study.presets import find_preset, preset_names
+from wash_bench.study.resolve import resolve
 
 FULL = tuple(getattr(EvaluationConfig(), key) for key in KEYS)
 SMALL = {"dataset": "fashion-mnist", "train_limit": "500", "epochs": "2"}

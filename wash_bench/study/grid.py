@@ -26,7 +26,7 @@ from wash_bench.errors import UsageError
 from wash_bench.files import read_toml
 from wash_bench.plugins.entry import MethodEntry
 from wash_bench.plugins.options import bounds_of, parse_set
-from wash_bench.settings.sweep import nested
+from wash_bench.study.sweep import nested
 
 Grid = dict[str, list[dict[str, Any]]]
 """By method, tables of options with their values; each table is swept by itself."""

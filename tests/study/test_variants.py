@@ -14,9 +14,9 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import find_method
 from wash_bench.runner.experiment import side_by_side, tasks_of
-from wash_bench.settings.resolve import resolve
-from wash_bench.settings.study import Row
-from wash_bench.settings.sweep import differing, variants
+from wash_bench.study.file import Row
+from wash_bench.study.resolve import resolve
+from wash_bench.study.sweep import differing, variants
 
 
 @given(

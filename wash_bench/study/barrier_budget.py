@@ -7,7 +7,7 @@ from collections.abc import Container
 
 from wash_bench.config import EvaluationConfig, RunConfig
 from wash_bench.data.catalog import spec_of
-from wash_bench.data.counts import split_sizes
+from wash_bench.data.sizes import split_sizes
 
 KEYS = ("barrier_points", "barrier_images", "barrier_bn_images")
 LADDER = (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
+class ParamSpan:
     """Neighbouring coordinates: the first, the one past the end, their rate over the member's."""
 
     first: int
@@ -24,9 +24,9 @@ class Run:
     scale: float = 1.0
 
 
-def runs_of(
+def spans_of(
     population: Population, config: TrainingConfig, only: Collection[str] | None = None
-) -> list[Run]:
+) -> list[ParamSpan]:
     """What the configured optimizer steps on, neighbours of one rate joined.
 
     Args:
@@ -41,15 +41,15 @@ def runs_of(
     module = population.modules[0]
     frozen = set(batchnorm_parameters(module)) if config.freeze_bn else set()
     scales = layer_scales(module, config.layer_decay) if config.layer_decay < 1 else {}
-    runs: list[Run] = []
+    runs: list[ParamSpan] = []
     for piece in population.layout.slices:
         if piece.name in frozen or (only is not None and piece.name not in only):
             continue
         scale = scales.get(piece.name, 1.0)
         if runs and runs[-1].stop == piece.offset and runs[-1].scale == scale:
-            runs[-1] = Run(runs[-1].first, piece.stop, scale)
+            runs[-1] = ParamSpan(runs[-1].first, piece.stop, scale)
         else:
-            runs.append(Run(piece.offset, piece.stop, scale))
+            runs.append(ParamSpan(piece.offset, piece.stop, scale))
     return runs
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wash_bench.config import TrainingConfig
 from wash_bench.data.catalog import check_classes, spec_of
-from wash_bench.data.place import check_place
+from wash_bench.data.paths import check_place
 from wash_bench.errors import UsageError, nearest
 from wash_bench.models.init_checkpoint import check_checkpoint
 from wash_bench.models.names import check_architecture

@@ -7,11 +7,11 @@ import pytest
 from wash_bench.config import DEFAULT_METHODS, EvaluationConfig, RunConfig, TrainingConfig
 from wash_bench.config.field import PANELS
 from wash_bench.errors import UsageError
-from wash_bench.settings.local import LocalConfig
-from wash_bench.settings.origin import chosen
-from wash_bench.settings.presets import preset_names
-from wash_bench.settings.resolve import FRESH, resolve
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.local import LocalConfig
+from wash_bench.study.options import OPTIONS
+from wash_bench.study.presets import preset_names
+from wash_bench.study.provenance import chosen
+from wash_bench.study.resolve import FRESH, resolve
 
 
 def refused(preset=None, file=None, **options) -> str:
@@ -101,16 +101,16 @@ def test_every_field_is_a_setting_and_says_all_about_itself():
     by_resolving = {"preset", "coupling", "training", "evaluation", "members"}
     models = (RunConfig, TrainingConfig, EvaluationConfig, LocalConfig)
     fields = {name for model in models for name in model.model_fields} - by_resolving
-    assert {item.name for item in SETTINGS.values()} == fields
-    assert len(SETTINGS) == len(fields)  # no key stands twice
-    for key, item in SETTINGS.items():
+    assert {item.name for item in OPTIONS.values()} == fields
+    assert len(OPTIONS) == len(fields)  # no key stands twice
+    for key, item in OPTIONS.items():
         assert key == item.key and item.of("panel") in PANELS, key
         assert item.help.endswith(".") and item.default, key
         assert item.switch or item.metavar, key
         if item.choices:
             assert item.default in item.choices, key
         for name in item.of("needs").split():
-            assert SETTINGS[name].section == item.section, key
+            assert OPTIONS[name].section == item.section, key
 
 
 @pytest.mark.fault(

@@ -1,13 +1,13 @@
 """All settings in one table, read off the fields of the configuration."""
 
 from wash_bench.config import EvaluationConfig, RunConfig, TrainingConfig
-from wash_bench.config.field import Setting, settings_of
-from wash_bench.settings.local import LocalConfig
+from wash_bench.config.field import Option, settings_of
+from wash_bench.study.local import LocalConfig
 
 LOCAL = "local"
 """The section of the settings that are no part of a run's configuration."""
 
-SETTINGS: dict[str, Setting] = {
+OPTIONS: dict[str, Option] = {
     item.key: item
     for item in (
         *settings_of(RunConfig),

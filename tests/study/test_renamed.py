@@ -10,8 +10,8 @@ import pytest
 from tests.support.command import command
 from wash_bench.config.renamed import NAMES, VALUES, flag_of, from_arguments, from_file, recorded
 from wash_bench.errors import UsageError
-from wash_bench.settings.resolve import resolve
-from wash_bench.settings.table import SETTINGS
+from wash_bench.study.options import OPTIONS
+from wash_bench.study.resolve import resolve
 
 LINES = [
     ("--procs 2", "--nproc 2"),
@@ -40,12 +40,12 @@ def test_an_old_option_becomes_the_new_one_with_one_hint(old: str, new: str, cap
 
 
 def test_every_renamed_field_is_an_option_and_values_go_back() -> None:
-    assert NAMES.keys() - SETTINGS.keys() == {"which"}
+    assert NAMES.keys() - OPTIONS.keys() == {"which"}
     for field, words in VALUES.items():
         for own, word in words.items():
             assert recorded(field, word) == own == recorded(field, own)
-    for key in NAMES.keys() & SETTINGS.keys():
-        assert SETTINGS[key].flag == flag_of(key)
+    for key in NAMES.keys() & OPTIONS.keys():
+        assert OPTIONS[key].flag == flag_of(key)
 
 
 def test_files_and_command_lines_take_both_names_to_one_configuration(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ _WHAT = {int: "whole numbers", float: "numbers", str: "names"}
 
 
 @dataclass(frozen=True)
-class Layer:
+class ConfigSource:
     """Settings from one source, keys with underscores; ``file`` is empty for the command line."""
 
     file: str
@@ -29,7 +29,7 @@ class Layer:
         return f"--{name} {value}"
 
 
-def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
+def parse_list(layer: ConfigSource, key: str, kind: type) -> tuple[Any, ...]:
     """``"0,1,2"`` or a TOML list as a tuple of ``kind``, all different and none below zero."""
     value = layer.values[key]
     label = layer.label(key, value)
@@ -52,7 +52,7 @@ def parse_list(layer: Layer, key: str, kind: type) -> tuple[Any, ...]:
     return tuple(read)
 
 
-def merge_model_args(layers: Sequence[Layer]) -> dict[str, Any]:
+def merge_model_args(layers: Sequence[ConfigSource]) -> dict[str, Any]:
     """The ``KEY=VALUE`` of ``timm.create_model``, in TOML's types; a later layer's value counts."""
     from wash_bench.plugins.options import parse_value
 

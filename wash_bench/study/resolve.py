@@ -15,18 +15,18 @@ from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.errors import UsageError, nearest
 from wash_bench.loggers.feed import check_loggers
 from wash_bench.plugins.registry import MethodEntry
-from wash_bench.settings.barrier_budget import within_budget
-from wash_bench.settings.cells import Cell, MethodSpec, cells_of, labelled
-from wash_bench.settings.checks import check_names
-from wash_bench.settings.complaints import checked
-from wash_bench.settings.coupling import paper_options, reference, scaled
-from wash_bench.settings.layers import Layer, merge_model_args, parse_list
-from wash_bench.settings.local import LocalConfig
-from wash_bench.settings.methods import find_methods, merge_options
-from wash_bench.settings.origin import origin
-from wash_bench.settings.presets import DEFAULT_PRESET, NO_PRESET, find_preset, read_preset
-from wash_bench.settings.sweep import variants
-from wash_bench.settings.table import LOCAL, SETTINGS
+from wash_bench.study.barrier_budget import within_budget
+from wash_bench.study.cells import Cell, MethodSpec, cells_of, labelled
+from wash_bench.study.checks import check_names
+from wash_bench.study.coupling import paper_options, reference, scaled
+from wash_bench.study.local import LocalConfig
+from wash_bench.study.methods import find_methods, merge_options
+from wash_bench.study.options import LOCAL, OPTIONS
+from wash_bench.study.presets import DEFAULT_PRESET, NO_PRESET, find_preset, read_preset
+from wash_bench.study.provenance import origin
+from wash_bench.study.sources import ConfigSource, merge_model_args, parse_list
+from wash_bench.study.sweep import variants
+from wash_bench.study.validation_errors import checked
 
 FRESH = {"subset_seed": "seed"}
 """Defaults of a run without a preset that records of earlier runs do not have."""
@@ -80,7 +80,7 @@ def resolve(
     Returns:
         The run; an unknown name or key, or a value out of range, is refused in one line.
     """
-    layers: list[Layer] = []
+    layers: list[ConfigSource] = []
     fresh: Mapping[str, Any] = {} if defaults else FRESH
     tuned = None
     name = NO_PRESET
@@ -88,19 +88,19 @@ def resolve(
     of_data = options.get("dataset") in (None, found.values["dataset"])
     if preset or (of_data and not (preset_file or defaults)):
         name = found.name
-        layers.append(tuned := Layer(found.path.name, found.values))
+        layers.append(tuned := ConfigSource(found.path.name, found.values))
         fresh = {}
     if preset_file is not None:
         own = read_preset(preset_file)
-        layers.append(Layer(str(preset_file), own.values))
+        layers.append(ConfigSource(str(preset_file), own.values))
         name = own.name
-    layers.append(Layer("", given(options)))
+    layers.append(ConfigSource("", given(options)))
     return _Resolver(layers, tuned, fresh, start).run(name)
 
 
 def local_config(options: Mapping[str, Any]) -> LocalConfig:
     """The settings that do not change what a run finds, of the command line alone."""
-    return checked(LocalConfig, given(options), Layer("", {}).label)
+    return checked(LocalConfig, given(options), ConfigSource("", {}).label)
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,8 +116,8 @@ class _Resolver:
 
     def __init__(
         self,
-        layers: list[Layer],
-        tuned: Layer | None,
+        layers: list[ConfigSource],
+        tuned: ConfigSource | None,
         fresh: Mapping[str, Any],
         start: StartFn | None,
     ) -> None:
@@ -125,7 +125,9 @@ class _Resolver:
         self.tuned = tuned
         self.fresh = fresh
         self.start = start
-        self.source: dict[str, tuple[Layer, Any]] = {}  # key -> the layer that decides, its value
+        self.source: dict[
+            str, tuple[ConfigSource, Any]
+        ] = {}  # key -> the layer that decides, its value
 
     def run(self, preset: str) -> Resolved:
         for layer in self.layers:
@@ -133,7 +135,7 @@ class _Resolver:
             self.source |= {key: (layer, value) for key, value in layer.values.items()}
         values = {**self.fresh} | {key: value for key, (_, value) in self.source.items()}
         for key, (layer, _) in self.source.items():
-            if kind := SETTINGS[key].items:
+            if kind := OPTIONS[key].items:
                 values[key] = parse_list(layer, key, kind)
         values["model_arg"] = merge_model_args(self.layers)
         entries = find_methods(values.get("methods", DEFAULT_METHODS), values.get("method", ()))
@@ -141,7 +143,7 @@ class _Resolver:
         of_papers = None
         if values.get("coupling_budget") == "paper":
             papers = {"set": paper_options(values.get("dataset", ""))}
-            of_papers = Layer("the papers' preset", papers)
+            of_papers = ConfigSource("the papers' preset", papers)
         values["set"] = options = merge_options(entries, self.layers, of_papers, self.tuned)
         specs = [
             MethodSpec(e, own) for e in entries for own in variants(e, options.get(e.name, {}))
@@ -178,19 +180,19 @@ class _Resolver:
         check_loggers(resolved.log)
         return resolved
 
-    def _check_keys(self, layer: Layer) -> None:
+    def _check_keys(self, layer: ConfigSource) -> None:
         for key in layer.values:
-            if key not in SETTINGS:
+            if key not in OPTIONS:
                 hyphened = key.replace("_", "-")
-                hint = nearest(hyphened, [item.flag[2:] for item in SETTINGS.values()])
+                hint = nearest(hyphened, [item.flag[2:] for item in OPTIONS.values()])
                 where = f" in {layer.file}" if layer.file else ""
                 raise UsageError(f"unknown key {hyphened!r}{where}: {hint}")
 
     def _sections(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The values by section of the configuration and field; numbers that are none refused."""
-        sections: dict[str, dict[str, Any]] = {item.section: {} for item in SETTINGS.values()}
+        sections: dict[str, dict[str, Any]] = {item.section: {} for item in OPTIONS.values()}
         for key, value in values.items():
-            item = SETTINGS[key]
+            item = OPTIONS[key]
             if isinstance(value, bool) and not item.switch:
                 raise UsageError(f"{self._label(item.name, value)}: must not be true or false")
             if float in (item.items, item.field.annotation) and not _finite(value):
@@ -200,7 +202,7 @@ class _Resolver:
 
     def _label(self, name: str, value: Any) -> str:
         """How an error line names a field and what was given for it, and where."""
-        key = next((key for key, item in SETTINGS.items() if item.name == name), name)
+        key = next((key for key, item in OPTIONS.items() if item.name == name), name)
         layer, value = self.source.get(key, (self.layers[-1], value))
         return layer.label(key, value)
 

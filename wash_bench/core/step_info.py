@@ -1,4 +1,4 @@
-"""Where a training stands: the loop hands a Clock to the method after every step."""
+"""Where a training stands: the loop hands a ``StepInfo`` to the method after every step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class StepInfo:
     """The moment just after optimizer step ``step``.
 
     Attributes:
@@ -103,12 +103,12 @@ class Schedule:
             return self.lr * (step + 1) / (self.warmup + 1)
         return SCHEDULES[self.kind](self, step - self.warmup, self.steps - self.warmup)
 
-    def clock(self, step: int) -> Clock:
+    def clock(self, step: int) -> StepInfo:
         """The moment just after a step."""
-        return Clock(
+        return StepInfo(
             step, self.steps, self.steps_per_epoch, self.at(step), self.at(step + 1), self.lr
         )
 
-    def clocks(self) -> Iterator[Clock]:
+    def clocks(self) -> Iterator[StepInfo]:
         """The clock of every step of the training."""
         return (self.clock(step) for step in range(self.steps))

@@ -14,9 +14,9 @@ from wash_bench.plugins.registry import (
     method_names,
     place_options,
 )
-from wash_bench.settings.coupling import of_coupling
-from wash_bench.settings.layers import Layer
-from wash_bench.settings.sweep import variants
+from wash_bench.study.coupling import of_coupling
+from wash_bench.study.sources import ConfigSource
+from wash_bench.study.sweep import variants
 
 
 def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry]:
@@ -55,9 +55,9 @@ def _of_file(spec: str) -> MethodEntry:
 
 def merge_options(
     entries: Sequence[MethodEntry],
-    layers: Sequence[Layer],
-    of_papers: Layer | None = None,
-    tuned: Layer | None = None,
+    layers: Sequence[ConfigSource],
+    of_papers: ConfigSource | None = None,
+    tuned: ConfigSource | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What the layers set for each method; later layers win.
 
@@ -98,7 +98,7 @@ def merge_options(
     return merged
 
 
-def _tables(layer: Layer) -> Mapping[str, Mapping[str, Any]]:
+def _tables(layer: ConfigSource) -> Mapping[str, Mapping[str, Any]]:
     """A layer's options by method."""
     given = layer.values.get("set", {})
     where = f" in {layer.file}" if layer.file else ""
@@ -112,7 +112,7 @@ def _tables(layer: Layer) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _meant(
-    method: str, options: Mapping[str, Any], running: Mapping[str, MethodEntry], layer: Layer
+    method: str, options: Mapping[str, Any], running: Mapping[str, MethodEntry], layer: ConfigSource
 ) -> list[str]:
     """The methods of the run that a table called ``method`` is about."""
     meant = [name for name in running if method in (name, *parts(name))]
@@ -128,7 +128,7 @@ def _meant(
     return meant
 
 
-def _origin(layers: Sequence[Layer], entry: MethodEntry, message: str) -> str:
+def _origin(layers: Sequence[ConfigSource], entry: MethodEntry, message: str) -> str:
     """`` in FILE`` where a preset file's options alone make the method complain like this."""
     for layer in layers:
         given = layer.values.get("set", {})

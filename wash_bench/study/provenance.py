@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from wash_bench.data.catalog import spec_of
 from wash_bench.models.stems import resolve_stem
-from wash_bench.settings.presets import find_preset, preset_names
-from wash_bench.settings.table import LOCAL, SETTINGS
+from wash_bench.study.options import LOCAL, OPTIONS
+from wash_bench.study.presets import find_preset, preset_names
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig
-    from wash_bench.settings.layers import Layer
+    from wash_bench.study.sources import ConfigSource
 
 
-def origin(layers: Sequence[Layer], tuned: Layer | None, dataset: str) -> str:
+def origin(layers: Sequence[ConfigSource], tuned: ConfigSource | None, dataset: str) -> str:
     """Name the preset (and other data that it was made for), the file, the options, in one line.
 
     Args:
@@ -37,7 +37,7 @@ def origin(layers: Sequence[Layer], tuned: Layer | None, dataset: str) -> str:
         parts.append(f"preset {tuned.file.removesuffix('.toml')}{other}")
     *files, given = layers
     parts += [layer.file for layer in files if layer is not tuned]
-    items = [SETTINGS[key] for key in given.values]
+    items = [OPTIONS[key] for key in given.values]
     if flags := [item.flag for item in items if item.section != LOCAL]:
         parts.append(", ".join(flags))
     return f"Settings: {'; then '.join(parts)}.{hint}"

@@ -12,10 +12,10 @@ from torch import nn
 
 from wash_bench.config import EvaluationConfig, TrainingConfig
 from wash_bench.config.values import PRETRAINED
-from wash_bench.core.clock import Schedule
 from wash_bench.core.layout import Layout
 from wash_bench.core.method import Method
 from wash_bench.core.population import Population
+from wash_bench.core.step_info import Schedule
 from wash_bench.data.load import load_data
 from wash_bench.data.recipe import Recipe, draw_recipes
 from wash_bench.data.source import DataSource
@@ -31,16 +31,16 @@ from wash_bench.models.init_checkpoint import InitCheckpoint
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.task import TrainingTask
 from wash_bench.seeds import derive
-from wash_bench.settings.device import resolve_device
+from wash_bench.study.device import resolve_device
 from wash_bench.train.engines import engine_name
+from wash_bench.train.member_hparams import member_hyperparameters
 from wash_bench.train.optim import optimizer_slots
-from wash_bench.train.vary import member_hyperparameters
 
 _DEAD: dict[Hashable, DeadParameters] = {}  # by architecture and shapes
 
 
 @dataclass
-class Setting:
+class TrainingSetup:
     """Device and data of an experiment, shared by its trainings."""
 
     config: TrainingConfig
@@ -48,18 +48,18 @@ class Setting:
     data: DataSource
 
     @classmethod
-    def of(cls, config: TrainingConfig, download: bool = False) -> Setting:
+    def of(cls, config: TrainingConfig, download: bool = False) -> TrainingSetup:
         assert config.init != PRETRAINED, "the settings' reader puts the file in its place"
         device = resolve_device(local_device(config.device))
         return cls(config, device, load_data(config, device, download=download))
 
-    def for_seed(self, seed: int) -> Setting:
+    def for_seed(self, seed: int) -> TrainingSetup:
         """Return the setting with a seed's own training and validation images."""
         own = copy.copy(self)
         own.data = self.data.for_seed(seed)
         return own
 
-    def but(self, config: TrainingConfig) -> Setting:
+    def but(self, config: TrainingConfig) -> TrainingSetup:
         """Return the same device and data under other settings of the training."""
         return self if config == self.config else replace(self, config=config)
 
@@ -215,7 +215,7 @@ class Setting:
         return engine_name(self.config, self.device)
 
 
-def setting_for(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
+def setting_for(tasks: Sequence[TrainingTask], context: RunContext) -> TrainingSetup:
     """Return the setting of tasks of one data set and network, once it is clear that all can work.
 
     Every process of the world calls it; rank 0 may download, and checks.
@@ -226,8 +226,8 @@ def setting_for(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
     world = context.world
     if world.rank:
         world.barrier()
-        return Setting.of(tasks[0].config.training)
-    setting = Setting.of(tasks[0].config.training, context.download)
+        return TrainingSetup.of(tasks[0].config.training)
+    setting = TrainingSetup.of(tasks[0].config.training, context.download)
     for task in tasks:
         if (n := task.training.population) < world.ranks:
             raise UsageError(
@@ -240,7 +240,7 @@ def setting_for(tasks: Sequence[TrainingTask], context: RunContext) -> Setting:
 
 
 def check_tasks(
-    tasks: Sequence[TrainingTask], setting: Setting
+    tasks: Sequence[TrainingTask], setting: TrainingSetup
 ) -> list[tuple[TrainingConfig, Layout]]:
     """Refuse, as a UsageError, tasks that cannot work, and say which networks have dead parameters.
 
@@ -260,7 +260,7 @@ def check_tasks(
     return layouts
 
 
-def check_task(task: TrainingTask, setting: Setting) -> Layout:
+def check_task(task: TrainingTask, setting: TrainingSetup) -> Layout:
     """Return the layout of a member; a UsageError, before any training, if a task cannot work."""
     try:
         return setting.but(task.training).check(task.config.evaluation)
@@ -270,9 +270,9 @@ def check_task(task: TrainingTask, setting: Setting) -> Layout:
         raise UsageError(f"method {task.cells[0].method!r}: {error}") from None
 
 
-def check_rules(tasks: Sequence[TrainingTask], setting: Setting) -> None:
+def check_rules(tasks: Sequence[TrainingTask], setting: TrainingSetup) -> None:
     """Refuse, as a UsageError before any training, a method that its network is not for."""
-    rules: dict[Hashable, tuple[Setting, dict[str, Method]]] = {}
+    rules: dict[Hashable, tuple[TrainingSetup, dict[str, Method]]] = {}
     for task in tasks:
         own = setting.but(task.training)
         _, methods = rules.setdefault(own.architecture, (own, {}))

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from wash_bench.core.judge import Predictor, StudentLoss, StudentStart
+from wash_bench.core.merge_context import Predictor, StudentLoss, StudentStart
 from wash_bench.core.population import ModelState, bind
 from wash_bench.errors import CellFailure
 from wash_bench.evaluate.evaluator import Evaluator
@@ -25,7 +25,7 @@ class Student:
 
 
 class PopulationJudge:
-    """Implements ``judge.Judge``; every usual merge is made once.
+    """Implements ``MergeContext``; every usual merge is made once.
 
     Args:
         evaluator: runs states of the population.

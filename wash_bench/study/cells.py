@@ -17,12 +17,12 @@ from typing import Any
 from wash_bench.config import CHECKPOINT_PREFIX, RunConfig, TrainingConfig, fingerprint
 from wash_bench.core.method import TRAINING_HOOKS, Method
 from wash_bench.data.catalog import FOLDER_PREFIX
-from wash_bench.data.place import content_of, earlier_content_of
+from wash_bench.data.paths import content_of, earlier_content_of
 from wash_bench.models.init_checkpoint import content_of_checkpoint
 from wash_bench.plugins.registry import MethodEntry, known_method, make_method
 from wash_bench.record.store import read_manifest
-from wash_bench.settings.device import device_type
-from wash_bench.settings.sweep import differing, told
+from wash_bench.study.device import device_type
+from wash_bench.study.sweep import differing, told
 
 IDENTITY = 1  # version of what is hashed; another one would train every cell anew
 NOT_SHARED: dict[str, Any] = {"methods": (), "set": {}, "coupling": {}, "seeds": ()}

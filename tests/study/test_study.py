@@ -12,8 +12,8 @@ from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.plugins.registry import method_names
 from wash_bench.record.store import Store
-from wash_bench.settings.resolve import resolve
-from wash_bench.settings.study import StudyFile, read_study, study_of
+from wash_bench.study.file import StudyFile, read_study, study_of
+from wash_bench.study.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "results/studies").glob("*.toml"))

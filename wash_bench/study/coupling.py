@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.core.budget import Budget, Rates
-from wash_bench.core.clock import Schedule
+from wash_bench.core.step_info import Schedule
 from wash_bench.core.wrapper import Independent, Wrapper
-from wash_bench.data.counts import steps, steps_per_epoch
+from wash_bench.data.sizes import steps, steps_per_epoch
 from wash_bench.plugins.registry import MethodEntry
-from wash_bench.settings.cells import MethodSpec
-from wash_bench.settings.presets import find_preset
+from wash_bench.study.cells import MethodSpec
+from wash_bench.study.presets import find_preset
 
 if TYPE_CHECKING:
     from wash_bench.config import TrainingConfig

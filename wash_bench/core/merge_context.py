@@ -36,7 +36,7 @@ class Predictor:
     members: tuple[int, ...]
 
 
-class Judge(Protocol):
+class MergeContext(Protocol):
     """Offered to ``Method.predictors``.
 
     Attributes:
@@ -123,7 +123,7 @@ class Judge(Protocol):
         ...
 
 
-def best_member(judge: Judge) -> int:
+def best_member(judge: MergeContext) -> int:
     """Return the member with the highest validation accuracy; of several, the lowest loss."""
 
     def merit(member: int) -> tuple[float, float]:

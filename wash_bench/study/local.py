@@ -17,7 +17,7 @@ from wash_bench.config.field import (
     METHODS,
     RECORD,
     WHAT,
-    Settings,
+    ConfigModel,
     setting,
 )
 from wash_bench.config.renamed import flag_of
@@ -26,7 +26,7 @@ from wash_bench.errors import UsageError
 _local = partial(setting, identity="never")
 
 
-class LocalConfig(Settings):
+class LocalConfig(ConfigModel):
     """How a run is carried out; no part of its records.
 
     Attributes:

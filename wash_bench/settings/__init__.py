@@ -1,1 +1,0 @@
-"""From presets, preset files and options to one configuration."""

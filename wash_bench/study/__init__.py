@@ -1,0 +1,1 @@
+"""Presets, study files and options, resolved into a list of cells with their ids."""
