@@ -122,12 +122,31 @@ def test_the_temperature_is_the_best_of_a_fine_grid(seed, sharpness, images):
     chances = torch.softmax(logits, 1)
     labels = torch.multinomial(chances, 1, generator=generator)[:, 0]
     log_probs = torch.log_softmax(sharpness * logits, 1)
-    fitted = nll(at_temperature(log_probs, fit_temperature(log_probs, labels)), labels)
-    grid = [nll(at_temperature(log_probs, t), labels) for t in np.geomspace(0.05, 20, 400)]
-    assert fitted <= min(grid) + 1e-6
+    fitted = fit_temperature(log_probs, labels)
+    targets = torch.full_like(log_probs, 1 / (images + 2) / 3)
+    targets[torch.arange(images), labels] = (images + 1) / (images + 2)
+
+    def loss(temperature: float) -> float:  # Platt's, written out
+        return -(targets * torch.log_softmax(log_probs / temperature, 1)).sum(1).mean().item()
+
+    assert loss(fitted) <= min(map(loss, np.geomspace(0.05, 20, 400))) + 1e-6
     both = (log_probs, labels)
-    assert calibrated_nll(both, both) == pytest.approx(fitted)
+    assert calibrated_nll(both, both) == pytest.approx(
+        nll(at_temperature(log_probs, fitted), labels)
+    )
     assert math.isnan(calibrated_nll((log_probs * math.nan, labels), both))
+
+
+@settings(max_examples=25, deadline=None)
+@given(images=st.integers(5, 500), classes=st.integers(2, 20), margin=st.floats(0.5, 30.0))
+def test_validation_images_that_are_all_right_give_no_certainty(images, classes, margin):
+    """Without Platt's targets the temperature falls to its bound, 0.05."""
+    labels = torch.arange(images) % classes
+    logits = torch.nn.functional.one_hot(labels, classes).double() * margin
+    log_probs = torch.log_softmax(logits, 1)
+    scaled = at_temperature(log_probs, fit_temperature(log_probs, labels))
+    confidence = scaled.exp().max(1).values.mean().item()
+    assert confidence == pytest.approx((images + 1) / (images + 2), abs=1e-3)
 
 
 def _poisoned(tiny: RunConfig, member: int) -> PopulationJudge:
