@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 from tests.support.records import write_cell
 from wash_bench.cli.main import run_command
 from wash_bench.config import TrainingConfig
-from wash_bench.config.optimizers import OPTIMIZERS, Rule
+from wash_bench.config.optimizers import OPTIMIZERS, OptimizerSpec
 from wash_bench.config.schedules import SCHEDULES
 from wash_bench.core.population import Population
 from wash_bench.core.step_info import Schedule
@@ -148,6 +148,6 @@ def test_a_row_of_the_table_says_what_torchs_optimizer_takes_and_keeps(name, mom
 
 
 def test_a_further_optimizer_is_one_row(monkeypatch):
-    row = Rule("torch.optim:RMSprop", slots={"square_avg": ""}, counts=True)
+    row = OptimizerSpec("torch.optim:RMSprop", slots={"square_avg": ""}, counts=True)
     monkeypatch.setitem(OPTIMIZERS, "rmsprop", row)
     holds(TrainingConfig(lr=1e-3).model_copy(update={"optimizer": "rmsprop"}))

@@ -35,7 +35,7 @@ def multistep(rates: Rates, step: int, steps: int) -> float:
     return rates.lr * 0.1 ** sum(step >= round(share * steps) for share in rates.milestones)
 
 
-Rule = Callable[[Rates, int, int], float]
+ScheduleFn = Callable[[Rates, int, int], float]
 """The learning rate of a step, from 0, of so many; that of step 0 is ``lr``, the greatest."""
 
-SCHEDULES: Mapping[str, Rule] = {"cosine": cosine, "constant": constant, "multistep": multistep}
+SCHEDULES: Mapping[str, ScheduleFn] = {"cosine": cosine, "constant": constant, "multistep": multistep}
