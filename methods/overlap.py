@@ -9,7 +9,8 @@ What must stay positive takes the late value itself instead, where the method ch
 second moment and the BatchNorm running statistics. Step t + 1's change of it is lost there; a
 difference added to it could take it below zero.
 
-At the end of an epoch the loop waits, so that checkpoints hold no exchange that is under way.
+At the end of an epoch the loop waits, so that checkpoints hold no exchange that is under way;
+within an epoch they wait for a step after which there is none.
 The bytes are the method's own; the price is a second copy of weights and optimizer state, and an
 update that is one step old.
 """
@@ -61,6 +62,9 @@ class Overlapped(Wrapper):
         )
         if clock.epoch_end:
             self._land(population)
+
+    def at_rest(self) -> bool:
+        return self._pending is None
 
     def _travels(self, population: Population, n: int, clock: StepInfo) -> bool:
         """Whether the method inside sends something now; without charges it may."""

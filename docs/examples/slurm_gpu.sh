@@ -4,8 +4,9 @@
 #   mkdir -p logs
 #   sbatch docs/examples/slurm_gpu.sh cifar10-resnet18 --seeds 0,1,2 --amp bf16
 #
-# All tasks share the folder $RUNS, which every node must see. A task that is killed, or reaches
-# its time limit, is replaced by another one; the same sbatch line resumes what is left.
+# All tasks share the folder $RUNS, which every node must see. Two minutes before its time limit a
+# task is told to save, and queues itself again; so does a task that the queue preempts. After a
+# kill, the same sbatch line resumes what is left.
 #
 #SBATCH --job-name=wash-bench
 #SBATCH --array=1-4
@@ -14,6 +15,7 @@
 #SBATCH --mem=32G
 #SBATCH --time=12:00:00
 #SBATCH --requeue
+#SBATCH --signal=B:USR1@120
 #SBATCH --output=logs/%x-%A_%a.log
 
 set -euo pipefail
@@ -23,5 +25,16 @@ RUNS=${RUNS:-runs/gpu}
 source "${VENV:-.venv}/bin/activate"
 
 nvidia-smi --list-gpus
-exec wash-bench run "$@" ${DATA:+--data-dir "$DATA"} --device cuda \
-  --threads "${SLURM_CPUS_PER_TASK:-1}" --worker --out "$RUNS"
+wash-bench run "$@" ${DATA:+--data-dir "$DATA"} --device cuda \
+  --threads "${SLURM_CPUS_PER_TASK:-1}" --worker --out "$RUNS" &
+trap 'kill -USR1 $!' USR1
+code=0
+wait $! || code=$?
+while kill -0 $! 2> /dev/null; do # the signal ended the wait, and the state is being saved
+  code=0
+  wait $! || code=$?
+done
+if [ "$code" -eq 138 ]; then # 128 + USR1: saved
+  scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+fi
+exit "$code"

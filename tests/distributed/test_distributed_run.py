@@ -103,7 +103,7 @@ def test_resumed_with_another_number_of_processes(
     config: RunConfig, alone: Path, tmp_path: Path
 ) -> None:
     """One epoch in one process, killed; the rest over two: the bits of a run in one."""
-    script_config = config.model_copy(update={"checkpoint_every": 1})
+    script_config = config.model_copy(update={"checkpoint_every": "1"})
     stop_after_an_epoch(script_config, [find_method("wash-opt")], tmp_path)
     assert list(tmp_path.glob("trainings/*/state-1/optimizer-2.safetensors"))
     in_ranks(2, _rank, config, ("wash-opt",), tmp_path)

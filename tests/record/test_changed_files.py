@@ -343,7 +343,9 @@ def test_sigterm_ends_with_a_line(tmp_path) -> None:
     run.send_signal(signal.SIGTERM)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 128 + signal.SIGTERM
-    assert err.splitlines()[-1].startswith("wash-bench: terminated; all that is finished is kept")
+    assert err.splitlines()[-1].startswith(
+        "wash-bench: stopped by SIGTERM; all that is finished is kept"
+    )
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -9,22 +9,24 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 from wash_bench.cli.gone import without_gone
 from wash_bench.errors import KEPT, LAUNCHED, Interrupted, UsageError, WashBenchError
+from wash_bench.runner import stop
 
 LINGER = 10.0  # seconds
 PARENT_EVERY = 0.5  # seconds between two looks at the launcher
 LONGEST = 70  # bytes of TMPDIR; processes meet at sockets in it, of 107 with all that follows
-_ended_by: list[int] = []  # the signal that a handler turned into an exception
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Carry out a command line: exit code 0, 1 for failures, 2 for mistakes, 130 after Ctrl-C."""
+    """Carry out a command line: exit code 0, 1 for failures, 2 for mistakes, 130 after Ctrl-C.
+
+    After a signal that stops trainings it is 128 and the signal's number.
+    """
     _ready_streams()
     _shorten_temporary()
-    with _unwound_by_sigterm():
+    with _stopped_by_signals():
         return _carried_out(arguments)
 
 
@@ -60,22 +62,13 @@ def _carried_out(arguments: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, as schedulers send it, unwind like Ctrl-C; ranks have a watch of their own."""
-
-    def terminated(number: int, frame: FrameType | None) -> None:
-        _ended_by.append(number)
-        raise KeyboardInterrupt
-
-    alone = "RANK" not in os.environ and threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1, as schedulers send them, stop trainings, or unwind like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, terminated)
-    try:
+    with stop.noted():
         yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _ready_streams() -> None:
@@ -96,13 +89,11 @@ def _shorten_temporary() -> None:
 
 
 def _tell_interrupted(text: str) -> int:
-    terminated = bool(_ended_by)
-    _ended_by.clear()
-    if terminated:
-        text = text.replace("interrupted", "terminated", 1)
+    if number := stop.requested():
+        text = text.replace("interrupted", f"stopped by {signal.Signals(number).name}", 1)
     if os.environ.get("LOCAL_RANK", "0") == "0" and LAUNCHED not in os.environ:
         print(f"wash-bench: {text}", file=sys.stderr)  # noqa: T201
-    return 128 + signal.SIGTERM if terminated else Interrupted.exit_code
+    return 128 + number if number else Interrupted.exit_code
 
 
 def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
@@ -113,6 +104,8 @@ def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
+    if "RANK" in os.environ and stop.requested():
+        return 128 + stop.requested()  # another rank died; the launcher names it and ends all
     if getattr(error, "told", others):
         time.sleep(LINGER)  # the launcher ends all once the first has: let that be who tells
         return code

@@ -19,6 +19,7 @@ from wash_bench.config.field import (
     setting,
 )
 from wash_bench.config.training import TrainingConfig
+from wash_bench.config.values import parse_interval
 from wash_bench.errors import nearest
 from wash_bench.known_methods import DEFAULT_METHODS
 
@@ -143,8 +144,14 @@ class RunConfig(ConfigModel):
     merge_every: int = setting(0, MEASURE, unit="epochs", identity="later", ge=0, shown="never")
     """Evaluate the average (BatchNorm as it is, and re-estimated) and the ensemble on validation
     data every K epochs."""
-    checkpoint_every: int = setting(1, RECORD, unit="epochs", identity="never", ge=1)
-    """Epochs between checkpoints, from which a killed run resumes."""
+    checkpoint_every: str = setting("1", RECORD, "5|500steps|15min", identity="never")
+    """Epochs, steps or minutes between checkpoints, from which a stopped run resumes."""
+
+    @field_validator("checkpoint_every", mode="before")
+    @classmethod
+    def _interval(cls, given: Any) -> str:
+        number, unit = parse_interval(given)
+        return str(number) if unit == "epochs" else f"{number}{unit}"
 
     @model_validator(mode="after")
     def _three_corners(self) -> RunConfig:

@@ -38,4 +38,8 @@ def multistep(rates: Rates, step: int, steps: int) -> float:
 ScheduleFn = Callable[[Rates, int, int], float]
 """The learning rate of a step, from 0, of so many; that of step 0 is ``lr``, the greatest."""
 
-SCHEDULES: Mapping[str, ScheduleFn] = {"cosine": cosine, "constant": constant, "multistep": multistep}
+SCHEDULES: Mapping[str, ScheduleFn] = {
+    "cosine": cosine,
+    "constant": constant,
+    "multistep": multistep,
+}

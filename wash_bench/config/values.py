@@ -1,4 +1,4 @@
-"""Readings of the settings that are written as text: classes, grids, initial weights."""
+"""Readings of the settings that are written as text: classes, grids, initial weights, intervals."""
 
 import math
 import re
@@ -93,3 +93,19 @@ def parse_classes(given: Any) -> str:
     if len(chosen) < 2:
         raise ValueError("must name at least two classes")
     return ",".join(map(str, sorted(chosen)))
+
+
+def parse_interval(given: Any) -> tuple[int, str]:
+    """Read ``5``, ``5epochs``, ``500steps`` or ``15min``.
+
+    Returns:
+        The number, and ``epochs``, ``steps`` or ``min``.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = str(given).replace(" ", "")
+    found = re.fullmatch(r"(\d{1,9})(?:(epoch|step)s?|(min)(?:utes?)?)?", text)
+    if isinstance(given, bool) or not found or not int(found[1]):
+        raise ValueError("must be a number of epochs, steps or minutes, as 5, 500steps or 15min")
+    return int(found[1]), found[3] or f"{found[2] or 'epoch'}s"

@@ -196,6 +196,10 @@ class Method(ABC):
         """How many members, counted from the first, train in the step that ``clock`` names."""
         return n
 
+    def at_rest(self) -> bool:
+        """Whether no exchange is under way, so that the training can be saved after this step."""
+        return True
+
     def start(self, population: Population, exchange: Exchange) -> None:  # noqa: B027
         """Called once, before the first step of a training that starts from nothing."""
 

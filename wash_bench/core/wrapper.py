@@ -97,6 +97,9 @@ class Wrapper(Method):
     def active(self, n: int, clock: StepInfo) -> int:
         return self.inner.active(n, clock)
 
+    def at_rest(self) -> bool:
+        return self.inner.at_rest()
+
     def idle(self, population: Population, exchange: Exchange, clock: StepInfo) -> slice:
         """This process's rows of the members that the method inside does not train now."""
         active = self.inner.active(exchange.n, clock)

@@ -1,6 +1,7 @@
 """Folder data sets: decoded by DataLoader workers, augmented batch-wise on the device."""
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -97,6 +98,12 @@ class _Plan:
         return len(self.parts)
 
 
+def _ignore_signals(worker: int) -> None:
+    """Leave signals that stop a run to the process that trains."""
+    for name in ("SIGTERM", "SIGUSR1"):
+        signal.signal(getattr(signal, name, signal.SIGTERM), signal.SIG_IGN)
+
+
 def _stack(images: list[np.ndarray | str]) -> np.ndarray | str:
     """One array, which passes through a pipe: tensors would need shared memory, often too small."""
     broken = [image for image in images if isinstance(image, str)]
@@ -164,17 +171,18 @@ class FolderSource(DataSource):
         batch_size: int,
         recipe: Recipe,
         order_member: int | None = None,
+        first: int = 0,
     ) -> Iterator[Batch]:
         leader = member if order_member is None else order_member
         bounds = batch_bounds(self.train_size, batch_size)
         order = self.indices["train"][self.order(seed, leader, epoch).numpy()]
-        parts = [order[start:end] for start, end in bounds]
+        parts = [order[start:end] for start, end in bounds[first:]]
 
         def crop_seed(_: int, image: int) -> int:
             return derive(seed, "augment", member, epoch, image)
 
         decoded = self._decode(parts, crop_seed, member)
-        for step, (part, images) in enumerate(zip(parts, decoded, strict=True)):
+        for step, (part, images) in enumerate(zip(parts, decoded, strict=True), first):
             generator = torch_stream(seed, "augment", member, epoch * len(bounds) + step)
             yield self._batch(part, images, recipe, generator)
 
@@ -242,6 +250,7 @@ class FolderSource(DataSource):
             batch_sampler=plan,
             num_workers=workers,
             collate_fn=_stack,
+            worker_init_fn=_ignore_signals if workers else None,
             persistent_workers=keep and workers > 0,
             generator=torch.Generator(),  # or it would draw from the global stream
         )

@@ -63,14 +63,15 @@ class MemorySource(DataSource):
         batch_size: int,
         recipe: Recipe,
         order_member: int | None = None,
+        first: int = 0,
     ) -> Iterator[Batch]:
         leader = member if order_member is None else order_member
         bounds = batch_bounds(self.train_size, batch_size)
         order = self._train_images(self.order(seed, leader, epoch))
         at_once = self._batches_at_once(recipe, batch_size)
-        for first in range(0, len(bounds), at_once):
-            part = bounds[first : first + at_once]
-            steps = range(epoch * len(bounds) + first, epoch * len(bounds) + first + len(part))
+        for begin in range(first, len(bounds), at_once):
+            part = bounds[begin : begin + at_once]
+            steps = range(epoch * len(bounds) + begin, epoch * len(bounds) + begin + len(part))
             streams = [torch_stream(seed, "augment", member, step) for step in steps]
             chosen = order[part[0][0] : part[-1][1]]
             yield from self._batches(chosen, recipe, streams, [end - start for start, end in part])
@@ -159,8 +160,9 @@ class SyntheticSource(DataSource):
         batch_size: int,
         recipe: Recipe,
         order_member: int | None = None,
+        first: int = 0,
     ) -> Iterator[Batch]:
-        for step in range(self.steps_per_epoch(batch_size)):
+        for step in range(first, self.steps_per_epoch(batch_size)):
             generator = torch_stream(seed, "augment", member, epoch, step)
             images = self._noise(batch_size, generator)
             labels = torch.zeros(batch_size, dtype=torch.int64, device=self.device)

@@ -145,8 +145,9 @@ class DataSource(ABC):
         batch_size: int,
         recipe: Recipe,
         order_member: int | None = None,
+        first: int = 0,
     ) -> Iterator[Batch]:
-        """Training batches of one member and epoch.
+        """Training batches of one member and epoch, from its step ``first`` on.
 
         What a batch holds depends on (seed, member, epoch, step), the recipe and ``order_member``
         alone: the member whose order of the images is followed, ``member`` itself by default. The

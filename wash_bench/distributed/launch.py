@@ -46,8 +46,10 @@ def launch(procs: int, arguments: list[str]) -> int:
         max_restarts=0,
         monitor_interval=0.1,
     )
-    if hasattr(config, "signals_to_handle") and _under_nohup():
-        config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"  # or the agent would end of SIGHUP
+    if hasattr(config, "signals_to_handle"):
+        handled = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1"]
+        # Under nohup the agent would otherwise end of SIGHUP.
+        config.signals_to_handle = ",".join(handled if _under_nohup() else [*handled, "SIGHUP"])
     try:
         elastic_launch(config, sys.executable)("-m", "wash_bench", *arguments)
     except ChildFailedError as error:

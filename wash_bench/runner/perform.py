@@ -8,6 +8,7 @@ from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.record.environment import capture, continued
 from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
+from wash_bench.runner import stop
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import evaluate, reason_of
 from wash_bench.runner.isolation import isolated_torch_state
@@ -82,7 +83,8 @@ def train_or_resume(
             _describe(task, trainer, folder, resumed=state is not None)
         world.barrier()
         try:
-            trainer.run(state)
+            with stop.deferred():
+                trainer.run(state)
         except checkpoint.Damaged as damage:
             trainer.notify(f"{damage}; trained anew from its start")
             if world.rank == 0:

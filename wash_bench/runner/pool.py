@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.record.store import Store
+from wash_bench.runner import stop
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.jobs import bytes_of, fitting
 from wash_bench.runner.progress import Progress, unobserved
@@ -60,14 +61,20 @@ def in_pool(
         needed = _submit(pool, _check, sent, tasks).result()
         jobs = context.jobs or fitting(most, needed)
         left, running = list(reversed(tasks)), set[Future[Results]]()
-        while left or running:
-            while left and len(running) < jobs:
-                running.add(_submit(pool, _carry_out, sent.but(jobs=jobs), left.pop(), retry))
-            done, running = wait(running, 0.1, FIRST_COMPLETED)
-            while not reports.empty():
-                context.observer(reports.get())
-            for future in done:
-                yield future.result()
+        with stop.deferred():
+            while left or running:
+                if stop.requested():  # each saves its training and ends
+                    left.clear()
+                    for worker in multiprocessing.active_children():
+                        worker.terminate()
+                while left and len(running) < jobs:
+                    running.add(_submit(pool, _carry_out, sent.but(jobs=jobs), left.pop(), retry))
+                done, running = wait(running, 0.1, FIRST_COMPLETED)
+                while not reports.empty():
+                    context.observer(reports.get())
+                for future in done:
+                    if not isinstance(future.exception(), KeyboardInterrupt):  # it has saved
+                        yield future.result()
         ended = True
     except BrokenProcessPool as error:
         time.sleep(0.5)  # a signal that ended the whole group reaches this process too
@@ -109,14 +116,15 @@ def _processes() -> Any:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["wash_bench.runner.perform", "timm"])
-    # Ctrl-C is for this process, which ends the others; they inherit that it is blocked. One that
-    # comes meanwhile arrives afterwards.
+    # Signals are for this process, which ends the others; they inherit that these are blocked. One
+    # that comes meanwhile arrives afterwards.
+    blocked = {signal.SIGINT, *stop.SIGNALS}
     resource_tracker.ensure_running()  # which ends with the signal let through
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
     return context
 
 
@@ -131,6 +139,10 @@ def _begin(lifeline: Connection, reports: SimpleQueue[Progress]) -> None:
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in stop.SIGNALS:
+        signal.signal(each, stop.note_in_worker)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop.SIGNALS)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 
 
@@ -167,7 +179,7 @@ def _carry_out(context: RunContext, task: TrainingTask, retry: Retry) -> Results
             _threads_are_set = True
         _setting = _setting or TrainingSetup.of(task.config.training)
         context, store = context.but(observer=_report), Store(context.out)
-        with taken(task, store, context.world, retry) as part:
+        with stop.work_of_worker(), taken(task, store, context.world, retry) as part:
             return train_and_evaluate(part, _setting, store, context) if part else []
 
 

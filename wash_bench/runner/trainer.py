@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from wash_bench.config.values import parse_interval
 from wash_bench.core.ledger import CommLedger
 from wash_bench.core.population import ModelState, Population, consensus
 from wash_bench.core.step_info import StepInfo
@@ -19,11 +20,14 @@ from wash_bench.loggers.contract import LoggedTraining
 from wash_bench.loggers.feed import LogFeed
 from wash_bench.record.events import EventLog
 from wash_bench.record.store import TrainingFolder
+from wash_bench.runner import stop
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.training_setup import TrainingSetup
 from wash_bench.train import checkpoint
 from wash_bench.train.loop import Loop, Pulse
+
+ASK_EVERY = 10  # steps between two times that several processes agree on saving and stopping
 
 
 def notes_of_state(
@@ -70,7 +74,7 @@ class Trainer:
         self.eval_every = task.config.eval_every
         self.merge_every = task.config.merge_every
         self._bn_images = task.config.evaluation.bn_images
-        self.checkpoint_every = task.config.checkpoint_every
+        self._checkpoint_every = parse_interval(task.config.checkpoint_every)
         self.observer = context.observer
         self._log = context.log
         self._about = LoggedTraining(
@@ -88,7 +92,8 @@ class Trainer:
             "training", steps=self.schedule.steps, epochs=setting.config.epochs
         )
         self.notes: dict[str, Any] = {}
-        self._began = time.monotonic()
+        self._began = self._saved = time.monotonic()
+        self._losses: Tensor | None = None  # of an epoch that was stopped in its middle
         self._first_step = 0
 
     def notify(self, text: str) -> None:
@@ -138,6 +143,7 @@ class Trainer:
 
         Raises:
             CellFailure: the method replaced the population's tensors.
+            KeyboardInterrupt: a signal asked to stop, and the state is saved.
         """
         loop = Loop(
             self.setting.config,
@@ -153,7 +159,7 @@ class Trainer:
         if self.setting.dead.count:
             self.exchange.ledger.dead = self.setting.dead.mask
         epoch, keep_bytes = self._resume(loop, found)
-        self._first_step = epoch * self.schedule.steps_per_epoch
+        self._first_step = epoch * self.schedule.steps_per_epoch + loop.resumed
         self.observer(self.progress)
         events = EventLog(None if self.world.rank else self.folder.events, keep_bytes, self.notify)
         feed = LogFeed(
@@ -162,9 +168,23 @@ class Trainer:
         evaluator = self.evaluator()
         epochs = self.setting.config.epochs
         rows = self._rows()
+
+        due = False
+
+        def between(clock: StepInfo) -> None:
+            nonlocal due
+            stopped = self._is_stopped(clock)
+            due = self._save_is_due(clock) or due or stopped
+            if due and self.method.at_rest():
+                due = False
+                loop.check(clock)
+                self._save(loop, clock.epoch, events.flush(), clock.step_in_epoch + 1)
+                if stopped:
+                    raise KeyboardInterrupt
+
         try:
             while epoch < (until or epochs):
-                losses = loop.epoch(epoch, self._pulse)
+                losses = loop.epoch(epoch, self._pulse, between)
                 if any(now is not before for now, before in zip(self._rows(), rows, strict=True)):
                     raise CellFailure(
                         f"{self.method.name} puts other tensors in the place of the population's, "
@@ -179,12 +199,35 @@ class Trainer:
                 if feed:
                     events.flush()
                     feed.send()
-                self._pulse(Pulse(self._clock(epoch), losses))
-                if epoch % self.checkpoint_every == 0 or epoch == epochs:
+                clock = self._clock(epoch)
+                self._pulse(Pulse(clock, losses))
+                stopped = self._is_stopped(clock)
+                if self._save_is_due(clock) or stopped or epoch == epochs:
                     self._save(loop, epoch, events.flush())
+                if stopped:
+                    raise KeyboardInterrupt
         finally:
             events.close()
             feed.close()
+
+    def _is_stopped(self, clock: StepInfo) -> bool:
+        """Whether a signal asks to stop; all processes find the same at the same step."""
+        if self.world.ranks == 1:
+            return stop.requested() > 0
+        return self._ranks_agree(clock) and any(self.world.all_gather([stop.requested() > 0]))
+
+    def _save_is_due(self, clock: StepInfo) -> bool:
+        number, unit = self._checkpoint_every
+        if unit == "epochs":
+            return clock.epoch_end and (clock.epoch + 1) % number == 0
+        if unit == "steps":
+            return (clock.step + 1) % number == 0
+        due = time.monotonic() - self._saved >= 60 * number
+        return self._ranks_agree(clock) and self.world.broadcast_object(due)
+
+    def _ranks_agree(self, clock: StepInfo) -> bool:
+        """Whether this is a step at which the processes ask one another."""
+        return self.world.ranks == 1 or clock.epoch_end or (clock.step + 1) % ASK_EVERY == 0
 
     def _rows(self) -> list[Tensor]:
         here = self.population
@@ -212,7 +255,7 @@ class Trainer:
         """Take a state; what is damaged about it, in whatever process, or "" if it is taken."""
         failures = []
         try:
-            checkpoint.load(self.folder.path, found, self.population, self.method)
+            self._losses = checkpoint.load(self.folder.path, found, self.population, self.method)
         except checkpoint.Damaged as failure:
             failures = [str(failure)]
         return next(iter(self.world.all_gather(failures)), "")
@@ -232,6 +275,9 @@ class Trainer:
         try:
             self.take_notes(notes)
             loop.train_seconds = notes["train_seconds"]
+            if self._losses is not None:
+                loop.resumed = len(self._losses)
+                loop.losses[: loop.resumed] = self._losses
             for member, scaler in zip(self.population.members, loop.engine.scalers, strict=True):
                 if scaler is not None:
                     scaler.load_state_dict(notes["scalers"][member])
@@ -240,8 +286,9 @@ class Trainer:
             path = self.folder.path / "state.json"
             raise checkpoint.Damaged(f"{path}: its notes are not of its form") from error
 
-    def _save(self, loop: Loop, epoch: int, events_bytes: int) -> None:
-        """Write the state after ``epoch`` epochs."""
+    def _save(self, loop: Loop, epoch: int, events_bytes: int, steps: int = 0) -> None:
+        """Write the state after ``epoch`` epochs and so many steps of the next."""
+        self._saved = time.monotonic()
         scalers = [scaler and scaler.state_dict() for scaler in loop.engine.scalers]
         self.notes = notes_of_state(
             events_bytes,
@@ -258,6 +305,7 @@ class Trainer:
             epoch=epoch,
             finished=epoch == self.setting.config.epochs,
             notes=self.notes,
+            losses=loop.losses[:steps] if steps else None,
         )
 
     def _clock(self, epoch: int) -> StepInfo:

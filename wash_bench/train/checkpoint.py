@@ -1,11 +1,11 @@
 """The state of a training on disk: one file a member, and a pointer that is replaced as a whole.
 
-``state.json`` names the folder that holds the state of one epoch, with the notes (ledger, seconds,
-length of the event log). In that folder, ``member-N.safetensors`` has a member's tensors under the
-architecture's own names (timm loads it), ``optimizer-N.safetensors`` its optimizer's state, and
-``method.safetensors`` what the method remembers. Members are written by the process that holds
-them, the pointer by rank 0 once all are there; until then the older state stands whole. The
-number of processes may change from one run to the next.
+``state.json`` names the folder that holds the state at the end of an epoch, or within one, with
+the notes (ledger, seconds, length of the event log). In that folder, ``member-N.safetensors`` has a
+member's tensors under the architecture's own names (timm loads it), ``optimizer-N.safetensors`` its
+optimizer's state, and ``method.safetensors`` what the method remembers. Members are written by the
+process that holds them, the pointer by rank 0 once all are there; until then the older state stands
+whole. The number of processes may change from one run to the next.
 
 The pointer holds the SHA-256 of every file, and, until the training is finished, the state before
 this one, which is kept: bytes that changed on the disk are noticed, and the older state is used.
@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,7 +33,8 @@ from wash_bench.files import digest_of, safetensors_header, write_atomically
 from wash_bench.models.checkpoint_file import CHECKSUM, content_sum
 from wash_bench.record.schema import read_record, write_record
 
-_STATE = re.compile(r"state-\d+")
+LOSSES = "epoch_losses"
+_STATE = re.compile(r"state-\d+(-\d+)?")
 
 
 class Damaged(CellFailure):
@@ -54,13 +56,17 @@ def save(
     epoch: int,
     finished: bool,
     notes: dict[str, Any],
+    losses: Tensor | None = None,
 ) -> None:
     """Write the state after ``epoch`` epochs, with what the training wants back as JSON ``notes``.
+
+    In the middle of an epoch ``losses`` are those of its steps so far (steps, rows), which go into
+    the optimizer's files.
 
     Every process calls it. Where a file cannot be written, as when the disk is full, the older
     state stands. A finished training's state is without the optimizer's, and stands alone.
     """
-    state = folder / f"state-{epoch}"
+    state = folder / (f"state-{epoch}" if losses is None else f"state-{epoch}-{len(losses)}")
     written = []
 
     def write(name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -71,7 +77,10 @@ def save(
     for row, member in enumerate(population.members):
         write(f"member-{member}.safetensors", population.named_tensors(population.state(row)))
         if not finished:
-            write(f"optimizer-{member}.safetensors", _optimizer(population, row))
+            kept = _optimizer(population, row)
+            if losses is not None:
+                kept[LOSSES] = losses[:, row]
+            write(f"optimizer-{member}.safetensors", kept)
         if rows := _memory(population, row):
             write(f"method-{member}.safetensors", rows)
     if world.rank == 0:
@@ -105,8 +114,13 @@ def _remove_but(folder: Path, kept: set[str]) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, found: Mapping[str, Any], population: Population, method: Method) -> None:
+def load(
+    folder: Path, found: Mapping[str, Any], population: Population, method: Method
+) -> Tensor | None:
     """Fill population and method from a state that the pointer names.
+
+    Returns:
+        The losses of the steps of an epoch that was begun (steps, rows); None at an epoch's end.
 
     Raises:
         Damaged: a file is not there, or not as it was written.
@@ -124,6 +138,7 @@ def load(folder: Path, found: Mapping[str, Any], population: Population, method:
         except (OSError, SafetensorError) as error:
             raise Damaged(f"{path}: {error}") from error
 
+    losses = []
     try:
         for row, member in enumerate(population.members):
             population.fill(row, read(f"member-{member}.safetensors"))
@@ -131,6 +146,7 @@ def load(folder: Path, found: Mapping[str, Any], population: Population, method:
                 kept = read(f"optimizer-{member}.safetensors")
                 for name, vector in _optimizer(population, row).items():
                     vector.copy_(kept[name])
+                losses += [kept[LOSSES]] if LOSSES in kept else []
             if rows := _memory(population, row):
                 kept = read(f"method-{member}.safetensors")
                 for name, vector in rows.items():
@@ -139,6 +155,7 @@ def load(folder: Path, found: Mapping[str, Any], population: Population, method:
             method.load_state_dict(read("method.safetensors"))
     except (KeyError, RuntimeError) as error:
         raise Damaged(f"{state} does not fit: {error}") from error
+    return torch.stack(losses, dim=1) if losses else None
 
 
 def save_network(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -62,9 +62,9 @@ class Engine:
             else [None] * population.n
         )
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Put the networks into the mode of an epoch, counted from 0."""
-        self.probe.begin_epoch(epoch)
+    def begin_epoch(self, epoch: int, *, resumed: bool = False) -> None:
+        """Put the networks into the mode of an epoch, counted from 0, or of the rest of one."""
+        self.probe.begin_epoch(epoch, resumed=resumed)
         self._keep_frozen()
 
     def _keep_frozen(self) -> None:

@@ -75,46 +75,64 @@ class Loop:
         self.world = world or LocalWorld()
         self.engine = make_engine(population, config, seed)
         self.train_seconds = 0.0
+        self.losses = torch.full((schedule.steps_per_epoch, population.n), torch.nan)
+        self.losses = self.losses.to(population.device)
+        self.resumed = 0  # steps of the next epoch that are done, with their ``losses``
+        self._active_rows = population.n
 
-    def epoch(self, epoch: int, pulse: Callable[[Pulse], None]) -> Tensor:
-        """Train one epoch.
+    def epoch(
+        self,
+        epoch: int,
+        pulse: Callable[[Pulse], None],
+        between: Callable[[StepInfo], None] = lambda clock: None,
+    ) -> Tensor:
+        """Train one epoch, or what is left of it after its first ``resumed`` steps.
 
         A member whose loss, or whose weights at the end, are not finite is named in a CellFailure.
 
         Args:
             epoch: from 0.
-            pulse: is told the losses so far, now and then.
+            pulse: is called with the losses so far, now and then.
+            between: is called after each step but the last, once the members are coupled; it may
+                save, or raise to stop.
 
         Returns:
             The mean losses of this process's members, in the order of their rows, NaN for inactive
             members.
         """
-        began = time.monotonic()
-        population, schedule = self.population, self.schedule
+        population, schedule, losses = self.population, self.schedule, self.losses
+        done, self.resumed = self.resumed, 0
         first = schedule.clock(epoch * schedule.steps_per_epoch)
-        self.engine.begin_epoch(epoch)
+        self.engine.begin_epoch(epoch, resumed=done > 0)
         active = self.method.active(self.exchange.n, first)
         # Invariants of a step, which every method may rely on: all active members have taken their
         # optimizer step before the method couples them; a batch depends on (seed, member, epoch,
         # step) alone, never on the method, the process or what came before; and nothing reads a
         # global random generator. Hence resumed, spread and repeated trainings give the same bits.
         # Active members come first, so the active rows do too.
-        streams = [self._batches(member, first) for member in population.members if member < active]
-        losses = torch.full((schedule.steps_per_epoch, population.n), torch.nan)
-        losses = losses.to(population.device)
-        for offset in range(schedule.steps_per_epoch):
+        streams = [
+            self._batches(member, first, done) for member in population.members if member < active
+        ]
+        self._active_rows = len(streams)
+        losses[done:] = torch.nan
+        for offset in range(done, schedule.steps_per_epoch):
+            began = time.monotonic()
             clock = schedule.clock(first.step + offset)
             self.engine.steps(streams, clock, losses[offset, : len(streams)])
             self.method.after_step(population, self.exchange, clock)
             if (offset + 1) % CHECK_EVERY == 0:
-                self._check(losses[: offset + 1, : len(streams)], first.step)
+                self.check(clock)
                 pulse(Pulse(clock, losses[: offset + 1].mean(dim=0)))
-        self._check(losses[:, : len(streams)], first.step)
+            self.train_seconds += time.monotonic() - began
+            if not clock.epoch_end:
+                between(clock)
+        began = time.monotonic()
+        self.check(schedule.clock(first.step + schedule.steps_per_epoch - 1))
         self._check_weights(epoch)
         self.train_seconds += time.monotonic() - began
         return losses.mean(dim=0)
 
-    def _batches(self, member: int, clock: StepInfo) -> Iterator[Batch]:
+    def _batches(self, member: int, clock: StepInfo, first: int) -> Iterator[Batch]:
         member = LEADER if self.engine.probe.probing else member
         branches = self.config.branches
         recipe = recipe_of(self.method, member, self.recipes[member], branches, clock)
@@ -125,10 +143,13 @@ class Loop:
             self.config.batch_size,
             recipe,
             order_member=self.method.order(member, clock),
+            first=first,
         )
 
-    def _check(self, losses: Tensor, first_step: int) -> None:
-        """Name the first member whose loss (steps, rows) was not finite."""
+    def check(self, clock: StepInfo) -> None:
+        """Name the first active member whose loss was not finite up to now in this epoch."""
+        losses = self.losses[: clock.step_in_epoch + 1, : self._active_rows]
+        first_step = clock.step - clock.step_in_epoch
         # A method may have spread it to the others since. All processes find the same.
         bad = (~torch.isfinite(losses)).nonzero()
         found = []

@@ -60,8 +60,11 @@ class LinearProbe:
             row_optimizer(population, row, config, decay, runs) for row in range(population.n)
         ]
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Put the networks into the mode of an epoch, counted from 0."""
+    def begin_epoch(self, epoch: int, *, resumed: bool = False) -> None:
+        """Put the networks into the mode of an epoch, counted from 0.
+
+        An epoch that is ``resumed`` in its middle keeps the optimizer's state.
+        """
         population = self.population
         self.probing = epoch < self.epochs
         for parameter in self._body:
@@ -70,7 +73,7 @@ class LinearProbe:
             module.train(not self.probing)
             for head in head_modules(module) if self.probing else ():
                 head.train()
-        if self.epochs and epoch == self.epochs:
+        if self.epochs and epoch == self.epochs and not resumed:
             for rows in population.optimizer_state.values():
                 rows.zero_()
             population.optimizer_steps.zero_()
