@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.images import class_folders
 from wash_bench.config import DEFAULT_METHODS, EvaluationConfig, RunConfig, TrainingConfig
 from wash_bench.config.field import PANELS
 from wash_bench.errors import UsageError
@@ -94,7 +95,7 @@ def test_a_file_alone_starts_from_the_built_in_defaults(tmp_path):
     file.write_text("epochs = 4\n")
     config = resolve(None, file, {}).config
     assert config.training == TrainingConfig(epochs=4, **FRESH)
-    assert config.set == {}
+    assert resolve(None, file, {"coupling_budget": "given"}).config.set == {}
 
 
 def test_every_field_is_a_setting_and_says_all_about_itself():
@@ -282,12 +283,11 @@ def test_both_rates_are_called_by_their_options():
 
 @pytest.mark.parametrize("given", [{"dataset": "fashion-mini"}, {"dataset": "folder:X"}])
 def test_the_digits_preset_holds_for_digits_alone(given, tmp_path, monkeypatch):
-    for part in ("train", "val"):
-        (tmp_path / "X" / part / "a").mkdir(parents=True)
+    class_folders(tmp_path / "X", 70, 8, 8, test_count=4)
     monkeypatch.chdir(tmp_path)
     resolved = resolve(None, None, given)
-    config = RunConfig(preset="none", training=TrainingConfig(**FRESH, **given))
-    assert resolved.config.model_copy(update={"evaluation": config.evaluation}) == config
+    assert resolved.config.preset == "none"
+    assert resolved.config.training == TrainingConfig(**FRESH, **given)
     assert "built-in defaults and the methods' own; then --dataset." in resolved.origin
     assert resolve(None, None, {"dataset": "digits"}).config == resolve("digits", None, {}).config
 

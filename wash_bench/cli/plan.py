@@ -102,10 +102,10 @@ def _coupling(resolved: Resolved) -> list[str]:
     """What ``--rescale-coupling`` made of the papers' settings."""
     from wash_bench.study.coupling import in_words, unscaled
 
-    if resolved.config.coupling_budget == "given":
-        return []
     scaled = [(spec.entry.name, spec.coupling) for spec in resolved.specs if spec.coupling]
     lines = [f"coupling of {name}: {in_words(own)}" for name, own in scaled]
+    if resolved.config.coupling_budget == "given":
+        return lines
     if left := unscaled(resolved.entries, dict(scaled)):
         lines.append(f"coupling as given, its method does not say how it scales: {', '.join(left)}")
     return lines

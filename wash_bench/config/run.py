@@ -133,7 +133,8 @@ class RunConfig(ConfigModel):
     """Option of a method, as wash.p=0.05 or, to sweep, wash.p=0.03,0.1; repeatable."""
     coupling_budget: Literal["given", "paper"] = setting("given", METHODS, identity="cell")
     """Use the papers' coupling, rescaled so that a coordinate is exchanged as often in the whole
-    training (a preset's coupling is left out; --set is read as of the papers' training)."""
+    training (a preset's coupling is left out; --set is read as of the papers' training). Without a
+    preset this is done for each method whose coupling --set leaves open."""
     coupling: dict[str, dict[str, Any]] = Field({})
     seeds: tuple[int, ...] = setting((0,), WHAT, "LIST", identity="cell")
     """Seeds, separated by commas."""

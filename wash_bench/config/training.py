@@ -85,9 +85,14 @@ class TrainingConfig(ConfigModel):
     drop_path_rate (timm raises it with the depth, from 0 to this, in most networks)."""
     population: int = setting(3, WHAT, "N", ge=2)
     """Members N of a population."""
-    init: str = setting("independent", METHODS, "independent|shared|pretrained|checkpoint:PATH")
-    """Initial weights: one draw per member (independent), the same for all (shared), or, to
-    fine-tune, timm's weights of the model and its tag (pretrained) or a checkpoint's."""
+    init: str = setting(
+        "independent",
+        METHODS,
+        "independent|shared|pretrained|checkpoint:PATH",
+        shown="shared without a preset, else independent",
+    )
+    """Initial weights: the same for all members (shared), one draw per member (independent), or,
+    to fine-tune, timm's weights of the model and its tag (pretrained) or a checkpoint's."""
     augment: Literal["homogeneous", "heterogeneous"] = setting("homogeneous", DATA)
     """Crop and flip for all members (same), or also the papers' draw of mixup, CutMix, erasing and
     label smoothing, a different one per member (per-member)."""

@@ -189,6 +189,15 @@ class CommLedger:
         """Scalars sent per member (mean over members), the papers' convention."""
         return sum(tally.values for tally in self.tallies.values()) / self.n
 
+    def exchanges_of_parameter(self, size: int) -> tuple[float, int]:
+        """Return how often each of ``size`` parameters is sent on average, and in how many events.
+
+        The two are equal where all weights are sent at once.
+        """
+        weights = [t for (_, content), t in self.tallies.items() if content == "weights"]
+        sent, events = sum(t.values for t in weights), sum(t.events for t in weights)
+        return sent / (self.n * size), events
+
     @property
     def sent_values_std(self) -> float:
         """Standard deviation of ``sent_values`` where it is an expectation."""

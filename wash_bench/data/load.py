@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,7 +56,22 @@ def load_data(
     if chosen:
         folders = folders_of_classes(folders, chosen)
     pictures = config.model_dump(include={"interpolation", "crop_pct"})
-    return FolderSource(spec, folders, device, **sizes, **pictures, members=config.population)
+    source = FolderSource(spec, folders, device, **sizes, **pictures, members=config.population)
+    if not config.image_size and (side := _usual_side(folders)) <= spec.size / 2:
+        source.notes.append(
+            f"the images of {root} are {side} px and are enlarged to {spec.size} px: "
+            f"--image-size {side} takes {(side / spec.size) ** 2:.1%} of the time"
+        )
+    return source
+
+
+def _usual_side(folders: Folders) -> int:
+    """The median shorter side, in pixels, of some training images that can be read."""
+    sides = []
+    for path in folders.train[0][:: max(1, len(folders.train[0]) // 20)]:
+        with contextlib.suppress(Exception):  # Pillow's plug-ins raise many kinds
+            sides.append(min(folders.open(path).size))
+    return sorted(sides)[len(sides) // 2] if sides else spec_of("imagenet").size
 
 
 def _normalized(spec: DatasetSpec, config: TrainingConfig) -> DatasetSpec:

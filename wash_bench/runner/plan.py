@@ -26,7 +26,12 @@ from wash_bench.errors import WashBenchError
 from wash_bench.evaluate.simplex import simplex_networks
 from wash_bench.runner.evaluation import member_steps
 from wash_bench.runner.experiment import side_by_side
-from wash_bench.runner.training_setup import TrainingSetup, check_rules, check_task
+from wash_bench.runner.training_setup import (
+    TrainingSetup,
+    about_exchanges,
+    check_rules,
+    check_task,
+)
 from wash_bench.study.barrier_budget import barrier_networks
 from wash_bench.study.cells import Cell
 from wash_bench.study.device import resolve_device
@@ -136,7 +141,9 @@ def plan_cells(
             for cell, method in zip(task.cells, task.methods, strict=True):
                 of = id(cell.spec), key[0]
                 if of not in bills:
-                    bills[of] = predict_comm(method, cost.site, cost.schedule)
+                    bill = bills[of] = predict_comm(method, cost.site, cost.schedule)
+                    if text := about_exchanges(cell.label, bill, cost.site.layout.size):
+                        notes[text] = None
                 shared_with = trained.get(task.training_id)
                 planned[cell.cell_id] = _planned(cell, method, bills[of], cost, shared_with)
                 trained.setdefault(task.training_id, cell.method)

@@ -13,7 +13,8 @@ from torch import nn
 from wash_bench.config import EvaluationConfig, TrainingConfig
 from wash_bench.config.values import PRETRAINED
 from wash_bench.core.layout import Layout
-from wash_bench.core.method import Method
+from wash_bench.core.ledger import CommLedger
+from wash_bench.core.method import CommShape, Method, predict_comm
 from wash_bench.core.population import Population
 from wash_bench.core.step_info import Schedule
 from wash_bench.data.load import load_data
@@ -254,10 +255,32 @@ def check_tasks(
     check_rules(tasks, setting)
     networks = [setting.but(training) for training, _ in layouts]
     own = {network.architecture: network for network in networks}
-    for text in dict.fromkeys(each.about_dead() for each in own.values()):
-        if text:
-            inform(text)
+    notes = [each.about_dead() for each in own.values()]
+    for task, (training, layout) in zip(different.values(), layouts, strict=True):
+        schedule, slots = setting.but(training).schedule, len(optimizer_slots(training))
+        site = CommShape(layout, training.population, slots)
+        for method in task.methods if schedule.steps <= MOST_STEPS else ():
+            ledger = predict_comm(method, site, schedule)
+            notes.append(about_exchanges(method.name, ledger, layout.size))
+    for text in filter(None, dict.fromkeys(notes)):
+        inform(text)
     return layouts
+
+
+RARE = 3.0
+"""Exchanges of a parameter in the whole training, below which members drift apart."""
+MOST_STEPS = 100_000  # of a training whose communication is predicted before it, in a second
+
+
+def about_exchanges(name: str, ledger: CommLedger | None, size: int) -> str:
+    """Warn where a method's parameters, of ``size``, are hardly ever exchanged; else ""."""
+    often, events = ledger.exchanges_of_parameter(size) if ledger else (0.0, 0)
+    if not 0 < often < min(RARE, events / 2):  # a few averages of all weights are enough
+        return ""
+    return (
+        f"{name}: a parameter is exchanged {often:.2g} times in the whole training, too rarely for "
+        "the members to stay in one loss basin; add --rescale-coupling, or couple them more often"
+    )
 
 
 def check_task(task: TrainingTask, setting: TrainingSetup) -> Layout:

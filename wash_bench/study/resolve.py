@@ -18,7 +18,7 @@ from wash_bench.plugins.registry import MethodEntry
 from wash_bench.study.barrier_budget import within_budget
 from wash_bench.study.cells import Cell, MethodSpec, cells_of, labelled
 from wash_bench.study.checks import check_names
-from wash_bench.study.coupling import paper_options, reference, scaled
+from wash_bench.study.coupling import of_coupling, paper_options, reference, scaled
 from wash_bench.study.local import LocalConfig
 from wash_bench.study.methods import find_methods, merge_options
 from wash_bench.study.options import LOCAL, OPTIONS
@@ -28,8 +28,9 @@ from wash_bench.study.sources import ConfigSource, merge_model_args, parse_list
 from wash_bench.study.sweep import variants
 from wash_bench.study.validation_errors import checked
 
-FRESH = {"subset_seed": "seed"}
-"""Defaults of a run without a preset that records of earlier runs do not have."""
+FRESH = {"subset_seed": "seed", "init": "shared"}
+"""Defaults of a run without a preset that records of earlier runs do not have. Besides, a coupling
+that nothing sets is the papers', rescaled."""
 
 
 StartFn = Callable[[TrainingConfig, Collection[str], bool], tuple[dict[str, Any], str]]
@@ -140,11 +141,16 @@ class _Resolver:
         values["model_arg"] = merge_model_args(self.layers)
         entries = find_methods(values.get("methods", DEFAULT_METHODS), values.get("method", ()))
         values["methods"] = tuple(entry.name for entry in entries)
-        of_papers = None
-        if values.get("coupling_budget") == "paper":
+        of_papers, as_given = None, frozenset[str]()
+        if values.get("coupling_budget", "paper" if self.fresh else "given") == "paper":
             papers = {"set": paper_options(values.get("dataset", ""))}
             of_papers = ConfigSource("the papers' preset", papers)
-        values["set"] = options = merge_options(entries, self.layers, of_papers, self.tuned)
+        options = merge_options(entries, self.layers, of_papers, self.tuned)
+        if of_papers and "coupling_budget" not in values:
+            said = merge_options(entries, self.layers)
+            as_given = frozenset(e.name for e in entries if of_coupling(e, said.get(e.name, {})))
+            options |= {name: said[name] for name in as_given}
+        values["set"] = options
         specs = [
             MethodSpec(e, own) for e in entries for own in variants(e, options.get(e.name, {}))
         ]
@@ -165,9 +171,12 @@ class _Resolver:
         if self.fresh:
             evaluation, reduced = within_budget(config, self.source)
             config = config.model_copy(update={"evaluation": evaluation})
-        if config.coupling_budget == "paper":
+        if of_papers:
             paper = _training_of(reference(config.training.dataset))
-            specs = [scaled(spec, config.training, paper) for spec in specs]
+            specs = [
+                spec if spec.entry.name in as_given else scaled(spec, config.training, paper)
+                for spec in specs
+            ]
         specs = labelled(specs)
         first = {spec.entry.name: spec for spec in reversed(specs)}
         own = {name: dict(first[name].options) for name in config.methods if first[name].options}
