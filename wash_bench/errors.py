@@ -1,6 +1,7 @@
 """The errors that a user sees: one line on stderr each, with the fix in it."""
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 
@@ -32,14 +33,28 @@ class CellFailure(WashBenchError):
     """One training or evaluation failed; the other cells of the run go on."""
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    r"""Return text from outside with control characters, but tab and line end, as escapes.
+
+    They would set a terminal's title, colours or clipboard.
+
+    >>> printable("a\x1b[31mred")
+    'a\\x1b[31mred'
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def note(text: str) -> None:
     """Tell the user, in one line on stderr, what is no failure."""
-    sys.stderr.write(f"wash-bench: note: {text}\n")
+    sys.stderr.write(f"wash-bench: note: {printable(text)}\n")
 
 
 def inform(text: str) -> None:
     """Write a fact about the settings, in one line on stdout, beside the lines on their origin."""
-    sys.stdout.write(f"note: {text}\n")
+    sys.stdout.write(f"note: {printable(text)}\n")
     sys.stdout.flush()
 
 

@@ -8,9 +8,11 @@ import os
 import secrets
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from wash_bench.errors import UsageError
 
 _HEADER = 100_000_000  # bytes that the header of a safetensors file may have at most
 
@@ -97,6 +99,25 @@ def safetensors_header(file: BinaryIO) -> tuple[int, Any]:
     """
     length = int.from_bytes(file.read(8), "little")
     return length, json.loads(file.read(min(length, _HEADER)))
+
+
+def check_own(folder: Path, names: Iterable[str], own: Callable[[str], bool]) -> None:
+    """Refuse to write over a user's files.
+
+    Args:
+        folder: where files are to be written.
+        names: of these files.
+        own: whether the file of a name, which is there, was written by this program.
+
+    Raises:
+        UsageError: a file is not.
+    """
+    foreign = [name for name in names if os.path.lexists(folder / name) and not own(name)]
+    if foreign:
+        raise UsageError(
+            f"{folder} has files of your own that would be written over ({', '.join(foreign)}): "
+            "choose another --out, or move them away"
+        )
 
 
 def regular(path: Path) -> Path:

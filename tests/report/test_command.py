@@ -78,7 +78,7 @@ def test_a_method_of_a_file_is_said_to_need_it(tmp_path):
     records = frames.load([tmp_path])
     (experiment_id, cells) = next(iter(records.experiments()))
     (command,) = commands(records.configs[experiment_id], cells)
-    assert command.toml.startswith("# Methods of a file of its own (mine)")
+    assert command.toml.startswith('# Methods of a file of its own ("mine")')
     import tomllib
 
     assert tomllib.loads(command.toml)["set"]["mine"]["text"] == 'a "b"\n\u00e9\x7f'

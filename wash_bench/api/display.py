@@ -76,6 +76,8 @@ class PlainDisplay(Display):
 
     def changed(self, progress: Progress, before: Progress | None) -> None:
         key = progress.training
+        if progress.status == "waiting":
+            return  # of a long list that is a long way to say nothing
         if progress.status != "training":
             if before is None or before.status != progress.status:
                 self._print(progress)

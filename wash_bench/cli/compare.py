@@ -35,13 +35,14 @@ def compare(
     if out is not None:
         _check_name(out)
     from wash_bench.files import write_text
+    from wash_bench.report.csv_text import csv_text
     from wash_bench.report.tables.compare import compare as compare_reports
 
     comparison = compare_reports(a, b)
     text = comparison.markdown()
     if out is not None:
         csv = out.suffix == ".csv"
-        write_text(out, comparison.frame().to_csv(index=False) if csv else text)
+        write_text(out, csv_text(comparison.frame()) if csv else text)
     typer.echo(text, nl=False)
 
 

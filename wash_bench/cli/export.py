@@ -75,8 +75,8 @@ def export(
             about=f"{network.about}, of the cell {cell_id}",
             scores=network.scores,
             commands=(
-                f"wash-bench export {cell_id} --network {which} --out DIR",
-                f"wash-bench eval DIR --dataset {dataset}",
+                ("wash-bench", "export", cell_id, "--network", which, "--out", "DIR"),
+                ("wash-bench", "eval", "DIR", "--dataset", dataset),
             ),
         ),
         out,

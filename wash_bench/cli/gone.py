@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from wash_bench.errors import UsageError, note
 
 COMMANDS = {
-    "merge-records": "'wash-bench report A B --out DIR' reads several run folders; runs that are "
-    "given the same --out, on hosts that share it, fill one folder"
+    "merge-records": "'wash-bench report A B --out DIR' reads several run folders, without the "
+    "disk space of a copy; runs that are given the same --out, on hosts that share it, fill one "
+    "folder"
 }
 OPTIONS = {  # each with a value
     "--stale": "leave it out: a training whose process has died is free at once"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wash_bench.cli.gone import without_gone
-from wash_bench.errors import KEPT, LAUNCHED, Interrupted, UsageError, WashBenchError
+from wash_bench.errors import KEPT, LAUNCHED, Interrupted, UsageError, WashBenchError, printable
 from wash_bench.runner import stop
 
 LINGER = 10.0  # seconds
@@ -111,7 +111,8 @@ def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
         return code
     if rank != "0" and not text.startswith("rank ") and not usage:
         text = f"rank {rank}: {text}"
-    print(f"wash-bench: error: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
+    line = printable(" ".join(text.split()))
+    print(f"wash-bench: error: {line}", file=sys.stderr, flush=True)  # noqa: T201
     return code
 
 

@@ -20,7 +20,7 @@ from wash_bench.cli.options import DEBUG, takes_settings
         "help": "same, per-member or both, separated by a comma.",
     },
     seeds={"default": "the table's"},
-    shard={"help": "Only the i-th of k shares of the trainings; merge-records joins the folders."},
+    shard={"help": "Only the i-th of k shares of the trainings; the report reads all folders."},
     out={
         "default": "runs/paper-SCALE",
         "help": "Folder of the records; tables share equal cells, and nothing is trained twice.",

@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousClosedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from wash_bench.errors import KEPT, LAUNCHED
+from wash_bench.errors import KEPT, LAUNCHED, WashBenchError
 
 
 def launch(procs: int, arguments: list[str]) -> int:
@@ -74,10 +74,25 @@ def launch(procs: int, arguments: list[str]) -> int:
 
 
 def _loopback_store() -> tuple[TCPStore, int]:
-    """Open the store that the processes meet at, on the loopback interface alone, and its port."""
+    """Open the store that the processes meet at, on the loopback interface alone.
+
+    Returns:
+        The store and its port.
+
+    Raises:
+        WashBenchError: there is no such interface.
+    """
     # torch itself would listen on all interfaces. Its rendezvous takes over this port's server.
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        listener.accept()[0].close()
+    except OSError as error:
+        raise WashBenchError(
+            f"the processes of --nproc meet at 127.0.0.1, which this machine does not have "
+            f"({error.strerror or error}): bring its loopback interface up (ip link set lo up)"
+        ) from None
     store = TCPStore(
         "127.0.0.1",
         port,

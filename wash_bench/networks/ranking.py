@@ -217,9 +217,11 @@ def export_best(merged: Merged, rows: Rows, out: Path, networks: Sequence[Path])
             f"{best.batchnorm}, chosen by validation accuracy ({best.val_acc:.2f} %)",
             scores=scores,
             commands=(
-                f"wash-bench merge {' '.join(path.name for path in networks)} --dataset "
-                f"{training.dataset} --methods {methods}",
-                f"wash-bench eval DIR --dataset {training.dataset}",
+                (
+                    *("wash-bench", "merge", *(path.name for path in networks)),
+                    *("--dataset", training.dataset, "--methods", methods),
+                ),
+                ("wash-bench", "eval", "DIR", "--dataset", training.dataset),
             ),
         ),
         out,

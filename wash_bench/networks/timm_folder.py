@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench import __version__
 from wash_bench.data.catalog import spec_of
-from wash_bench.files import write_text
+from wash_bench.files import check_own, read_json, safetensors_header, write_text
 from wash_bench.metrics import METRICS
+from wash_bench.models.checkpoint_file import CHECKSUM
 from wash_bench.models.stems import resolve_stem
 from wash_bench.networks.inspect import OF_DATA, OF_NETWORK, natural_key
+from wash_bench.report.tables.markdown import escape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +64,10 @@ def card(
         "---\nlibrary_name: timm\npipeline_tag: image-classification\ntags:\n- timm\n"
         "- weight-averaging\n---",
         f"# {name}, {config['num_classes']} classes",
-        f"{about[0].upper()}{about[1:]}; trained or merged on the data set {training['dataset']}.",
+        escape(
+            f"{about[0].upper()}{about[1:]}; trained or merged on the data set "
+            f"{training['dataset']}."
+        ),
         "Scores on its test data:\n\n| | |\n|---|---:|\n" + "\n".join(rows),
         f"Images: {size} x {size} pixels, {channels} channel{'s' if channels > 1 else ''}, crop "
         f"{pictures['crop_pct']:g} of the resized picture, {pictures['interpolation']}; mean "
@@ -124,14 +130,14 @@ class Export:
         tensors: its weights and buffers, by name.
         about: what network it is, in words.
         scores: on test data, ``acc`` and ``ece`` in per cent, ``nll`` in nats, ``brier``.
-        commands: the command lines that made and measure it.
+        commands: the words of the command lines that made and measure it.
     """
 
     setting: TrainingSetup
     tensors: Mapping[str, Tensor]
     about: str
     scores: Mapping[str, float]
-    commands: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
 
 
 def write_folder(export: Export, out: Path) -> list[Path]:
@@ -139,13 +145,14 @@ def write_folder(export: Export, out: Path) -> list[Path]:
     from wash_bench.train.checkpoint import save_network
 
     config = config_of(export)
+    check_own(out, (WEIGHTS, CONFIG, CARD, CLASS_MAP), lambda name: _is_exported(out / name))
     save_network(out / WEIGHTS, export.tensors)
     write_text(out / CONFIG, json.dumps(config, indent=2) + "\n")
     text = card(
         config,
         about=export.about,
         scores=export.scores,
-        commands=export.commands,
+        commands=[shlex.join(words) for words in export.commands],
         notes=_notes(export),
         stem=_stem(export),
     )
@@ -157,6 +164,21 @@ def write_folder(export: Export, out: Path) -> list[Path]:
         )
         written.append(out / CLASS_MAP)
     return written
+
+
+def _is_exported(path: Path) -> bool:
+    """Whether a file is one that an earlier export, or a killed one, wrote."""
+    try:
+        if path.name == WEIGHTS:
+            with path.open("rb") as file:
+                return CHECKSUM in safetensors_header(file)[1].get("__metadata__", {})
+        if path.name == CONFIG:
+            return "wash_bench" in read_json(path)
+        if path.name == CARD:
+            return "\nBy wash-bench " in path.read_text(encoding="utf-8")
+        return _is_exported(path.with_name(CONFIG))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def _sorted_otherwise(export: Export) -> bool:

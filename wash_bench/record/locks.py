@@ -39,7 +39,7 @@ def hold(root: Path, name: str, wait: float = WAIT) -> Iterator[bool]:
     Yields:
         Whether it is held; False if another process holds it.
     """
-    lock = _acquire(root, name, wait)
+    lock = _acquire(_folder(root) / f"{name}.lock", wait)
     if lock is None:
         yield False
         return
@@ -53,6 +53,18 @@ def hold(root: Path, name: str, wait: float = WAIT) -> Iterator[bool]:
         lock.release()
 
 
+@contextlib.contextmanager
+def hold_file(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, for which other processes that ask for it wait."""
+    lock = None
+    while lock is None:
+        lock = _acquire(path, 60)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def owner_of(root: Path, name: str) -> str:
     """Return the process that holds a lock, as ``HOST, process PID``; "" if none does."""
     try:
@@ -63,7 +75,7 @@ def owner_of(root: Path, name: str) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         owner = "another process"
     try:
-        lock = _acquire(root, name, 0)
+        lock = _acquire(_folder(root) / f"{name}.lock", 0)
     except OSError:  # a folder that may only be read: the file is all there is to go by
         return owner
     if lock is not None:
@@ -107,9 +119,8 @@ def leftovers(root: Path) -> list[Path]:
     return [path for pattern in (*patterns, "report/.report-*") for path in root.glob(pattern)]
 
 
-def _acquire(root: Path, name: str, wait: float) -> BaseFileLock | None:
+def _acquire(path: Path, wait: float) -> BaseFileLock | None:
     """Return the lock, held; None if another process has it."""
-    path = _folder(root) / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -122,25 +133,25 @@ def _acquire(root: Path, name: str, wait: float) -> BaseFileLock | None:
             code = error.errno if isinstance(error, OSError) else errno.ENOSYS
             if code not in _NO_LOCKS:
                 raise
-            _warn(root, os.strerror(code or 0))
+            _warn(path.parent, os.strerror(code or 0))
             lock = SoftFileLock(f"{path}.soft")
             try:
                 lock.acquire(timeout=wait)
             except Timeout:
                 return None
     if warned:  # filelock itself did without
-        _warn(root, os.strerror(errno.ENOSYS))
+        _warn(path.parent, os.strerror(errno.ENOSYS))
     return lock
 
 
 @cache
-def _warn(root: Path, reason: str) -> None:
+def _warn(folder: Path, reason: str) -> None:
     """Say once what a file system without locks asks of the user."""
     if parent_process() is not None:
         return  # of several processes of one run, the first says it
     note(
-        f"the file system of {root} has no locks ({reason}); files in {_folder(root)} stand for "
-        "them: if a host dies, remove its files there, or choose an --out on another file system"
+        f"the file system of {folder} has no locks ({reason}); files there stand for "
+        "them: if a host dies, remove its files, or choose an --out on another file system"
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import WashBenchError, printable
 from wash_bench.files import read_json, write_json, written
 
 SCHEMA = 2
@@ -70,11 +70,29 @@ def read_summed(path: Path) -> Record:
 
 
 def unchanged(data: Record) -> Record:
-    """What a file says, its checksum taken off; a Changed if that is not of it."""
+    """Return what a file says, its checksum taken off, with control characters as escapes.
+
+    Raises:
+        Changed: the checksum is not of it.
+    """
     told = {key: value for key, value in data.items() if key != CHECKSUM}
     if CHECKSUM in data and data[CHECKSUM] != _checksum(told):
         raise Changed("what it holds is not what was written (its checksum differs)")
-    return told
+    return _printable(told)
+
+
+_EXACT = ("options", "set")  # which a command line gives again as they are; no terminal shows them
+
+
+def _printable(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {
+            printable(key): value if key in _EXACT else _printable(value)
+            for key, value in data.items()
+        }
+    if isinstance(data, list):
+        return [_printable(value) for value in data]
+    return printable(data) if isinstance(data, str) else data
 
 
 def _checksum(data: Record) -> str:

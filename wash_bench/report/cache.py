@@ -64,6 +64,10 @@ class CacheManifest:
         """Return whether the folder holds the report of this source, each file as written."""
         return self.source == source and not any(self.changed(folder, name) for name in self.files)
 
+    def owns(self, folder: Path, name: str) -> bool:
+        """Return whether a file is the report's; with a damaged manifest all of its names are."""
+        return name in self.files or (not self.files and (folder / NAME).exists())
+
     def changed(self, folder: Path, name: str) -> bool:
         """Return whether a file is none of the report's, or was changed or removed since."""
         return file_digest(folder / name) != self.files.get(name)

@@ -92,7 +92,8 @@ def preset_text(config: dict[str, Any], methods: dict[str, tuple[str, list[int]]
             lines += [f"{_key(key)} = {_value(value)}" for key, value in options.items()]
     foreign = [name for name in methods if not _installed(name)]
     if foreign:
-        lines.insert(0, f"# Methods of a file of its own ({', '.join(foreign)}): name it as")
+        names = ", ".join(map(json.dumps, foreign))  # a name of several lines would end the comment
+        lines.insert(0, f"# Methods of a file of its own ({names}): name it as")
         lines.insert(1, "# path.py:Class in place of the method.")
     return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.files import write_text
 from wash_bench.report import style
+from wash_bench.report.csv_text import csv_text
 from wash_bench.report.figures import budget_plot, rows_plot
 from wash_bench.report.figures.catalogue import parse_names
 from wash_bench.report.published import Published
@@ -64,7 +65,7 @@ def write_study(
 def write_table(table: StudyTable, folder: Path) -> list[Path]:
     """Write NAME-SCALE.md, .csv, and the figure as .png and .svg into ``folder``."""
     stem = table.study.stem
-    text = {".md": table.table().markdown(), ".csv": table.frame().to_csv(index=False)}
+    text = {".md": table.table().markdown(), ".csv": csv_text(table.frame())}
     paths = [folder / f"{stem}{ending}" for ending in text]
     for path, content in zip(paths, text.values(), strict=True):
         write_text(path, content)

@@ -5,15 +5,19 @@ A report of the same records that is there already is left as it is and imports 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, WashBenchError
-from wash_bench.report.cache import NAME, CacheManifest, code_digest, file_digest, records_digest
+from wash_bench.files import check_own, remove
+from wash_bench.report.cache import CacheManifest, code_digest, file_digest, records_digest
+from wash_bench.report.csv_text import csv_text
 from wash_bench.report.options import ReportOptions
 from wash_bench.report.style import made_for
 from wash_bench.report.tables.terminal import print_tables
@@ -31,6 +35,9 @@ TABLES = {
     "environment": "environments",
 }
 RARE = ("simplex", "corruption")  # tables that few runs have
+TEXTS = ("table.md", "table.tex", "commands.sh")
+FILES = ("report.html", *(f"{name}.csv" for name in TABLES), *TEXTS)
+STAGE, LOCK = ".report-", ".report.lock"
 
 
 def write_report(
@@ -64,32 +71,66 @@ def write_report(
     source = f"{records_digest(roots)} {code_digest()} {request}"
     manifest = CacheManifest.read(out)
     if not manifest.is_current(out, source):
+        check_own(out, FILES, partial(manifest.owns, out))
         with made_for(request.paper):
-            manifest = _make(roots, out, manifest, source, request)
+            manifest = _make(roots, out, source, request)
     if console is not None:
         print_tables(manifest.tables, manifest.warnings, console)
     return [out / name for name in manifest.files]
 
 
-def _make(
-    roots: Sequence[Path], out: Path, before: CacheManifest, source: str, options: ReportOptions
-) -> CacheManifest:
-    """Make the report in a temporary folder, then put it in place of the one before."""
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Let one process at a time write a report, and remove what a killed one left.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    from wash_bench.record.locks import hold_file
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with hold_file(out / LOCK):
+            for left in out.glob(f"{STAGE}*"):
+                remove(left)
+            yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the report to {out}: {error.strerror}; choose another --out"
+        ) from None
+
+
+def _make(roots: Sequence[Path], out: Path, source: str, options: ReportOptions) -> CacheManifest:
+    """Make a report.
+
+    Returns:
+        What was made, by this process or by another one that was faster.
+    """
     from wash_bench.report.read.frames import load
-    from wash_bench.report.tables.main_table import check_baseline, check_columns, main_tables
-    from wash_bench.report.tables.time_to_accuracy import target_tables
+    from wash_bench.report.tables.main_table import check_baseline, check_columns
 
     records = load(roots)
     records.options = options
     check_baseline(records)
     check_columns(records)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".report-", dir=out))
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the report to {out}: {error.strerror}; choose another --out"
-        ) from None
+    with _alone(out):
+        before = CacheManifest.read(out)
+        return before if before.is_current(out, source) else _replace(records, out, before, source)
+
+
+def _replace(records: Records, out: Path, before: CacheManifest, source: str) -> CacheManifest:
+    """Make the report in a temporary folder, then put it in place of the one before.
+
+    Returns:
+        What was made.
+
+    Raises:
+        WashBenchError: the disk is full.
+    """
+    from wash_bench.report.tables.main_table import main_tables
+    from wash_bench.report.tables.time_to_accuracy import target_tables
+
+    stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=out))
     try:
         paths = _fill(records, stage)
         made = CacheManifest(
@@ -98,8 +139,10 @@ def _make(
             tables=[*main_tables(records, digits=1), *target_tables(records)],
             warnings=records.warnings,
         )
+        check_own(out, made.files, partial(before.owns, out))
         old = [name for name in before.files if not before.changed(out, name)]
-        (out / NAME).unlink(missing_ok=True)  # of half a report nothing is known
+        # Of half a report it is known which files are the report's.
+        CacheManifest(files=before.files | made.files).write(out)
         for path in paths:
             path.replace(out / path.name)
         for name in set(old) - set(made.files):  # what this report does not have
@@ -155,7 +198,7 @@ def _fill(records: Records, folder: Path) -> list[Path]:
     paths = []
     for name, frame in frames.items():
         paths.append(folder / f"{name}.csv")
-        frame.to_csv(paths[-1], index=False, lineterminator="\n")
+        paths[-1].write_text(csv_text(frame), encoding="utf-8", errors="backslashreplace")
         if options.parquet:
             paths.append(folder / f"{name}.parquet")
             _uniform(frame).to_parquet(paths[-1], engine="pyarrow", index=False)

@@ -60,6 +60,10 @@ def side_by_side(cells: Iterable[Cell]) -> list[list[TrainingTask]]:
     return [list(group.values()) for groups in by_training.values() for group in groups]
 
 
+_RUNNING = threading.Lock()
+"""Held while this process runs cells: what torch computes depends on settings of the process."""
+
+
 def run_experiment(
     config: RunConfig, entries: Sequence[MethodEntry], context: RunContext
 ) -> Outcome:
@@ -75,9 +79,24 @@ def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
     they have ended, and takes what they leave.
 
     Returns:
-        What became of each cell. What cannot work is a UsageError before any training; where the
-        machine fails a WashBenchError says so, and the same call goes on from what is there.
+        What became of each cell.
+
+    Raises:
+        UsageError: a cell cannot work, before any training, or another thread runs cells. Where
+            the machine fails, a WashBenchError says so, and the same call goes on.
     """
+    if not _RUNNING.acquire(blocking=False):
+        raise UsageError(
+            "another thread of this program is running cells: threads share torch's settings, so "
+            "run one after another, or in processes of their own"
+        )
+    try:
+        return _run_cells(cells, context)
+    finally:
+        _RUNNING.release()
+
+
+def _run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
     world = context.world
     _check(cells, context)
     store, outcome, groups, retry = Store(context.out), Outcome(), [], {}

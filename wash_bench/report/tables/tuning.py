@@ -19,6 +19,7 @@ from wash_bench.metrics import METRICS
 from wash_bench.plugins.options import as_typed
 from wash_bench.record.store import Store
 from wash_bench.report.command import preset_text
+from wash_bench.report.csv_text import csv_text
 from wash_bench.report.numbers.comparisons import collapsed, letters
 from wash_bench.report.numbers.machines import machine
 from wash_bench.report.numbers.stats import Estimate, estimate
@@ -174,7 +175,7 @@ class Tuning:
         folder.mkdir(parents=True, exist_ok=True)
         texts = {
             "tuning.md": text(self),
-            "tuning.csv": frame(self).to_csv(index=False, lineterminator="\n"),
+            "tuning.csv": csv_text(frame(self)),
             "tuned.toml": preset(self),
         }
         for name, content in texts.items():
