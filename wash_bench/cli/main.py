@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wash_bench.cli.gone import without_gone
+from wash_bench.distributed.world import among_ranks
 from wash_bench.errors import KEPT, LAUNCHED, Interrupted, UsageError, WashBenchError, printable
 from wash_bench.runner import stop
 
@@ -36,6 +38,7 @@ def _carried_out(arguments: Sequence[str]) -> int:
         from wash_bench.cli.app import app
 
         given = without_gone(arguments)
+        _check_empty(given)
         result = app(args=given, prog_name="wash-bench", standalone_mode=False, obj=given)
         if result == Interrupted.exit_code:  # typer makes this of a KeyboardInterrupt
             return _tell_interrupted("interrupted")
@@ -59,6 +62,17 @@ def _carried_out(arguments: Sequence[str]) -> int:
             return _tell(error, told(), getattr(error, "exit_code", 2), debug)
         text = f"internal error, {type(error).__name__}: {error} (--debug shows where)"
         return _tell(error, text, 1, debug)
+
+
+def _check_empty(arguments: Sequence[str]) -> None:
+    """Refuse, as a UsageError, an empty value, as of an unset shell variable.
+
+    As a folder it would be the one that the user is in.
+    """
+    for option, value in itertools.pairwise(["", *arguments]):
+        if value == "" or (value.startswith("--") and value.endswith("=")):
+            name = value.removesuffix("=") or option
+            raise UsageError(f"{name}: its value is empty (an unset variable?); give one")
 
 
 @contextlib.contextmanager
@@ -104,7 +118,7 @@ def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if "RANK" in os.environ and stop.requested():
+    if among_ranks() and stop.requested():
         return 128 + stop.requested()  # another rank died; the launcher names it and ends all
     if getattr(error, "told", others):
         time.sleep(LINGER)  # the launcher ends all once the first has: let that be who tells

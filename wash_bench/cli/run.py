@@ -16,6 +16,8 @@ import typer
 
 from wash_bench.cli import complete
 from wash_bench.cli.options import DEBUG, takes_settings
+from wash_bench.distributed.world import among_ranks
+from wash_bench.errors import LAUNCHED, UsageError
 
 if TYPE_CHECKING:
     from wash_bench.runner.queue import Outcome
@@ -111,7 +113,12 @@ def run_cells(
     Returns:
         What became of the cells; None in a process that only shares populations.
     """
-    if arguments is not None and local.procs > 1 and "RANK" not in os.environ:
+    if arguments is not None and local.procs > 1 and LAUNCHED not in os.environ:
+        if among_ranks():
+            raise UsageError(
+                "--nproc starts processes, and this is one of those that torchrun started (RANK "
+                "and WORLD_SIZE are set): leave --nproc out"
+            )
         _in_processes(cells, local, arguments)
     if local.threads:
         limit_threads(local.threads)

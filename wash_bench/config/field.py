@@ -4,6 +4,7 @@ Whatever shows or takes settings (the command line, presets, records, the docs' 
 off the fields; a further setting is one more field.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -186,6 +187,10 @@ class ConfigModel(BaseModel):
         """The settings that are part of a cell's identity, as JSON data."""
         kept = {item.name for item in settings_of(type(self)) if self._counts(item)}
         return self.model_dump(mode="json", include=kept)
+
+    def key(self, **parts: Any) -> str:
+        """Return a text that is the same for equal settings; ``parts`` are those of model_dump."""
+        return json.dumps(self.model_dump(mode="json", **parts))  # paths need not be UTF-8
 
     def _counts(self, item: Option) -> bool:
         """Whether a setting is part of a cell's identity."""

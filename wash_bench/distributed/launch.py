@@ -28,6 +28,8 @@ def launch(procs: int, arguments: list[str]) -> int:
     Returns:
         The exit code of the command: that of the process that failed first, 1 if it was killed.
     """
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)  # a platform sets them for a single process too
     os.environ[LAUNCHED] = str(os.getpid())  # this process names the one that was killed
     os.environ["PYTHONSAFEPATH"] = "1"  # or the user's random.py would be Python's
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)

@@ -39,7 +39,7 @@ def tasks_of(cells: Iterable[Cell]) -> list[TrainingTask]:
     """Return cells as tasks: those with one training and one evaluation together."""
     tasks: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        tasks.setdefault((cell.training_id, cell.config.model_dump_json()), []).append(cell)
+        tasks.setdefault((cell.training_id, cell.config.key()), []).append(cell)
     return [TrainingTask(tuple(own)) for own in tasks.values()]
 
 
@@ -52,7 +52,7 @@ def side_by_side(cells: Iterable[Cell]) -> list[list[TrainingTask]]:
     """
     by_training: dict[str, list[dict[str, TrainingTask]]] = {}
     for task in tasks_of(cells):
-        groups = by_training.setdefault(task.config.training.model_dump_json(), [])
+        groups = by_training.setdefault(task.config.training.key(), [])
         free = (group for group in groups if task.training_id not in group)
         if (group := next(free, None)) is None:
             groups.append(group := {})
@@ -188,7 +188,7 @@ def _identity(cells: Sequence[Cell]) -> dict[str, Any]:
     trainings = {}
     for cell in cells:
         config = cell.config
-        key = config.model_dump_json(exclude={"training": {"data_dir"}})
+        key = config.key(exclude={"training": {"data_dir"}})
         if key not in trainings:
             settings = config.model_dump(mode="json", exclude={"training": {"data_dir"}})
             for section in ("training", "evaluation"):

@@ -127,7 +127,7 @@ def plan_cells(
         check_rules(group, setting)
         slow = stand_in and setting.device.type == "cpu"
         for task in group:
-            key = task.training.model_dump_json(), task.config.evaluation.model_dump_json()
+            key = task.training.key(), task.config.evaluation.key()
             if key not in costs:
                 setting.check(task.config.evaluation)
                 layout, own = check_task(task, setting), setting.but(task.training)
@@ -226,7 +226,7 @@ def _cost(config: RunConfig, setting: TrainingSetup, layout: Layout, times: Time
 def _of_step(setting: TrainingSetup) -> str:
     """The settings on which the time of a step depends."""
     others = {"population", "epochs", "lr", "weight_decay", "augment", "init"}
-    return setting.config.model_dump_json(exclude=others)
+    return setting.config.key(exclude=others)
 
 
 def _times(setting: TrainingSetup, slow: bool) -> Times:

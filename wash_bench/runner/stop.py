@@ -11,6 +11,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from wash_bench.distributed.world import among_ranks
+
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 _noted = 0
 _trainings = 0
@@ -41,7 +43,7 @@ def note_signal(number: int, frame: FrameType | None = None) -> None:
     again, _noted = _noted > 0, number
     if _trainings and not again:
         return
-    if "RANK" in os.environ:  # what unwinds might wait for the other ranks
+    if among_ranks():  # what unwinds might wait for the other ranks
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     raise KeyboardInterrupt

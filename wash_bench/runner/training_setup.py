@@ -176,7 +176,7 @@ class TrainingSetup:
     def architecture(self) -> Hashable:
         """What the network follows from; trainings differ in much besides."""
         fields = {"model", "model_args", "stem", "drop_path", "channels_last"}
-        network, data = self.config.model_dump_json(include=fields), self.data
+        network, data = self.config.key(include=fields), self.data
         return network, data.classes, data.channels, data.size
 
     @cached_property
@@ -250,7 +250,7 @@ def check_tasks(
     """
     different: dict[str, TrainingTask] = {}
     for task in tasks:
-        different.setdefault(task.training.model_dump_json(), task)
+        different.setdefault(task.training.key(), task)
     layouts = [(task.training, check_task(task, setting)) for task in different.values()]
     check_rules(tasks, setting)
     networks = [setting.but(training) for training, _ in layouts]

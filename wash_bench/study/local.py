@@ -38,13 +38,13 @@ class LocalConfig(ConfigModel):
     """Your own method's file, as path.py:Class; repeatable."""
     download: bool = _local(False, DATA)
     """Download missing data."""
-    jobs: int | None = _local(None, WHAT, "J|auto", shown="auto", ge=1)
+    jobs: int | None = _local(None, WHAT, "J|auto", shown="auto", ge=1, le=4096)
     """Trainings in parallel (auto: as many as fit; on a GPU one)."""
     procs: int = _local(1, DISTRIBUTED, "R", ge=1)
     """Processes that share each population, at most N; use torchrun for several machines."""
     silence: int = _local(15, DISTRIBUTED, unit="seconds", ge=5)
     """Silence of a process of --nproc or torchrun after which the run ends; at least 5."""
-    threads: int = _local(0, MACHINE, unit="threads", ge=0)
+    threads: int = _local(0, MACHINE, unit="threads", ge=0, le=1024)
     """CPU threads of each job or process (0: the cores divided by them)."""
     time_limit: int = _local(0, MACHINE, unit="seconds", shown="none", ge=0)
     """A training that takes longer, its evaluation included, fails its cells; the others go on."""
@@ -79,6 +79,13 @@ class LocalConfig(ConfigModel):
         if not 1 <= index <= shards:
             raise ValueError("write it as i/k with i from 1 to k, as 1/3, 2/3 and 3/3")
         return index, shards
+
+    @field_validator("out", mode="before")
+    @classmethod
+    def _named(cls, out: Any) -> Any:
+        if out == "":
+            raise ValueError("is empty: name a folder")
+        return out
 
     @field_validator("out")
     @classmethod

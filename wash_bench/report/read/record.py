@@ -211,7 +211,9 @@ def _points(
     """A table of measured networks: ``places`` (numbers) and ``names`` say which they are."""
     try:
         text = {"a": str, "b": str, "c": str, "corruption": str, "network": str}
-        frame = pd.read_csv(regular(path), dtype=text, on_bad_lines="skip")
+        frame = pd.read_csv(
+            regular(path), dtype=text, on_bad_lines="skip", keep_default_na=False, na_values=[""]
+        )
     except OSError as error:
         return _frame([], fields), [f"{path}: {error.strerror}, left out"]
     except (ValueError, pd.errors.ParserError) as error:

@@ -240,15 +240,21 @@ def read_side(path: Path) -> ReportSide:
         records: Records = load([path])
         return ReportSide(path, records.summary, records.environments)
     try:
-        cells = pd.read_csv(path / "summary.csv")
+        cells = _read(path / "summary.csv")
         environments = pd.DataFrame()
         if (path / "environment.csv").is_file():
-            environments = pd.read_csv(path / "environment.csv")
+            environments = _read(path / "environment.csv")
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} holds no report that can be read: {error}") from None
     if lacking := _NEEDED - set(cells.columns):
         raise UsageError(f"{path / 'summary.csv'} lacks {', '.join(sorted(lacking))}: no report")
     return ReportSide(path, cells, environments, tuple(_to_numbers(path / "summary.csv", cells)))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read a report's table; a method may be called null, or true."""
+    texts = dict.fromkeys(("experiment_id", "method", "variant", "dataset", "model"), str)
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
 
 
 def _to_numbers(path: Path, cells: pd.DataFrame) -> Iterator[str]:

@@ -295,7 +295,7 @@ class StudyTable:
         """The notes under the table, in which values may have letters."""
         notes = [LETTERS] * with_letters
         notes += of_collapsed([self.lines[place].row.label for place in self.collapsed()])
-        several = {line.resolved.config.training.model_dump_json() for line in self.lines}
+        several = {line.resolved.config.training.key() for line in self.lines}
         if with_letters and len(several) > 1:
             notes.append("Letters compare rows of equal N, augmentation, data, network and budget.")
         for line in self.lines:
