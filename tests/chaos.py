@@ -28,17 +28,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.support.command import Command
 
-PROGRAM = [sys.executable, "-m", "wash_bench", "run"]
+PROGRAM = [sys.executable, "-m", "wash_bench"]
 RUN = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--stem=keep"]
 RUN += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0"]
 RUN += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--threads=1"]
 WHOLE = ("--methods=wash,greedy-soup,naive-ensemble,wash+ema", "--epochs=12", "--eval-every=3")
 WHOLE += ("--eval-average-every=5",)
-MODES = {"one process": ["--jobs=1"], "--jobs 2": ["--jobs=2"], "--nproc 2": ["--nproc=2"]}
+CODED = ("--methods=papa+topk,papa+int4,streaming-diloco", "--epochs=6", "--eval-every=3")
+LOGGED = ("--methods=wash", "--epochs=6", "--log=csv", "--corruptions=fog,contrast")
+LOGGED += ("--corruption-images=20",)
+TUNED = ("--grid=wash.p=0.05,0.3", "--grid=papa.alpha=0.5,0.9", "--epochs=3", "--seeds=100")
+NETWORKS = ("{inputs}/networks/0", "{inputs}/networks/1")
+MERGED = ("--methods=uniform-soup,greedy-soup,fisher", "--threads=1")
+MERGED += ("--dataset=digits", "--barrier-points=3", "--barrier-images=20", "--bn-images=32")
+MODES = {  # {run} is what a test trains
+    "one process": ("run", *RUN, "{run}", "--jobs=1", "--out={out}"),
+    "--jobs 2": ("run", *RUN, "{run}", "--jobs=2", "--out={out}"),
+    "--nproc 2": ("run", *RUN, "{run}", "--nproc=2", "--out={out}"),
+    "--nproc 2, codes": ("run", *RUN, *CODED, "--nproc=2", "--out={out}"),
+    "loggers, corruptions": ("run", *RUN, *LOGGED, "--jobs=1", "--out={out}"),
+    "two runs": ("run", *RUN, "{run}", "--jobs=1", "--worker", "--out={out}"),
+    "tune": ("tune", *RUN[:-1], *TUNED, "--jobs=1", "--out={out}", "--tables={out}/tables"),
+    "merge": ("merge", *NETWORKS, *MERGED, "--out={out}"),
+    "report": ("report", "{inputs}/runs", "--out={out}"),
+    "export": ("export", "wash", "--runs={inputs}/runs", "--out={out}"),
+    "prepare": ("prepare", "{inputs}/images", "--out={out}"),
+}
+TRAINS = ("one process", "--jobs 2", "--nproc 2")
+PHASES = ("before the first checkpoint", "training", "evaluating, or between trainings")
+PHASES += ("writing a file", "reporting")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "WASH_BENCH_CHAOS"  # of the environment of all processes of a chain
 GONE = 60.0  # seconds after a kill until every process must have ended
 LONG = 600.0
+DRAWN = (".html", ".png", ".svg", ".lock")  # which hold a date, or nothing
 # What a run that was killed cannot have in common with another one; the table of a first chain
 # makes the checkout another than it was.
 TIMES = ("seconds", "finished_at", "date", "memory_gib", "since", "by", "checksum", "commit")
@@ -68,6 +91,16 @@ class Chain:
     def out(self) -> Path:
         return self.folder / "runs"
 
+    @property
+    def words(self) -> list[str]:
+        """The command line."""
+        found: list[str] = []
+        for word in MODES[self.mode]:
+            named = word.replace("{out}", str(self.out))
+            named = named.replace("{inputs}", str(self.folder.parent / "inputs"))
+            found += self.run if word == "{run}" else [named]
+        return found
+
     def start(self) -> subprocess.Popen[str] | Command:
         temporary, ranks = self.folder / "tmp", self.folder / "ranks"
         for folder in (temporary, ranks):
@@ -77,7 +110,7 @@ class Chain:
             from tests.support.command import RANKS, Command
 
             return Command(
-                ["run", *RUN, *self.run, *MODES[self.mode], f"--out={self.out}"],
+                self.words,
                 env=os.environ | own | {RANKS: str(ranks)},
                 stdout=self.folder / "stdout",
                 stderr=self.folder / "stderr",
@@ -88,7 +121,7 @@ class Chain:
             (self.folder / "stderr").open("w") as wrong,
         ):
             return subprocess.Popen(
-                [*PROGRAM, *RUN, *self.run, *MODES[self.mode], f"--out={self.out}"],
+                [*PROGRAM, *self.words],
                 env=os.environ | own,
                 stdout=told,
                 stderr=wrong,
@@ -109,12 +142,15 @@ class Chain:
 
     def kill(self, number: signal.Signals, delay: float, group: bool) -> bool:
         """Start the command and send it a signal; whether it came before the end."""
+        other = self.start() if self.mode == "two runs" else None
         run = self.start()
         try:
             run.wait(delay)
         except subprocess.TimeoutExpired:
             pass
         else:
+            if other:
+                other.wait(LONG)
             return False
         if group:
             os.killpg(run.pid, number)
@@ -130,6 +166,8 @@ class Chain:
         # the system's own answer holds; the run may also just be done.
         if code not in (-number, 128 + number, 0, -signal.SIGINT):
             self.faults.append(f"{number.name}: ended with {code}: {self.said()}")
+        if other and (other_code := other.wait(LONG)):
+            self.faults.append(f"the other run ended with {other_code}: {self.said()}")
         self.await_end()
         if code:
             self.kills.append((number.name, phase(self.out)))
@@ -187,9 +225,9 @@ def phase(out: Path) -> str:
     if list(out.glob("report*")) or list(out.glob(".report*")):
         return "reporting"
     if not states:
-        return "before the first checkpoint"
+        return PHASES[0]
     done = [json.loads(path.read_text())["finished"] for path in states]
-    return "training" if not all(done) else "evaluating, or between trainings"
+    return "training" if not all(done) else PHASES[2]
 
 
 def contents(out: Path) -> dict[str, object]:
@@ -200,7 +238,7 @@ def contents(out: Path) -> dict[str, object]:
         if path.is_dir():
             continue
         data = path.read_bytes()
-        if name.startswith("report"):
+        if name.startswith(("report", ".made")) or path.suffix in DRAWN:
             found[name] = bool(data)
         elif path.suffix == ".json":
             found[name] = timeless(json.loads(data))
@@ -221,7 +259,7 @@ def chains(
     work: Path,
     run: tuple[str, ...] = WHOLE,
     side: int = 1,
-    modes: Sequence[str] = tuple(MODES),
+    modes: Sequence[str] = TRAINS,
     fork: bool = False,
 ) -> Iterator[Chain]:
     """Chains of one to three kills, the modes in turn, until there were enough kills.
@@ -239,6 +277,8 @@ def chains(
         Each chain with its faults, once it has ended.
     """
     lasts, undisturbed = {}, {}
+    if set(modes) - {*TRAINS}:
+        make_inputs(work / "inputs")
     for mode in modes:
         whole = Chain(mode, run, work / f"undisturbed-{len(lasts)}", fork)
         lasts[mode] = whole.finish()
@@ -269,6 +309,19 @@ def chains(
             number += side
 
 
+def make_inputs(folder: Path) -> None:
+    """Make what other commands than ``run`` read: a run, exported networks, an image folder."""
+    from tests.support.images import class_folders
+
+    class_folders(folder / "images", 300, 24, 24, test_count=100)
+    short = ("--methods=wash,naive-ensemble", "--epochs=2", "--no-report", "--jobs=1")
+    subprocess.run([*PROGRAM, "run", *RUN, *short, f"--out={folder / 'runs'}"], check=True)
+    for member in range(2):
+        place = folder / "networks" / str(member)
+        words = ["export", "wash", f"--runs={folder / 'runs'}", f"--network=member:{member}"]
+        subprocess.run([*PROGRAM, *words, f"--out={place}"], check=True)
+
+
 def table(found: list[Chain], seed: int, seconds: float) -> str:
     """The result as Markdown."""
     from wash_bench.record.environment import capture
@@ -284,13 +337,16 @@ def table(found: list[Chain], seed: int, seconds: float) -> str:
         f"run, byte by byte. Chains with a fault: {len(faulty)}. {machine['cpu']}, "
         f"{machine['cpu_cores']} cores, torch {machine['torch']}, {seconds / 60:.0f} minutes.",
         "",
-        "| when it came | " + " | ".join(f"{m}, {s.name}" for m in MODES for s in SIGNALS) + " |",
-        "| --- |" + " ---: |" * len(MODES) * len(SIGNALS),
+        "Kills by command, signal, and what the command was at:",
+        "",
+        "| command | " + " | ".join([*(s.name for s in SIGNALS), *PHASES]) + " |",
+        "| --- |" + " ---: |" * (len(SIGNALS) + len(PHASES)),
     ]
-    counts = Counter((at, chain.mode, name) for chain in found for name, at in chain.kills)
-    for at in sorted({at for at, _, _ in counts}):
-        row = [str(counts[at, mode, number.name]) for mode in MODES for number in SIGNALS]
-        lines.append(f"| {at} | " + " | ".join(row) + " |")
+    for mode in dict.fromkeys(chain.mode for chain in found):
+        own = [kill for chain in found if chain.mode == mode for kill in chain.kills]
+        counts = Counter(text for kill in own for text in kill)
+        row = [str(counts[text]) for text in (*(s.name for s in SIGNALS), *PHASES)]
+        lines.append(f"| {mode} | " + " | ".join(row) + " |")
     for chain in faulty:
         lines += ["", f"- {chain.mode}, {chain.kills}: {'; '.join(chain.faults)}"]
     return "\n".join(lines) + "\n"
@@ -298,14 +354,17 @@ def table(found: list[Chain], seed: int, seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=1, help="chains at a time")
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES, help="commands")
     parser.add_argument("--out", type=Path, help="file for the table")
     given = parser.parse_args()
     began, found, text = time.monotonic(), [], ""
     with TemporaryDirectory(prefix="chaos-") as work:
-        for chain in chains(given.kills, given.seed, Path(work), side=given.side):
+        for chain in chains(
+            given.kills, given.seed, Path(work), side=given.side, modes=given.modes
+        ):
             found.append(chain)
             outcome = "; ".join(chain.faults) or "the same bits"
             print(f"{chain.mode}: {chain.kills}: {outcome}", flush=True)

@@ -15,9 +15,9 @@ import pytest
 from tests.support.command import Command
 from tests.support.images import class_folders
 from tests.support.runs import assert_same_bits, entries_of
+from wash_bench import stop
 from wash_bench.config import RunConfig
 from wash_bench.config.values import parse_interval
-from wash_bench.runner import stop
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.experiment import run_experiment
 

@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wash_bench import stop
 from wash_bench.cli.gone import without_gone
-from wash_bench.distributed.world import among_ranks
 from wash_bench.errors import KEPT, LAUNCHED, Interrupted, UsageError, WashBenchError, printable
-from wash_bench.runner import stop
 
 LINGER = 10.0  # seconds
 PARENT_EVERY = 0.5  # seconds between two looks at the launcher
@@ -118,7 +117,7 @@ def _tell(error: BaseException, text: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if among_ranks() and stop.requested():
+    if stop.among_ranks() and stop.requested():
         return 128 + stop.requested()  # another rank died; the launcher names it and ends all
     if getattr(error, "told", others):
         time.sleep(LINGER)  # the launcher ends all once the first has: let that be who tells

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from wash_bench import stop
 from wash_bench.cli import complete
 from wash_bench.cli.options import DEBUG, takes_settings
-from wash_bench.distributed.world import among_ranks
 from wash_bench.errors import LAUNCHED, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def run_cells(
         What became of the cells; None in a process that only shares populations.
     """
     if arguments is not None and local.procs > 1 and LAUNCHED not in os.environ:
-        if among_ranks():
+        if stop.among_ranks():
             raise UsageError(
                 "--nproc starts processes, and this is one of those that torchrun started (RANK "
                 "and WORLD_SIZE are set): leave --nproc out"

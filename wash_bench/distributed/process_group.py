@@ -10,6 +10,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
+from wash_bench import stop
 from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import UsageError
 
@@ -72,6 +73,8 @@ def process_group(device: str, heartbeat_timeout: float = 15.0) -> Iterator[Worl
         yield DistributedWorld()
         dist.barrier()
     except BaseException as error:
+        if stop.requested() and not isinstance(error, KeyboardInterrupt):
+            os._exit(128 + stop.requested())  # another rank died; its launcher ends or restarts all
         if isinstance(error, RuntimeError):  # perhaps a collective whose partner is gone
             heartbeat.wait_for_end()
         error.told = not heartbeat.fail(str(error) or type(error).__name__)  # type: ignore[attr-defined]

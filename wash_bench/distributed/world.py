@@ -7,7 +7,6 @@ in which everything is finished needs none.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wash_bench.core.exchange import Exchange
-
-
-def among_ranks() -> bool:
-    """Whether this process is one of several; a platform may call a single one rank 0 of 1."""
-    return "RANK" in os.environ and os.environ.get("WORLD_SIZE") != "1"
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from wash_bench import stop
 from wash_bench.core.method import CommShape
 from wash_bench.errors import CellFailure, WashBenchError
 from wash_bench.record.environment import capture, continued
 from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
-from wash_bench.runner import stop
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.evaluation import evaluate, reason_of
 from wash_bench.runner.isolation import isolated_torch_state

@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from wash_bench import stop
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.record.store import Store
-from wash_bench.runner import stop
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.jobs import bytes_of, fitting
 from wash_bench.runner.progress import Progress, unobserved

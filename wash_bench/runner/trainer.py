@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from wash_bench import stop
 from wash_bench.config.values import parse_interval
 from wash_bench.core.ledger import CommLedger
 from wash_bench.core.population import ModelState, Population, consensus
@@ -20,7 +21,6 @@ from wash_bench.loggers.contract import LoggedTraining
 from wash_bench.loggers.feed import LogFeed
 from wash_bench.record.events import EventLog
 from wash_bench.record.store import TrainingFolder
-from wash_bench.runner import stop
 from wash_bench.runner.context import RunContext
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.training_setup import TrainingSetup
