@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pickle
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +161,37 @@ def test_a_killed_one_goes_on_with_what_it_lacks(pets, monkeypatch):
     "a prepared folder with a file missing, cut off, or changed",
     "one line that names it; changed pixels when `prepare` is called again, the rest at the start",
 )
+@pytest.mark.fault(
+    "Kills and stops", "SIGKILL of prepare", "its processes end with it; the same command goes on"
+)
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+def test_processes_end_with_a_killed_prepare(tmp_path: Path) -> None:
+    class_folders(tmp_path / "pets", 400, 300, 300, test_count=10)
+    words = ["prepare", str(tmp_path / "pets"), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    own = {"WASH_BENCH_MARK": str(tmp_path)}
+    run = subprocess.Popen([sys.executable, "-m", "wash_bench", *words], env=os.environ | own)
+
+    def processes() -> list[int]:
+        mark, found = f"WASH_BENCH_MARK={tmp_path}".encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+        return found
+
+    while not list((tmp_path / "out").rglob("*.part")):  # its processes decode
+        assert run.poll() is None
+        time.sleep(0.02)
+    assert len(processes()) >= 3
+    run.kill()
+    run.wait()
+    until = time.monotonic() + 20
+    while processes() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not processes()
+
+
 def test_damage_is_named(pets, capsys):
     out = prepared(pets)
     again = ("prepare", str(pets), "--out", str(out))

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from wash_bench.data.image import opened
 from wash_bench.data.paths import TEST_PARTS, content_of, earlier_content_of
 from wash_bench.data.prepared import index as form
-from wash_bench.data.prepared.encode import NotDecoded, Work, encode, resized
+from wash_bench.data.prepared.encode import NotDecoded, Work, encode, end_with_parent, resized
 from wash_bench.data.prepared.index import PARTS, Index, Shard
 from wash_bench.data.scan import scan
 from wash_bench.errors import UsageError, WashBenchError, note
@@ -188,7 +188,7 @@ def _made(
     missing = {key: work for key, work in works.items() if key not in made}
     # Spawned, not forked: libraries that are loaded here run threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(missing)) or 1, context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(missing)) or 1, context, end_with_parent) as pool:
         futures = {pool.submit(encode, work): key for key, work in missing.items()}
         try:
             for key, (shapes, sha256) in _results(futures):

@@ -76,6 +76,8 @@ def train_or_resume(
         state = world.broadcast_object(checkpoint.pointer(folder.path))
         if state is not None and state["finished"]:
             trainer.load_finished(state)
+            if world.rank == 0:  # a run may have been killed before it said so
+                folder.set_status("finished")
             return trainer
         if state is None and (folder.path / "state.json").exists():
             trainer.notify(f"{folder.path / 'state.json'} cannot be read; trained anew")

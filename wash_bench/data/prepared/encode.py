@@ -1,7 +1,9 @@
 """Decodes the images of one shard; what the processes of ``prepare`` run (imports no torch)."""
 
 import hashlib
+import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,17 @@ class Work:
 
 class NotDecoded(Exception):
     """An image that does not decode: its path and why."""
+
+
+def end_with_parent() -> None:
+    """End this process of a pool when the process that started it is gone, however it ended."""
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def encode(work: Work) -> tuple[np.ndarray, str]:
