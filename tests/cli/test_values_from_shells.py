@@ -18,6 +18,9 @@ TINY = ("--image-size=8", "--model=resnet8", "--epochs=1", "--train-limit=96", "
 TINY += ("--methods=wash", "--seeds=0", "--barrier-points=3", "--barrier-images=20", "--no-report")
 
 
+@pytest.mark.fault(
+    "Options and presets", "an empty value, as of an unset shell variable", "one line, exit 2"
+)
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -50,6 +53,7 @@ def test_threads_have_bounds(threads: str, capsys) -> None:
     assert code == 2 and len(err.splitlines()) == 1 and "--threads" in err
 
 
+@pytest.mark.fault("The machine", "RANK of a platform with one process", "`--nproc` is obeyed")
 @pytest.mark.slow
 def test_a_platforms_rank_of_one_process_is_no_group(tmp_path: Path) -> None:
     env = os.environ | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}

@@ -32,7 +32,9 @@ def report(run: Path, out: Path, figures: tuple[str, ...] = ("bytes",)) -> None:
 
 
 @pytest.mark.fault(
-    "Reports", "files of the user's own in --out of a report or an export", "refused, all stand"
+    "Records and reports",
+    "files of the user's own in --out of a report or an export",
+    "refused, all stand",
 )
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -60,6 +62,11 @@ def test_a_users_files_are_not_written_over(
     assert all((out / name).read_text() == f"my {name}" for name in own)
 
 
+@pytest.mark.fault(
+    "Kills and stops",
+    "a report that is killed while it writes",
+    "the next one leaves nothing of it",
+)
 @pytest.mark.parametrize("moves", range(0, 9, 2))
 def test_a_report_that_was_killed_is_made_again_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
@@ -101,6 +108,11 @@ HOSTILE = st.one_of(
 )
 
 
+@pytest.mark.fault(
+    "Names and texts",
+    "names and reasons in records that are commands, control characters or formulas",
+    "they stay text in commands.sh, on the terminal and in CSV files",
+)
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
