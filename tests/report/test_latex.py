@@ -61,7 +61,7 @@ def test_the_table_is_booktabs_with_equal_rows_and_letters(tied):
     assert re.fullmatch(entry, rows["wash"][place])
     assert rows["papa"][place].endswith(r"\,\textsuperscript{a}")
     assert rows[r"da\_rt"][place].endswith(r"\,\textsuperscript{b}")
-    assert r"\caption{fashion-mini, test\_resnet, N = 3" in text
+    assert r"\caption{wash vs papa vs da\_rt on fashion-mini (test\_resnet, N = 3)" in text
     assert r"lower" not in text and r"Failed: da\_rt, seed 3: 100 \% of \{it\}" in text
     assert "resizebox" not in text  # the type keeps its size
 

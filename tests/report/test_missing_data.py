@@ -66,7 +66,7 @@ def test_nothing_speaks_of_batchnorm_where_there_is_none(batch_norm, tmp_path):
         plain_network(tmp_path)
     records = frames.load([tmp_path])
     (table,) = main_tables(records)
-    told = markdown(records) + in_terminal(table, 60)
+    told = markdown(records) + in_terminal(table, 60)[0]
     drawn = {
         text.get_text()
         for _, figure in figures(records, ("barrier", "bytes", "inference", "ablation"))

@@ -85,7 +85,8 @@ def _section(
     return {
         "id": table.experiment_id,
         "title": table.title,
-        "caption": table.caption,
+        "answer": table.answer,
+        "caption": [*table.caption, f"Experiment {table.experiment_id}."],
         "tables": [
             *(_parts(table) if table.rows else ()),
             *([_whole(to_target, to_target.title.partition(":")[0])] if to_target else ()),

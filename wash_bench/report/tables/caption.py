@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.config import CHECKPOINT_PREFIX
-from wash_bench.data.catalog import spec_of
+from wash_bench.data.catalog import FOLDER_PREFIX, spec_of
 from wash_bench.metrics import METRICS
 from wash_bench.report.numbers.diagnosis import TWICE
 from wash_bench.report.numbers.machines import environment_warning, machine
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from wash_bench.report.read.frames import Records
 
 
-def title(cells: pd.DataFrame) -> str:
-    """Data set, model, N and the experiment's id, which tells apart what the rest does not."""
-    first = cells.iloc[0]
-    return (
-        f"{first['dataset']}, {first['model']}, N = {first['population']}"
-        f" (experiment {first['experiment_id']})"
-    )
+def title(records: Records, cells: pd.DataFrame) -> str:
+    """Return methods, data set, model and N, and the experiment's id where two have the same."""
+    own = _title(cells)
+    others = (_title(rows) for _, rows in records.experiments())
+    return own if sum(other == own for other in others) < 2 else f"{own} ({_id(cells)})"
+
+
+def _title(cells: pd.DataFrame) -> str:
+    first, methods = cells.iloc[0], list(map(str, cells["variant"].unique()))
+    named = " vs ".join(methods) if len(methods) <= 3 else f"{len(methods)} methods"
+    data = str(first["dataset"]).removeprefix(FOLDER_PREFIX).rstrip("/").rpartition("/")[2]
+    return f"{named} on {data} ({first['model']}, N = {first['population']})"
+
+
+def _id(cells: pd.DataFrame) -> str:
+    return f"experiment {cells['experiment_id'].iloc[0]}"
 
 
 def _preset(name: str) -> str:

@@ -19,6 +19,7 @@ from wash_bench.report.numbers.diagnosis import without_copies
 from wash_bench.report.numbers.pareto import equivalents
 from wash_bench.report.numbers.stats import Estimate, by_seed, estimate, paired
 from wash_bench.report.tables import caption, notes
+from wash_bench.report.tables.answer import answer
 from wash_bench.report.tables.markdown import escape
 from wash_bench.report.tables.table import (
     MISSING,
@@ -175,7 +176,7 @@ def build(
         )
     ]
     return build_table(
-        caption.title(cells),
+        caption.title(records, cells),
         rows.groups,
         [Column("method", str, right=False), *map(rows.column, keys)],
         caption=caption.caption(records, experiment_id, cells),
@@ -184,6 +185,7 @@ def build(
         experiment_id=experiment_id,
         intervals=caption.intervals(sorted(finished["seed"].unique())),
         chosen=bool(records.options.columns),
+        answer=answer(rows.groups, compared),
     )
 
 

@@ -70,6 +70,7 @@ class Table:
         experiment_id: of the main table's experiment.
         intervals: which seeds the main table's numbers are over.
         chosen: whether its columns were asked for one by one.
+        answer: what the numbers say, in a sentence or two; may be empty.
     """
 
     title: str
@@ -82,6 +83,7 @@ class Table:
     experiment_id: str = ""
     intervals: str = ""
     chosen: bool = False
+    answer: str = ""
 
     def frame(self) -> pd.DataFrame:
         """Return the entries as strings."""
@@ -94,6 +96,8 @@ class Table:
     def markdown(self, level: int = 2) -> str:
         """Write GitHub Markdown: heading, caption, table, notes as a list."""
         lines = [f"{'#' * level} {escape(self.title)}", ""]
+        if self.answer:
+            lines += [f"**{escape(self.answer)}**", ""]
         for sentence in self.caption:
             lines += [escape(sentence), ""]
         lines.append(self.body())

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from wash_bench.report.read.frames import Records
 
-# What a narrow terminal goes without, in this order.
+# What a narrow terminal goes without, in this order; it is said.
 DROPPED = (
-    "train_seconds", "greedy_acc", "barrier_loss_max", "average_bn_acc", "best_acc", "average_acc",
-    "exchange_rounds", "ensemble_acc", "deep_ensemble_equivalent", "sent_bytes_total",
-    "member_acc_mean", "method_nll_ts",
+    "train_seconds", "greedy_acc", "average_bn_acc", "best_acc", "average_acc", "exchange_rounds",
+    "deep_ensemble_equivalent", "method_nll_ts", "ensemble_acc", "member_acc_mean",
+    "barrier_loss_max", "sent_bytes_total",
 )  # fmt: skip
 
 
@@ -37,16 +37,20 @@ def print_tables(tables: Iterable[Table], warnings: Iterable[str], console: Cons
     for table in tables:
         _say(console, f"### {escape(table.title)}", "bold")
         _say(console)
+        if table.answer:
+            _say(console, escape(table.answer), "bold")
+            _say(console)
         if not table.keys:  # no main table: it has few columns
             console.print(table.body(), highlight=False, markup=False, soft_wrap=True)
             _say(console)
             continue
         if table.rows:
             # Never wrapped: a broken row would be no row any more.
-            console.print(
-                markdown(table, console.width), highlight=False, markup=False, soft_wrap=True
-            )
+            text, left_out = markdown(table, console.width)
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
             _say(console)
+            if left_out:
+                _say(console, f"Too narrow here for {', '.join(left_out)}: report.html has all.")
             _say(console, f"Accuracies in per cent; {escape(table.intervals)}")
         else:
             _say(console, "No cell finished.")
@@ -60,20 +64,25 @@ def print_tables(tables: Iterable[Table], warnings: Iterable[str], console: Cons
         _say(console, f"warning: {warning}", "yellow")
 
 
-def markdown(table: Table, width: int) -> str:
-    """A Markdown table of the columns that fit into ``width`` characters, aligned for the eye."""
+def markdown(table: Table, width: int) -> tuple[str, list[str]]:
+    """Write the columns that fit into ``width`` characters in Markdown, aligned for the eye.
+
+    Returns:
+        The table, and the headings of columns that were left out.
+    """
     short = {"method": "method"}
     for key, heading in zip(table.keys[1:], table.columns[1:], strict=True):
         short[key] = METRICS[key].short or (heading if table.chosen else "")
     keys = [key for key, heading in short.items() if heading]
-    dropped = iter(DROPPED)
+    dropped, left_out = iter(DROPPED), list[str]()
     while True:
         places = [table.keys.index(key) for key in keys]
         rows = [[_entry(row[place]) for place in places] for row in table.rows]
         text = write_table([short[key] for key in keys], rows, padded=True)
         without = next(dropped, None)
         if without is None or max(map(len, text.splitlines())) <= width:
-            return text
+            return text, left_out
+        left_out += [short[key] for key in keys if key == without]
         keys = [key for key in keys if key != without]
 
 

@@ -110,7 +110,7 @@ def target_tables(records: Records) -> list[Table]:
         columns: list[Column[Any]] = [Column("method", lambda row: str(row[0]), right=False)]
         columns += [Column(name, partial(_entry, network=name)) for name in visible]
         table = build_table(
-            f"Steps to {target:g} % on the validation images: {caption.title(cells)}",
+            f"Steps to {target:g} % on the validation images: {caption.title(records, cells)}",
             rows.groupby("curve", sort=False),
             columns,
             caption=[
