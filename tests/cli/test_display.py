@@ -38,7 +38,7 @@ def test_plain_lines():
     text = stream.getvalue()
     assert "\r" not in text and "\x1b" not in text
     lines = text.splitlines()
-    assert lines[0] == "[wash seed 0] waiting"
+    assert not any("waiting" in line for line in lines)  # of many trainings it says nothing
     validated = [line for line in lines if "] training epoch" in line]
     assert validated[1] == "[wash seed 0] training epoch 5/20 loss 0.5000 validation 55.00 %"
     assert len(validated) == 5  # the start, then one in five seconds

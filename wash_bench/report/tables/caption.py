@@ -30,7 +30,9 @@ def title(records: Records, cells: pd.DataFrame) -> str:
 
 
 def _title(cells: pd.DataFrame) -> str:
-    first, methods = cells.iloc[0], list(map(str, cells["variant"].unique()))
+    finished = cells[cells["status"] == "finished"]
+    rows = cells if finished.empty else finished
+    first, methods = rows.iloc[0], list(map(str, rows["variant"].unique()))
     named = " vs ".join(methods) if len(methods) <= 3 else f"{len(methods)} methods"
     data = str(first["dataset"]).removeprefix(FOLDER_PREFIX).rstrip("/").rpartition("/")[2]
     return f"{named} on {data} ({first['model']}, N = {first['population']})"
