@@ -3,9 +3,10 @@
 Where all is done no torch is imported: to find that out takes the identities of cells alone.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from wash_bench.config import RunConfig
@@ -64,6 +65,20 @@ _RUNNING = threading.Lock()
 """Held while this process runs cells: what torch computes depends on settings of the process."""
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Refuse, as a UsageError, a second thread of this process."""
+    if not _RUNNING.acquire(blocking=False):
+        raise UsageError(
+            "another thread of this program is running cells: threads share torch's settings, so "
+            "run one after another, or in processes of their own"
+        )
+    try:
+        yield
+    finally:
+        _RUNNING.release()
+
+
 def run_experiment(
     config: RunConfig, entries: Sequence[MethodEntry], context: RunContext
 ) -> Outcome:
@@ -79,73 +94,59 @@ def run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
     they have ended, and takes what they leave.
 
     Returns:
-        What became of each cell.
-
-    Raises:
-        UsageError: a cell cannot work, before any training, or another thread runs cells. Where
-            the machine fails, a WashBenchError says so, and the same call goes on.
+        What became of each cell. What cannot work is a UsageError before any training; where the
+        machine fails a WashBenchError says so, and the same call goes on from what is there.
     """
-    if not _RUNNING.acquire(blocking=False):
-        raise UsageError(
-            "another thread of this program is running cells: threads share torch's settings, so "
-            "run one after another, or in processes of their own"
-        )
-    try:
-        return _run_cells(cells, context)
-    finally:
-        _RUNNING.release()
+    with _one_thread():
+        world = context.world
+        _check(cells, context)
+        store, outcome, groups, retry = Store(context.out), Outcome(), [], {}
+        if world.rank == 0:
+            sweep(store.root)
+            groups = list(sharded(side_by_side(cells), context.shard))
+            write_manifest(store.root, manifest_of(groups))
+            retry = failures(groups, store) if context.retry_failed else {}
+        groups, announced = world.broadcast_object(groups), False
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            known, left = len(outcome.known), []
+            for tasks in groups:
+                todo = []
+                if world.rank == 0:
+                    left += (found := open_tasks(tasks, store, retry, outcome, context.observer))
+                    todo = free(found, store)
+                if not (todo := world.broadcast_object(todo)):
+                    continue
+                for task in todo:
+                    context.observer(task.progress("waiting", epochs=task.training.epochs))
+                # By all tasks, and not by those left: what is begun goes on with as many threads.
+                most = context.jobs or (1 if context.worker else jobs_for(tasks, context))
+                if most > 1:
+                    for results in in_pool(todo, context, retry, most):
+                        outcome.add(results)
+                    continue
+                from wash_bench.runner.perform import train_and_evaluate
+                from wash_bench.runner.training_setup import setting_for
 
-
-def _run_cells(cells: Sequence[Cell], context: RunContext) -> Outcome:
-    world = context.world
-    _check(cells, context)
-    store, outcome, groups, retry = Store(context.out), Outcome(), [], {}
-    if world.rank == 0:
-        sweep(store.root)
-        groups = list(sharded(side_by_side(cells), context.shard))
-        write_manifest(store.root, manifest_of(groups))
-        retry = failures(groups, store) if context.retry_failed else {}
-    groups, announced = world.broadcast_object(groups), False
-    give_up = time.monotonic() + PATIENCE
-    while True:
-        known, left = len(outcome.known), []
-        for tasks in groups:
-            todo = []
-            if world.rank == 0:
-                left += (found := open_tasks(tasks, store, retry, outcome, context.observer))
-                todo = free(found, store)
-            if not (todo := world.broadcast_object(todo)):
-                continue
-            for task in todo:
-                context.observer(task.progress("waiting", epochs=task.training.epochs))
-            # By all tasks, and not by those left: what is begun goes on with as many threads.
-            most = context.jobs or (1 if context.worker else jobs_for(tasks, context))
-            if most > 1:
-                for results in in_pool(todo, context, retry, most):
-                    outcome.add(results)
-                continue
-            from wash_bench.runner.perform import train_and_evaluate
-            from wash_bench.runner.training_setup import setting_for
-
-            context.set_up_torch()
-            setting = setting_for(todo, context)
-            for task in todo:
-                with taken(task, store, world, retry) as part:
-                    if part:
-                        outcome.add(train_and_evaluate(part, setting, store, context))
-        outcome.held_by_others = held_by_others(left, store, outcome.known)
-        worked = len(outcome.known) > known  # and others may have left something meanwhile
-        if worked:
-            give_up = time.monotonic() + PATIENCE
-        waits = context.worker or time.monotonic() < give_up
-        if not world.broadcast_object(bool(outcome.held_by_others) and (worked or waits)):
-            return outcome
-        if context.worker and not (worked or announced):
-            owners = sorted({owner for _, owner in outcome.held_by_others})
-            note(f"waits for cells that other processes run: {'; '.join(owners)}")
-            announced = True
-        if not worked:
-            time.sleep(LOOK)
+                context.set_up_torch()
+                setting = setting_for(todo, context)
+                for task in todo:
+                    with taken(task, store, world, retry) as part:
+                        if part:
+                            outcome.add(train_and_evaluate(part, setting, store, context))
+            outcome.held_by_others = held_by_others(left, store, outcome.known)
+            worked = len(outcome.known) > known  # and others may have left something meanwhile
+            if worked:
+                give_up = time.monotonic() + PATIENCE
+            waits = context.worker or time.monotonic() < give_up
+            if not world.broadcast_object(bool(outcome.held_by_others) and (worked or waits)):
+                return outcome
+            if context.worker and not (worked or announced):
+                owners = sorted({owner for _, owner in outcome.held_by_others})
+                note(f"waits for cells that other processes run: {'; '.join(owners)}")
+                announced = True
+            if not worked:
+                time.sleep(LOOK)
 
 
 def manifest_of(groups: Iterable[Sequence[TrainingTask]]) -> list[ManifestCell]:

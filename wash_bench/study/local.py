@@ -38,7 +38,7 @@ class LocalConfig(ConfigModel):
     """Your own method's file, as path.py:Class; repeatable."""
     download: bool = _local(False, DATA)
     """Download missing data."""
-    jobs: int | None = _local(None, WHAT, "J|auto", shown="auto", ge=1, le=4096)
+    jobs: int | None = _local(None, WHAT, "J|auto", shown="auto", ge=1)
     """Trainings in parallel (auto: as many as fit; on a GPU one)."""
     procs: int = _local(1, DISTRIBUTED, "R", ge=1)
     """Processes that share each population, at most N; use torchrun for several machines."""

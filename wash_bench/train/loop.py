@@ -132,7 +132,7 @@ class Loop:
         self.train_seconds += time.monotonic() - began
         return losses.mean(dim=0)
 
-    def _batches(self, member: int, clock: StepInfo, first: int) -> Iterator[Batch]:
+    def _batches(self, member: int, clock: StepInfo, first: int = 0) -> Iterator[Batch]:
         member = LEADER if self.engine.probe.probing else member
         branches = self.config.branches
         recipe = recipe_of(self.method, member, self.recipes[member], branches, clock)
