@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ LIMIT = 60  # seconds that an input may take
 
 def make_base(base: Path) -> None:
     """The whole run folder and its report, from which damaged ones are made."""
+    from tests.fuzz.networks import make_networks
     from tests.support.records import write_cell
     from wash_bench.report.write import write_report
 
@@ -28,6 +30,7 @@ def make_base(base: Path) -> None:
             write_cell(base / "runs", method, seed, epochs=2)
     write_cell(base / "runs", "dart", 0, status="failed", reason="loss is nan", epochs=2)
     write_report([base / "runs"], base / "report", figures=())
+    make_networks(base / "networks")
 
 
 def attempt(number: int, seed: int, base: Path) -> tuple[int, str, list[str], str]:
@@ -39,7 +42,7 @@ def attempt(number: int, seed: int, base: Path) -> tuple[int, str, list[str], st
         before = _tree(case.given)
         (Path(work) / "here").mkdir()
         os.chdir(Path(work) / "here")
-        wrong = _carried_out(words)
+        wrong = _carried_out(words, case.scores)
         if _tree(case.given) != before:
             wrong = wrong or "changed what it was given"
         beside = {path.name for path in Path(work).iterdir()} - {"given", "out", "out.csv", "here"}
@@ -49,7 +52,7 @@ def attempt(number: int, seed: int, base: Path) -> tuple[int, str, list[str], st
     return number, kind, words, wrong
 
 
-def _carried_out(words: list[str]) -> str:
+def _carried_out(words: list[str], scores: Mapping[str, float]) -> str:
     """What was wrong with how a command ended, or ""."""
     from wash_bench.cli.main import run_command
 
@@ -68,9 +71,14 @@ def _carried_out(words: list[str]) -> str:
         signal.alarm(0)
     for stream in (told, erred):
         stream.flush()
-    text = b"".join(s.buffer.getvalue() for s in (told, erred)).decode(errors="replace")  # type: ignore[attr-defined]
+    texts = [s.buffer.getvalue().decode(errors="replace") for s in (told, erred)]  # type: ignore[attr-defined]
+    text = "".join(texts)
     if "internal error" in text or "Traceback" in text:
         return text[-600:]
+    if scores and code == 0:
+        found = json.loads(texts[0])
+        if any(abs(found[name] - value) > 1e-4 for name, value in scores.items()):
+            return f"printed {found}, and {dict(scores)} is right"
     return "" if code in (0, 1, 2, 130) else f"ended with {code}"  # 130: where training begins
 
 

@@ -35,12 +35,14 @@ class Case:
         draw: the source of all that is random.
         given: what the command reads.
         out: what it may write.
+        scores: what ``eval --json`` must print if it ends with 0; empty where nothing is known.
     """
 
     def __init__(self, number: int, seed: int, base: Path, work: Path) -> None:
         self.draw = random.Random(f"{seed}/{number}")
         self.base = base
         self.given, self.out = work / "given", work / "out"
+        self.scores: dict[str, float] = {}
         self.given.mkdir()
 
     def odd(self) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 
 from tests.fuzz.case import Case
+from tests.fuzz.networks import class_orders, image_files, model_args, weight_files
 
 PRESET = """
 description = "a preset"
@@ -109,7 +110,11 @@ def tables(case: Case) -> list[str]:
 
 
 KINDS: dict[str, Callable[[Case], list[str]]] = {
-    kind.__name__: kind for kind in (options, presets, method_files, records, tables)
+    kind.__name__: kind
+    for kind in (
+        *(options, presets, method_files, records, tables),
+        *(image_files, class_orders, weight_files, model_args),
+    )
 }
 
 
