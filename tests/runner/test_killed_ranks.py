@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from tests.support.command import RANKS, Command, command_line, torchrun
+from tests.support.images import class_folders
 from tests.support.ranks import exit_code_of, in_ranks
 from tests.support.shared_folder import made_once
 from wash_bench.cli.main import run_command
@@ -289,6 +290,20 @@ def test_another_setting_on_a_node_is_refused_at_the_start(tmp_path: Path) -> No
         assert code == 1  # torchrun's
         (line,) = _ours(stderr)
         assert line.startswith("wash-bench: error: rank 1 has lr 0.3 and rank 0 has 0.1: ")
+    assert not list(tmp_path.glob("trainings/*"))
+
+
+@pytest.mark.fault(
+    "Images and data sets", "nodes that hold other images under one name", "refused at the start"
+)
+def test_other_images_on_a_node_are_refused_at_the_start(tmp_path: Path) -> None:
+    for node in "01":
+        class_folders(tmp_path / node / "pets", 8 + int(node), 8, 8)
+    data = [[f"--dataset=folder:{tmp_path / node / 'pets'}"] for node in "01"]
+    for code, _, stderr in _two_nodes(tmp_path, *data):
+        assert code == 1
+        (line,) = [each for each in _ours(stderr) if "error" in each]
+        assert line.startswith("wash-bench: error: rank 1 has images "), line
     assert not list(tmp_path.glob("trainings/*"))
 
 

@@ -96,5 +96,5 @@ def check_same_config(world: World, settings: Mapping[str, Any]) -> None:
             if theirs.get(key) != first.get(key):
                 raise UsageError(
                     f"rank {rank} has {key} {theirs.get(key)} and rank 0 has {first.get(key)}: "
-                    "start the same command with the same versions everywhere"
+                    "start the same command with the same versions and the same data everywhere"
                 )

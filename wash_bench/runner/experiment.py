@@ -195,8 +195,9 @@ def _identity(cells: Sequence[Cell]) -> dict[str, Any]:
             for section in ("training", "evaluation"):
                 settings |= settings.pop(section)
             about = cell.inputs.about
-            trainings[key] = settings | {name: about[name] for name in ("init", "device")
-                                         if name in about}  # fmt: skip
+            names = {"init": "init", "device": "device", "dataset": "dataset", "content": "images"}
+            own = {names[key]: value for key, value in about.items() if key in names}
+            trainings[key] = settings | own
     first, *others = trainings.values()
     entries = {cell.method: cell.spec.entry for cell in cells}
     return first | {
