@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from tests.support.records import write_cell
 from tests.support.simplex_records import with_triangle
 from wash_bench.plugins.registry import method_names
-from wash_bench.report.figures import pairs_plot, pareto_plot
+from wash_bench.report.figures import accuracy_plot, pairs_plot, pareto_plot
 from wash_bench.report.figures.catalogue import ALL, figures
 from wash_bench.report.figures.curve_styles import styles_of
 from wash_bench.report.read import frames
@@ -83,17 +83,19 @@ def test_no_label_of_a_silent_method_lies_on_a_line(tmp_path):
     assert note.get_window_extent().y0 >= panel.get_window_extent().y1
 
 
-@pytest.mark.parametrize("draw", [pareto_plot.draw_bytes, pareto_plot.draw_inference])
+@pytest.mark.parametrize(
+    ("draw", "axis"), [(pareto_plot.draw_bytes, 1), (accuracy_plot.draw, 0)], ids=["y", "x"]
+)
 @pytest.mark.parametrize("records", [wide, few])
-def test_bars_end_at_a_hundred_per_cent_and_inside_the_axes(draw, records, tmp_path):
+def test_bars_end_at_a_hundred_per_cent_and_inside_the_axes(draw, axis, records, tmp_path):
     records(tmp_path)
     cells = frames.load([tmp_path]).summary
     figure = draw(cells[cells["experiment_id"] == cells["experiment_id"].iloc[0]])
     figure.draw_without_rendering()
     (axes,) = figure.axes
-    low, high = axes.get_ylim()
+    low, high = axes.get_ylim() if axis else axes.get_xlim()
     ends = [
-        end[1]
+        end[axis]
         for container in axes.containers
         if isinstance(container, ErrorbarContainer)
         for bars in container.lines[2]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.records import write_cell
@@ -16,7 +18,13 @@ from tests.support.simplex_records import with_triangle
 from wash_bench.cli.main import run_command
 from wash_bench.errors import UsageError
 from wash_bench.report import style
-from wash_bench.report.figures import ablation_plot, consensus_plot, pareto_plot, training_plot
+from wash_bench.report.figures import (
+    ablation_plot,
+    accuracy_plot,
+    consensus_plot,
+    pareto_plot,
+    training_plot,
+)
 from wash_bench.report.figures.catalogue import ALL, figures, parse_names, write_figures
 from wash_bench.report.numbers import pareto
 from wash_bench.report.numbers.stats import estimate
@@ -88,6 +96,37 @@ def test_offers_are_the_records_numbers(tmp_path):
     assert used["papa", "one network"] == pytest.approx((1, 89.1 + noise))
     assert used["papa", "members"] == pytest.approx((1, 89.1 + noise))
     assert used["naive-ensemble", "ensemble"] == pytest.approx((3, 88.7 + noise + 0.025))
+
+
+ACCURACIES = st.floats(0, 100) | st.sampled_from([10.0, 88.0, 90.0])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(ACCURACIES, ACCURACIES), min_size=1, max_size=6))
+def test_every_method_lies_inside_its_own_figures(pairs):
+    with TemporaryDirectory() as folder:
+        for place, (member, average) in enumerate(pairs):
+            summary = {"member_acc_mean": member, "average_acc": average, "average_bn_acc": average}
+            write_cell(Path(folder), "wash", 0, options={"p": place / 10}, summary=summary)
+        cells = finished(Path(folder))
+    best = max(average for _, average in pairs)
+    for draw, axis in ((pareto_plot.draw_bytes, 1), (accuracy_plot.draw, 0)):
+        figure = draw(cells)
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        low, high = axes.get_ylim() if axis else axes.get_xlim()
+        drawn = [
+            (line.get_xdata(), line.get_ydata())[axis][0]
+            for line in axes.lines
+            if line.get_marker() not in ("None", "s", "_", "|")
+        ]
+        edge = [text.get_text()[2 - axis :] for text in axes.texts if text.get_text()[0] in "↓◂"]
+        for _, average in pairs:
+            if average >= best / 2:
+                assert low < average < high
+                assert any(abs(value - average) < 1e-9 for value in drawn)
+            else:
+                assert f"{average:.1f}" in edge
 
 
 def test_methods_that_send_nothing_are_on_the_axis(tmp_path):

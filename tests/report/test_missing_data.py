@@ -69,7 +69,7 @@ def test_nothing_speaks_of_batchnorm_where_there_is_none(batch_norm, tmp_path):
     told = markdown(records) + in_terminal(table, 60)[0]
     drawn = {
         text.get_text()
-        for _, figure in figures(records, ("barrier", "bytes", "inference", "ablation"))
+        for _, figure in figures(records, ("barrier", "bytes", "accuracy", "ablation"))
         for legend in figure.legends
         for text in (*legend.get_texts(), legend.get_title())
     }

@@ -30,7 +30,7 @@ def test_several_experiments_get_figures_of_their_own(tmp_path, monkeypatch):
     write_cell(tmp_path / "run", "wash", 0, epochs=2)
     written = write.write_report([tmp_path / "run"], out)
     names = sorted(path.name for path in written if path.suffix == ".svg")
-    each, across = "(barrier|training|consensus|bytes|inference)", "settings"
+    each, across = "(barrier|training|consensus|bytes|accuracy)", "settings"
     assert len(names) == 2 * 5 + 1
     assert all(re.fullmatch(rf"{each}-.+-[0-9a-f]{{8}}\.svg|{across}\.svg", name) for name in names)
     # What the older report had drawn of another set of experiments would mislead here.

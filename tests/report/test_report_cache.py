@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.support.records import write_cell
 from wash_bench.report import cache, style, write
 
-FIGURES = ("bytes", "inference")
+FIGURES = ("bytes", "consensus")
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def test_an_equal_report_is_left_as_it_is(run: Path, saved: list[str]) -> None:
 
 def test_files_that_the_user_changed_or_put_there_are_kept(run: Path, saved: list[str]) -> None:
     report(run)
-    mine, (figure, *_) = run / "report" / "bytes.png", (run / "report").glob("inference-*.svg")
+    mine, (figure, *_) = run / "report" / "bytes.png", (run / "report").glob("consensus-*.svg")
     for path in (mine, figure):
         path.write_text("mine")
     report(run, FIGURES[:1])
     assert mine.read_text() == figure.read_text() == "mine"
-    assert len(list((run / "report").glob("inference-*"))) == 1
+    assert len(list((run / "report").glob("consensus-*"))) == 1
 
 
 @pytest.mark.parametrize("change", ["record", "events", "environment", "training", "figures"])

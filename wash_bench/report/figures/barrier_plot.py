@@ -120,6 +120,9 @@ def _barrier(rows: pd.DataFrame) -> float:
 def _finish(axes: list[list[Axes]], count: int, columns: int, pairs: pd.DataFrame) -> None:
     """Equal scales in all panels of a kind, so that heights compare; labels at the edges."""
     limits = {0: _limits(pairs["loss"], floor=0.0), 1: _limits(pairs["accuracy"])}
+    last = count - (count - 1) // columns * columns  # panels of the last row
+    middle = axes[-1][(last - 1) // 2]
+    middle.set_xlabel("interpolation between two members", x=0.5 if last % 2 else 1.05)
     for row, line in enumerate(axes):
         for column, panel in enumerate(line):
             place = row // 2 * columns + column
@@ -131,8 +134,6 @@ def _finish(axes: list[list[Axes]], count: int, columns: int, pairs: pd.DataFram
             panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
             lowest = row % 2 == 1 and place + columns >= count
             panel.tick_params(labelleft=column == 0, labelbottom=lowest)
-            if lowest:
-                panel.set_xlabel("α")
             if column == 0:
                 panel.set_ylabel("loss (nats)" if row % 2 == 0 else "accuracy (%)")
 
@@ -174,6 +175,4 @@ def _legend(figure: Figure, pairs: pd.DataFrame) -> None:
         ncols=len(handles),
         columnspacing=1.4,
         handlelength=2.2,
-        title="α: from one member (0) to another (1)",
-        title_fontsize=8,
     )

@@ -15,6 +15,7 @@ from wash_bench.errors import UsageError, nearest
 from wash_bench.report import style
 from wash_bench.report.figures import (
     ablation_plot,
+    accuracy_plot,
     barrier_plot,
     consensus_plot,
     corruption_plot,
@@ -73,6 +74,15 @@ class Drawing:
 
 
 FIGURES: dict[str, Drawing] = {
+    "accuracy": Drawing(
+        "Test accuracy of a member, of the merged network and of the ensemble, by method, with the"
+        " megabytes that a member sends",
+        lambda of: accuracy_plot.draw(of.cells),
+    ),
+    "bytes": Drawing(
+        "Accuracy against the bytes that a member sends",
+        lambda of: pareto_plot.draw_bytes(of.cells),
+    ),
     "barrier": Drawing(
         "Loss and accuracy on the way from one member to another, by method",
         lambda of: barrier_plot.draw(of.of_experiment(of.records.barrier), of.curves),
@@ -94,18 +104,6 @@ FIGURES: dict[str, Drawing] = {
         " the training, by method",
         lambda of: training_plot.draw(of.events, of.curves, of.records.options.target),
     ),
-    "consensus": Drawing(
-        "Distance to consensus over the training, in all and by layer",
-        lambda of: consensus_plot.draw(of.events, of.curves),
-    ),
-    "bytes": Drawing(
-        "Accuracy against the bytes that a member sends",
-        lambda of: pareto_plot.draw_bytes(of.cells),
-    ),
-    "inference": Drawing(
-        "Accuracy against the cost of a prediction",
-        lambda of: pareto_plot.draw_inference(of.cells),
-    ),
     "ablation": Drawing(
         "Accuracy against the settings of a method",
         lambda of: ablation_plot.draw(ablation_plot.option_sweeps(of.cells)),
@@ -114,6 +112,10 @@ FIGURES: dict[str, Drawing] = {
         "Accuracy against the settings of the training",
         lambda of: ablation_plot.draw(ablation_plot.setting_sweeps(of.cells)),
         across=True,
+    ),
+    "consensus": Drawing(
+        "Distance to consensus over the training, in all and by layer",
+        lambda of: consensus_plot.draw(of.events, of.curves),
     ),
 }
 ALL = tuple(FIGURES)

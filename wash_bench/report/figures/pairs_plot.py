@@ -20,7 +20,7 @@ FEWEST = 5  # members; the lines of fewer pairs are told apart in the figure of 
 MOST_COLUMNS = 4
 MOST_NUMBERED = 6  # members whose barriers are written into their squares
 DECADES = 10.0  # barriers that span more have a logarithmic scale
-COLOURS = "cividis_r"  # bright is good, and reads the same for colour-blind eyes
+COLOURS = "Blues"  # white is no barrier
 
 
 def draw(points: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:

@@ -1,4 +1,4 @@
-"""What accuracy costs: in bytes sent while training, and in forward passes when used."""
+"""What accuracy costs in bytes sent while training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wash_bench.known_methods import INDEPENDENT
 from wash_bench.metrics import METRICS
 from wash_bench.report import style
+from wash_bench.report.figures.accuracy_plot import collapse
 from wash_bench.report.figures.curve_styles import CurveStyle, styles_of
 from wash_bench.report.numbers.pareto import ParetoPoint, front, inference, sent
 
@@ -88,51 +89,6 @@ def draw_bytes(cells: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def draw_inference(cells: pd.DataFrame) -> Figure | None:
-    """Accuracy against forward passes an image, of finished cells; None without any."""
-    offers = inference(cells)
-    if not offers:
-        return None
-    styles = _styles(offers)
-    variants = list(dict.fromkeys(offer.variant for offer in offers))
-    costs = sorted({offer.cost for offer in offers})
-    with style.styled():
-        figure, ((axes,),) = style.new_figure(
-            2.7 + _legend_height(styles, [FRONT_NAME]), 1, 1, width=_width(styles)
-        )
-        place = {cost: position for position, cost in enumerate(costs)}
-        spread = 0.56 / max(1, len(variants) - 1)
-
-        def x(offer: ParetoPoint) -> float:
-            return (
-                place[offer.cost]
-                + (variants.index(offer.variant) - (len(variants) - 1) / 2) * spread
-            )
-
-        axes.set_xlim(-0.5, len(costs) - 0.5)
-        floor = _floor(axes, offers)
-        for variant in variants:
-            own = [o for o in offers if o.variant == variant and o.model != "members"]
-            axes.plot(
-                [x(o) for o in own], [max(o.accuracy.mean, floor) for o in own],
-                color=styles[variant].colour, linewidth=0.6, alpha=0.6,
-                zorder=1,
-            )  # fmt: skip
-        for offer in offers:
-            open_ = offer.model == "members"
-            _point(axes, x(offer), offer, styles[offer.variant], floor, open_=open_)
-        best = [offers[i] for i in front([(o.cost, o.accuracy.mean) for o in offers])]
-        steps = [(place[o.cost] - 0.4, o.accuracy.mean) for o in best]
-        steps.append((len(costs) - 0.5, steps[-1][1]))
-        axes.step(*zip(*steps, strict=True), where="post", **FRONT)
-        axes.set_xticks(range(len(costs)), [f"{cost:g}×" for cost in costs])
-        axes.grid(visible=False, axis="x")
-        axes.set_xlabel("inference cost (forward passes an image)")
-        axes.set_ylabel("accuracy (%)")
-        _legend(figure, styles, "1×: merged, open: members' mean; more: ensemble", cells)
-    return figure
-
-
 def _styles(offers: list[ParetoPoint]) -> dict[str, CurveStyle]:
     return styles_of({offer.variant: offer.method for offer in offers})
 
@@ -193,17 +149,14 @@ def _axis(axes: Axes, costs: list[float], *, silent: bool) -> float:
 
 
 def _floor(axes: Axes, offers: list[ParetoPoint]) -> float:
-    """Set the accuracies that are shown; what is far below stands on the lower edge, in words."""
-    values = sorted(o.accuracy.mean for o in offers if math.isfinite(o.accuracy.mean))
-    if not values:
+    """Set the accuracies that are shown; collapsed networks stand on the lower edge, in words."""
+    least = collapse(offers)
+    visible = [o.accuracy for o in offers if o.accuracy.mean >= least]
+    if not visible:
         return 0.0
-    span = max(1.0, 2.5 * (values[-1] - values[len(values) // 2]))
-    visible = [o.accuracy for o in offers if o.accuracy.mean >= values[-1] - span]
-    visible = [value for value in visible if math.isfinite(value.mean)]
-    means = [value.mean for value in visible]
     axes.set_ylim(*style.accuracy_limits(visible))
-    floor = min(means) if values[0] >= min(means) else axes.get_ylim()[0]
-    return floor
+    means = [value.mean for value in visible]
+    return min(means) if len(visible) == len(offers) else axes.get_ylim()[0]
 
 
 def _point(
@@ -215,8 +168,6 @@ def _point(
     if not math.isfinite(mean):
         return
     below = mean < floor
-    if below and open_:
-        return
     axes.errorbar(
         x,
         max(mean, floor),

@@ -84,9 +84,9 @@ def draw(events: pd.DataFrame, curves: pd.DataFrame, target: float | None = None
 
 
 def _panels(recorded: Collection[str]) -> tuple[Panel, ...]:
-    """Two more where the merged network's accuracy was recorded."""
+    """The average first, and another panel, where the merged network's accuracy was recorded."""
     merged = [panel for panel in MERGED if panel[0] in recorded]
-    return (*PANELS[:2], *merged[:2], *PANELS[2:]) if len(merged) > 1 else PANELS
+    return (merged[0], PANELS[0], merged[1], *PANELS[1:]) if len(merged) > 1 else PANELS
 
 
 def megabytes(events: pd.DataFrame) -> pd.DataFrame:
