@@ -72,6 +72,7 @@ class ModelStock(MergeRule):
     paper = "Jang et al. 2024, arXiv 2403.19522"
     when = "few fine-tunings of one checkpoint"
     needs = "a common start"
+    anchored = True
 
     def merge(self, population: Population, judge: MergeContext) -> dict[str, ModelState]:
         start = common_start(judge, self.own_name)

@@ -51,6 +51,7 @@ class WiseFt(MergeRule):
     paper = "Wortsman et al. 2022, arXiv 2109.01903"
     when = "one fine-tuned network that forgot what its checkpoint knew"
     needs = "a checkpoint to go back to; a validation split for lambda"
+    anchored = True
     Options = WiseFtOptions
     options: WiseFtOptions
 

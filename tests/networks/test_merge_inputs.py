@@ -59,6 +59,10 @@ def test_what_does_not_fit_is_named_by_file_and_tensor(networks, tmp_path, capsy
         ((), ["run0", "gone"], "gone: there is no such file"),
         (("--anchor", "gone.pth"), ["run0", "run1"], "gone.pth: there is no such file"),
         (("--set", "trimmed-mean.trim=1,2"), ["run0", "run1"], "--set"),
+        *(
+            (("--methods", f"uniform-soup,{rule}"), ["run0", "run1"], f"{rule!r} needs members")
+            for rule in ("model-stock", "ties", "dare", "task-arithmetic", "wise-ft")
+        ),
     ],
 )
 def test_what_cannot_be_merged_is_refused_in_a_line(networks, tmp_path, capsys, more, names, part):

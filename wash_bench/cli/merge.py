@@ -102,6 +102,24 @@ def _tell(done: MergedNetworks, held_out: bool) -> None:
         f"Best by {images:,} validation images (--val-share{aside}): "
         f"{done.best.network}, BatchNorm {done.best.batchnorm}"
     )
+    if text := _verdict(done.rows, images):
+        typer.echo(text)
+
+
+def _verdict(rows: Sequence[Row], images: int) -> str:
+    """Whether the best merge beats the best member on validation data; "" without a merge."""
+    from wash_bench.networks.ranking import best_of, margin
+
+    member, merge = best_of(rows, "member"), best_of(rows, "merge")
+    if member is None or merge is None:
+        return ""
+    lead, error = merge.val_acc - member.val_acc, margin(member, merge, images)
+    if lead > error:
+        return f"{merge.network} beats the best member, {member.network}, by {lead:.2f} points."
+    return (
+        f"No merge beats the best member by more than one standard error, {error:.2f} points: "
+        f"{merge.network} is {lead:+.2f} points from {member.network}."
+    )
 
 
 def _print(rows: Sequence[Row], names: Sequence[str], matrix: Sequence[Sequence[float]]) -> None:

@@ -139,6 +139,7 @@ class Method(ABC):
             often, members are coupled.
         restarts: whether after each average of whole members all go on from one point, which the
             average is or an outer step gives; a compressed exchange remembers differences to it.
+        anchored: whether the rule needs the weights that all members started from.
     """
 
     kind: ClassVar[MethodKind] = "training"
@@ -152,6 +153,7 @@ class Method(ABC):
     member_state: ClassVar[Mapping[str, Rows]] = {}
     coupling: ClassVar[tuple[str, ...]] = ()
     restarts: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False
 
     def __init__(self, options: MethodOptions | None = None) -> None:
         self.options = self.Options() if options is None else options

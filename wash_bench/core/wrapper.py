@@ -71,6 +71,7 @@ class Wrapper(Method):
             self.rule = f"{inner.rule}; {type(self).rule}"  # type: ignore[misc]
         self.inner = inner
         self.restarts = inner.restarts  # type: ignore[misc]
+        self.anchored = type(self).anchored or inner.anchored  # type: ignore[misc]
 
     def settings(self) -> dict[str, Any]:
         own = super().settings()

@@ -115,6 +115,7 @@ class AnchoredRule(MergeRule):
     network with statistics re-estimated on training images.
     """
 
+    anchored = True
     options: ScaledOptions
 
     @abstractmethod

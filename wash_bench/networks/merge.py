@@ -31,7 +31,7 @@ from wash_bench.runner.perform import train_and_evaluate
 from wash_bench.runner.queue import Outcome, failures, open_tasks
 from wash_bench.runner.task import TrainingTask
 from wash_bench.runner.trainer import notes_of_state
-from wash_bench.runner.training_setup import TrainingSetup
+from wash_bench.runner.training_setup import TrainingSetup, check_rules
 from wash_bench.study.cells import Cell
 from wash_bench.train import checkpoint
 
@@ -94,6 +94,7 @@ def merge(
     training = task.config.training
     setting = TrainingSetup.of(training, context.download)
     setting.check(task.config.evaluation)
+    check_rules([task], setting)
     every = [*found, anchor] if anchor else found
     setting.data = in_order_of(every, setting.data, training.dataset)
     folder, retry = store.training(task.training_id), failures([[task]], store)

@@ -1,12 +1,15 @@
 """A row each for the members of a population and for what its merge rules made of them.
 
-The best of them is chosen by validation data. Test data stand in the rows for the reader alone.
+The best of them is chosen by validation data: a merge must beat the best member by more than one
+standard error of the difference, as a lead of one or two images hardly does. Test data stand in the
+rows for the reader alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property, partial
@@ -97,8 +100,12 @@ class Rows:
 
     @property
     def best(self) -> Row:
-        """The row of the greatest validation accuracy, of several that of the least loss."""
-        return max(self.rows, key=lambda row: (row.val_acc, -row.val_nll))
+        """The best merge if it is better than the best member by the margin, else that member."""
+        member, merge = (best_of(self.rows, kind) for kind in ("member", "merge"))
+        images = len(self._merged.setting.data.split_labels["val"])
+        if merge and merge.val_acc > member.val_acc + margin(member, merge, images):
+            return merge
+        return member
 
     def best_tensors(self) -> dict[str, Tensor]:
         """The tensors of the best row's network, by name."""
@@ -180,6 +187,18 @@ def write_barriers(merged: Merged, names: Sequence[str], path: Path) -> list[lis
     ]
     write_atomically(path, partial(_write, [("member", "network", *range(n)), *rows]))
     return matrix
+
+
+def best_of(rows: Sequence[Row], kind: str) -> Row | None:
+    """Return the row of a kind of the highest validation accuracy, then of the lowest loss."""
+    own = [row for row in rows if row.kind == kind]
+    return max(own, key=lambda row: (row.val_acc, -row.val_nll), default=None)
+
+
+def margin(one: Row, other: Row, images: int) -> float:
+    """Return the standard error, in points, of the difference of two validation accuracies."""
+    shares = one.val_acc / 100, other.val_acc / 100
+    return 100 * math.sqrt(sum(p * (1 - p) for p in shares) / images)
 
 
 _HEADING = tuple(field.name for field in fields(Row))
