@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -86,7 +87,12 @@ def test_a_stopped_run_that_goes_on_repeats_no_step(small: RunConfig, tmp_path: 
     first = (out / "lines.txt").read_text().splitlines()
     assert first[0] == "open + 0.05" and first[-1] == "close"
     assert not run_experiment(small, entries, RunContext(out=out, log=logs)).failed
-    assert table(out) == [as_text(row) for row in recorded(out)]
+    (summary,) = (json.loads(path.read_text())["summary"] for path in out.glob("cells/*.json"))
+    rows = [row for row in table(out) if row["epoch"]]
+    results = {row["metric"]: row["value"] for row in table(out) if not row["epoch"]}
+    assert rows == [as_text(row) for row in recorded(out)]
+    assert results["average_acc"] == str(summary["average_acc"])
+    assert results["method_acc/wash"] == str(summary["method_acc"])
     lines = (out / "lines.txt").read_text().splitlines()
     assert lines[len(first)] == "open ++ 0.05"  # told what it is
     steps = [line for line in lines if line[0].isdigit()]
@@ -107,6 +113,59 @@ def test_a_logger_that_throws_is_told_once_and_ends_nothing(
     assert len(list((tmp_path / "runs").glob("trainings/*/log.csv"))) == 2
 
 
+def test_results_of_each_merge_rule_are_sent_once(small: RunConfig, tmp_path: Path, capsys) -> None:
+    """Two rules read one training; the second comes later, and `log` sends what a run did not."""
+    out = tmp_path / "runs"
+    for names in (["naive-ensemble"], ["naive-ensemble", "uniform-soup"]):
+        context = RunContext(out=out, log=("csv",))
+        assert not run_experiment(small, [find_method(n) for n in names], context).failed
+    records = [json.loads(path.read_text()) for path in out.glob("cells/*.json")]
+    expected = {
+        (f"{key}/{record['method']}" if key.startswith("method_") else key, str(value))
+        for record in records
+        for key, value in record["summary"].items()
+        if key in ("average_acc", "ensemble_nll", "method_acc", "barrier_loss_max")
+    }
+    sent = [(row["metric"], row["value"]) for row in table(out) if not row["epoch"]]
+    assert len(expected) == 5 and expected <= set(sent)
+    assert [name for name, _ in sent].count("method_acc/uniform-soup") == 1
+    before = table(out)
+    assert command(capsys, "log", str(out), "--to", "csv")[0] == 0
+    assert table(out) == before
+    code, told, _ = command(capsys, "log", str(out), "--to=tensorboard")
+    if code == 0:  # where it is installed
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        assert "1 trainings" in told
+        (folder,) = out.glob("trainings/*/tensorboard")
+        found = EventAccumulator(str(folder)).Reload()
+        for name, value in expected:
+            (point,) = found.Scalars(f"results/{name}")
+            assert point.value == pytest.approx(float(value), rel=1e-6)
+        assert not [tag for tag in found.Tags()["scalars"] if "_layer/" in tag]
+
+
+def test_layers_are_sent_on_request(tmp_path: Path) -> None:
+    lines = {}
+    for spec in ("Some", "Some+layers"):
+        folder = tmp_path / spec
+        folder.mkdir()
+        (folder / "own.py").write_text(OWN.replace("Lines", "Some"))
+        events, feed = (
+            EventLog(folder / "events.jsonl", 0),
+            feed_of(folder, f"{folder}/own.py:{spec}"),
+        )
+        events.add(1, 1, "consensus_layer/conv.loss", 0.5)
+        events.add(1, 1, "train_loss", 0.5)
+        events.flush()
+        feed.send()
+        events.close()
+        feed.close()
+        lines[spec] = (tmp_path.parent / "lines.txt").read_text()
+        (tmp_path.parent / "lines.txt").unlink()
+    assert "layer" not in lines["Some"] and "consensus_layer/conv.loss" in lines["Some+layers"]
+
+
 def feed_of(folder: Path, spec: str) -> LogFeed:
     config = {"preset": "x", "training": {"lr": 0.1, "model_args": {}}, "seeds": [0]}
     training = LoggedTraining("wash-s0", "group", folder, config)
@@ -125,6 +184,11 @@ def two_sessions(folder: Path, spec: str) -> None:
             size = events.flush()
             keep = size if epoch == 1 else keep
             feed.send()
+        if epochs == (2, 3):
+            summary = {"average_acc": 97.5, "method_acc": 98.0, "steps": 30, "nan": float("nan")}
+            record = {"cell_id": "c", "evaluation_id": "e", "method": "papa", "summary": summary}
+            for _ in range(2):
+                feed.finish(record, [folder / "events.jsonl"])
         events.close()
         feed.close()
 
@@ -137,7 +201,8 @@ def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:
     found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     losses = [(item.step, item.value) for item in found.Scalars("train_loss/member-0")]
     assert losses == [(10, 1.0), (20, 0.5), (30, pytest.approx(1 / 3))]
-    assert set(found.Tags()["scalars"]) == {"train_loss/member-0", "wire_bytes"}
+    results = {"results/average_acc", "results/method_acc/papa", "results/steps"}
+    assert set(found.Tags()["scalars"]) == {"train_loss/member-0", "wire_bytes", *results}
 
 
 def test_wandb_is_told_each_step_in_one_run(tmp_path: Path, monkeypatch) -> None:
@@ -149,8 +214,13 @@ def test_wandb_is_told_each_step_in_one_run(tmp_path: Path, monkeypatch) -> None
         def log(self, values: dict, step: int) -> None:
             logged.append((step, values))
 
+        def save(self, path: str, base_path: str, policy: str) -> None:
+            logged.append((30, path))
+
         def finish(self) -> None:
             logged.append("finished")
+
+        summary: ClassVar[dict] = {}
 
     def init(*, project, name, group, dir, config, id, resume, reinit) -> Run:
         opened.append((project, name, group, id, resume, config["training"]["lr"]))
@@ -167,8 +237,10 @@ def test_wandb_is_told_each_step_in_one_run(tmp_path: Path, monkeypatch) -> None
     assert logged[0] == (10, values)
     assert [item if item == "finished" else item[0] for item in logged] == [
         *(10, 20, "finished"),
-        *(30, "finished"),
+        *(30, 30, "finished"),
     ]
+    assert Run.summary == {"average_acc": 97.5, "method_acc/papa": 98.0, "steps": 30.0}
+    assert logged[-2] == (30, str(tmp_path / "events.jsonl"))
 
 
 def test_mlflow_is_told_each_step_in_one_run(tmp_path: Path, monkeypatch) -> None:
@@ -193,6 +265,9 @@ def test_mlflow_is_told_each_step_in_one_run(tmp_path: Path, monkeypatch) -> Non
             assert run_id == "r1"
             calls.extend((m.step, m.key, m.value) for m in metrics)
 
+        def log_artifact(self, run_id: str, path: str) -> None:
+            calls.append(("file", path, run_id))
+
         def set_terminated(self, run_id: str) -> None:
             calls.append(("end", run_id))
 
@@ -213,6 +288,8 @@ def test_mlflow_is_told_each_step_in_one_run(tmp_path: Path, monkeypatch) -> Non
     ]
     losses = [call for call in calls if call[1] == "train_loss/member-0"]
     assert [step for step, _, _ in losses] == [10, 20, 30]
+    assert calls.count((30, "average_acc", 97.5)) == calls.count((30, "method_acc/papa", 98.0)) == 1
+    assert ("file", str(tmp_path / "events.jsonl"), "r1") in calls
     assert calls.count(("end", "r1")) == 2 and ("again", "r1", "RUNNING") in calls
 
 

@@ -12,6 +12,7 @@ from wash_bench.cli.compare import compare
 from wash_bench.cli.eval import evaluate
 from wash_bench.cli.export import export
 from wash_bench.cli.lists import datasets, methods, models, presets
+from wash_bench.cli.log import log
 from wash_bench.cli.merge import merge
 from wash_bench.cli.new_method import new_method
 from wash_bench.cli.options import SettingsCommand, takes_any
@@ -26,7 +27,7 @@ from wash_bench.cli.verify import verify
 
 COMMANDS = (
     *(run, plan, tune, comm, report, compare, export, evaluate, merge, status, verify, clean),
-    *(prepare, paper_table, methods, new_method, check, presets, datasets, models),
+    *(log, prepare, paper_table, methods, new_method, check, presets, datasets, models),
 )
 
 app = typer.Typer(

@@ -62,9 +62,12 @@ class Logger(ABC):
     Attributes:
         training: what it was made for.
         state: a text to find its log again, kept beside the records once the logger is made.
+        layers: whether it gets the series of single layers, of which a network has dozens;
+            ``--log NAME+layers`` sets it.
     """
 
     state: str = ""
+    layers: bool = False
 
     def __init__(self, training: LoggedTraining) -> None:
         self.training = training
@@ -72,6 +75,21 @@ class Logger(ABC):
     @abstractmethod
     def log(self, step: int, events: Sequence[Event]) -> None:
         """Write the events of an epoch, all of one step; each step comes once, in their order."""
+
+    def finish(  # noqa: B027 (a log of the training alone needs none)
+        self, step: int, results: Mapping[str, float], files: Sequence[Path]
+    ) -> None:
+        """Write what was measured after the training.
+
+        Called once per cell. A training has one, or one per merge rule that reads it.
+
+        Args:
+            step: the last one of the training.
+            results: as in summary.csv: ``average_acc``, ``ensemble_nll`` and so on are of the
+                population; what differs between merge rules has their name, as
+                ``method_acc/greedy-soup``.
+            files: the points of the barriers, CSV.
+        """
 
     def close(self) -> None:  # noqa: B027 (most files need no end)
         """End the log: the training is done, or stops."""

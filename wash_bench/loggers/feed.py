@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import math
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,12 @@ from wash_bench.errors import UsageError, nearest
 from wash_bench.loggers.contract import Event, LoggedTraining, Logger
 from wash_bench.plugins.entry import import_file, read_source
 from wash_bench.record.schema import read_summed, write_summed
+from wash_bench.record.store import TrainingFolder
 
+LAYERS = "+layers"
+"""Ends the name of a logger that gets the series of single layers."""
+_LAYER = "_layer/"  # in their names
+_OF_CELL = ("method_", "merge_", "predictor_")  # results that differ between merge rules
 _SAID: set[str] = set()  # one line for a logger that fails, not one a training
 
 
@@ -23,8 +29,8 @@ class LogFeed:
     """Reads ``events.jsonl`` as it grows.
 
     How far each logger was told stands in ``logged.json``, so that a training that goes on repeats
-    no step. It is written before a logger is told: a process that is killed in between loses the
-    logger an epoch, which the records still have.
+    no step, and no cell's results. It is written before a logger is told: a process that is killed
+    in between loses the logger an epoch, which the records still have.
 
     Args:
         specs: names of loggers, or ``path/to/file.py:Class``.
@@ -47,7 +53,7 @@ class LogFeed:
         self._loggers: dict[str, Logger] = {}
         self._told: dict[str, dict[str, Any]] = self._so_far() if specs else {}
         for spec in specs:
-            told = self._told.setdefault(spec, {"step": 0, "state": ""})
+            told = self._told.setdefault(spec, {"step": 0, "state": "", "cells": []})
             with_state = replace(training, state=told["state"])
             self._try(spec, lambda s=spec, t=with_state: self._make(s, t))
             if spec in self._loggers and told["state"] != self._loggers[spec].state:
@@ -63,7 +69,28 @@ class LogFeed:
             for spec in [s for s in self._loggers if step > self._told[s]["step"]]:
                 self._told[spec]["step"] = step
                 write_summed(self._place, self._told)
-                self._try(spec, lambda s=spec, n=step, e=events: self._loggers[s].log(n, e))
+                own = [e for e in events if self._loggers[spec].layers or _LAYER not in e.metric]
+                self._try(spec, lambda s=spec, n=step, e=own: self._loggers[s].log(n, e))
+
+    def finish(self, record: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """Tell the loggers the results of a finished cell that they do not know yet.
+
+        Args:
+            record: of the cell.
+            files: CSV files of the evaluation.
+        """
+        step = int(record["summary"].get("steps") or 0)
+        evaluation, cell = f"{record['evaluation_id']}/", record["cell_id"]
+        for spec in list(self._loggers):
+            cells = self._told[spec]["cells"]
+            if evaluation + cell in cells:
+                continue
+            known = any(each.startswith(evaluation) for each in cells)
+            results = results_of(record, of_population=not known)
+            cells.append(evaluation + cell)
+            write_summed(self._place, self._told)
+            points = () if known else files
+            self._try(spec, lambda s=spec, r=results, p=points: self._loggers[s].finish(step, r, p))
 
     def close(self) -> None:
         """End the logs."""
@@ -72,7 +99,10 @@ class LogFeed:
         self._loggers.clear()
 
     def _make(self, spec: str, training: LoggedTraining) -> None:
-        self._loggers[spec] = logger_class(spec)(training)
+        name = spec.removesuffix(LAYERS)
+        self._loggers[spec] = logger_class(name)(training)
+        if name != spec:
+            self._loggers[spec].layers = True
 
     def _try(self, spec: str, call: Callable[[], None]) -> None:
         """Call, and give the logger up if it fails: a log is not worth a training."""
@@ -89,7 +119,11 @@ class LogFeed:
         try:
             found = read_summed(self._place)
             return {
-                spec: {"step": int(told["step"]), "state": str(told["state"])}
+                spec: {
+                    "step": int(told["step"]),
+                    "state": str(told["state"]),
+                    "cells": [*told.get("cells", ())],
+                }
                 for spec, told in found.items()
             }
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
@@ -105,6 +139,51 @@ class LogFeed:
                 row = json.loads(line)
                 if row.get("value") is not None:  # the line of the version has none
                     yield Event(**row)
+
+
+def results_of(record: Mapping[str, Any], *, of_population: bool = True) -> dict[str, float]:
+    """Return the finite numbers of a cell's summary by name, as ``Logger.finish`` takes them.
+
+    Args:
+        record: of the cell.
+        of_population: also those that all merge rules of the population share.
+    """
+    found = {}
+    for key, value in record["summary"].items():
+        if isinstance(value, int | float) and math.isfinite(value):
+            if key.startswith(_OF_CELL):
+                found[f"{key}/{record['method']}"] = float(value)
+            elif of_population:
+                found[key] = float(value)
+    return found
+
+
+def send_training(
+    folder: TrainingFolder,
+    records: Sequence[Mapping[str, Any]],
+    specs: Sequence[str],
+    note: Callable[[str], None],
+) -> None:
+    """Tell loggers a training, and the results of its cells, as far as they do not know them.
+
+    Args:
+        folder: of the training.
+        records: of its finished cells, one at least.
+        specs: as ``--log`` takes them.
+        note: tells the user what is no failure.
+    """
+    first = records[0]
+    config = read_summed(folder.path / "training.json")["config"]
+    about = LoggedTraining(folder.path.name, first["experiment_id"], folder.path, config)
+    feed = LogFeed(specs, about, folder.events, note)
+    try:
+        if feed and folder.events.is_file():
+            feed.send()
+        for record in records:
+            barrier = folder.barrier(record["evaluation_id"])
+            feed.finish(record, [barrier] if barrier.is_file() else [])
+    finally:
+        feed.close()
 
 
 def _by_step(events: Iterator[Event]) -> Iterator[tuple[int, list[Event]]]:
@@ -134,12 +213,13 @@ LOGGERS: Mapping[str, Offered] = {
 def check_loggers(specs: Sequence[str]) -> None:
     """A UsageError if a logger is unknown, or its library is not installed."""
     for spec in specs:
-        offered = LOGGERS.get(spec)
+        name = spec.removesuffix(LAYERS)
+        offered = LOGGERS.get(name)
         if offered is None:
-            logger_class(spec)
+            logger_class(name)
         elif offered.library and not installed(offered.library):
             raise UsageError(
-                f"--log {spec} needs {offered.library}: pip install 'wash-bench[{spec}]'"
+                f"--log {spec} needs {offered.library}: pip install 'wash-bench[{name}]'"
             )
 
 

@@ -5,7 +5,8 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from wash_bench.loggers.contract import Event, LoggedTraining, Logger, flat
@@ -15,6 +16,8 @@ COLUMNS = ("step", "epoch", "member", "metric", "value")
 
 class CsvLogger(Logger):
     """Appends to ``log.csv``; ``member`` is empty for the whole population."""
+
+    layers = True
 
     def __init__(self, training: LoggedTraining) -> None:
         super().__init__(training)
@@ -27,6 +30,9 @@ class CsvLogger(Logger):
     def log(self, step: int, events: Sequence[Event]) -> None:
         self._rows.writerows([getattr(event, column) for column in COLUMNS] for event in events)
         self._file.flush()
+
+    def finish(self, step: int, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        self._rows.writerows((step, "", "", name, value) for name, value in results.items())
 
     def close(self) -> None:
         self._file.close()
@@ -50,6 +56,10 @@ class EventsLogger(Logger):
         for event in events:
             self._writer.add_scalar(event.name, event.value, step)
         self._writer.flush()
+
+    def finish(self, step: int, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        for name, value in results.items():
+            self._writer.add_scalar(f"results/{name}", value, step)
 
     def close(self) -> None:
         self._writer.close()
@@ -76,6 +86,11 @@ class WandbLogger(Logger):
     def log(self, step: int, events: Sequence[Event]) -> None:
         values = {event.name: event.value for event in events}
         self._run.log(values | {"epoch": events[0].epoch}, step=step)
+
+    def finish(self, step: int, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        self._run.summary.update(results)
+        for path in files:
+            self._run.save(str(path), base_path=str(path.parent), policy="now")
 
     def close(self) -> None:
         self._run.finish()
@@ -113,6 +128,15 @@ class MlflowLogger(Logger):
     def log(self, step: int, events: Sequence[Event]) -> None:
         now = round(time.time() * 1000)
         metrics = [self._entities.Metric(event.name, event.value, now, step) for event in events]
+        self._log(metrics)
+
+    def finish(self, step: int, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        now = round(time.time() * 1000)
+        self._log([self._entities.Metric(*item, now, step) for item in results.items()])
+        for path in files:
+            self._client.log_artifact(self.state, str(path))
+
+    def _log(self, metrics: Sequence[Any]) -> None:
         for first in range(0, len(metrics), MOST_METRICS):
             self._client.log_batch(self.state, metrics=metrics[first : first + MOST_METRICS])
 

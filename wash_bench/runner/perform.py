@@ -5,7 +5,8 @@ from typing import Any
 
 from wash_bench import stop
 from wash_bench.core.method import CommShape
-from wash_bench.errors import CellFailure, WashBenchError
+from wash_bench.errors import CellFailure, WashBenchError, note
+from wash_bench.loggers.feed import send_training
 from wash_bench.record.environment import capture, continued
 from wash_bench.record.schema import write_summed
 from wash_bench.record.store import Store, TrainingFolder
@@ -52,7 +53,14 @@ def train_and_evaluate(
                 raise WashBenchError(reason) from error  # the other ranks do not know of it
             failures = {cell.cell_id: reason for cell in task.cells}
         if world.rank == 0:
-            _write_cells(task, store, folder, measured, failures)
+            if len(failures) == len(task.cells):
+                folder.set_status("failed", "; ".join(sorted(set(failures.values()))))
+            records = _records(task, measured, failures)
+            finished = [record for record in records if record["status"] == "finished"]
+            if context.log and finished:
+                send_training(folder, finished, context.log, note)
+            for record in records:
+                store.write_cell(record)
     status = "failed" if len(failures) == len(task.cells) else "finished"
     context.observer(task.progress(status, message="; ".join(sorted(set(failures.values())))))
     return world.broadcast_object(
@@ -115,18 +123,14 @@ def _describe(
     folder.set_status("running")
 
 
-def _write_cells(
-    task: TrainingTask,
-    store: Store,
-    folder: TrainingFolder,
-    measured: dict[str, dict[str, Any]],
-    failures: dict[str, str],
-) -> None:
-    if len(failures) == len(task.cells):
-        folder.set_status("failed", "; ".join(sorted(set(failures.values()))))
+def _records(
+    task: TrainingTask, measured: dict[str, dict[str, Any]], failures: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Return the record of each cell."""
+    records = []
     for cell, method in zip(task.cells, task.methods, strict=True):
         reason = failures.get(cell.cell_id)
-        store.write_cell(
+        records.append(
             {
                 "cell_id": cell.cell_id,
                 "training_id": cell.training_id,
@@ -142,6 +146,7 @@ def _write_cells(
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
+    return records
 
 
 def _fine_tuning(setting: TrainingSetup, seed: int) -> dict[str, str]:
