@@ -86,3 +86,20 @@ def noted() -> Iterator[None]:
         _noted = 0
         for each in free:
             signal.signal(each, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Let signals that would end this process wait for the end of what is done inside.
+
+    Processes that are started inside are born with the signals blocked.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    signals = {signal.SIGINT, *SIGNALS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)

@@ -50,6 +50,7 @@ class _Taken:
             from wash_bench.config.renamed import recorded
 
             # No record holds ``which``: its networks have today's names alone.
+            options = {key: _joined(key, value) for key, value in options.items()}
             values = {k: v if k == "which" else recorded(k, v) for k, v in options.items()}
             self.function(**values)
 
@@ -76,7 +77,8 @@ class _Taken:
         from wash_bench.config.field import WHAT
 
         # Numbers reach the resolver as text, which is checked there like a preset's.
-        kind: Any = bool if item.switch else list[str] if item.of("repeat") else str
+        several = item.of("repeat") or item.is_list
+        kind: Any = bool if item.switch else list[str] if several else str
         flag = f"{item.flag}/--no-{item.flag[2:]}" if item.switch else item.flag
         own_file = item.key == "method"  # --methods takes it too, where there is that
         beside = own_file and ("methods" in {*self.keys, *self.changed} or not self.keys)
@@ -95,6 +97,16 @@ class _Taken:
             default=None,
             annotation=Annotated[kind | None, option],
         )
+
+
+def _joined(key: str, value: Any) -> Any:
+    """Return the value of a list's option, given once or several times, as one text with commas."""
+    from wash_bench.study.options import OPTIONS
+
+    item = OPTIONS.get(key)
+    if item is None or item.of("repeat") or not item.is_list or not isinstance(value, list):
+        return value
+    return ",".join(value) if value else None
 
 
 def _with_default(item: Option, changed: Mapping[str, str]) -> str:

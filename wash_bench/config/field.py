@@ -129,6 +129,11 @@ class Option:
         return arguments[0] if arguments[1:] == (...,) else None
 
     @property
+    def is_list(self) -> bool:
+        """Whether its value is a list, as 0,1,2."""
+        return self.items is not None or self.metavar == "LIST"
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The values it may take, empty if they are not a few names."""
         return () if self.switch else choices_of(self.field)

@@ -22,6 +22,19 @@ NAMES = {
     "which": "network",
 }
 """The option of a field whose own name is the option's old one."""
+OF_TIMM = {
+    "--opt": "--optimizer",
+    "--min-lr": "--lr-min",
+    "--warmup-epochs": "--warmup",
+    "--img-size": "--image-size",
+    "--model-kwargs": "--model-arg",
+    "--output": "--out",
+    "--config": "--preset-file",
+    "--seed": "--seeds",
+    "--torchcompile": "--compile",
+    "--pretrained": "--init=pretrained",
+}
+"""Options of timm's training script that are taken for ours of the same meaning."""
 VALUES: Mapping[str, Mapping[str, Any]] = {
     "augment": {"homogeneous": "same", "heterogeneous": "per-member"},
     "coupling_budget": {"given": False, "paper": True},
@@ -68,6 +81,9 @@ def _renamed(arguments: Iterator[str], known: Collection[str]) -> Iterator[str]:
             yield from (argument, *arguments)
             return
         flag, equals, value = argument.partition("=")
+        if (ours := OF_TIMM.get(flag, "")).partition("=")[0] in known and flag not in known:
+            yield ours + equals + value
+            continue
         field = flag.removeprefix("--").replace("-", "_")
         if flag == "--method":  # beside --methods it adds to the preset's methods
             _hint(argument, "--methods")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from wash_bench import stop
 from wash_bench.data.image import opened
 from wash_bench.data.paths import TEST_PARTS, content_of, earlier_content_of
 from wash_bench.data.prepared import index as form
@@ -189,7 +190,9 @@ def _made(
     # Spawned, not forked: libraries that are loaded here run threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(missing)) or 1, context, end_with_parent) as pool:
-        futures = {pool.submit(encode, work): key for key, work in missing.items()}
+        # An interrupt is for this process, which ends the others.
+        with stop.blocked():
+            futures = {pool.submit(encode, work): key for key, work in missing.items()}
         try:
             for key, (shapes, sha256) in _results(futures):
                 target = works[key].target

@@ -102,7 +102,7 @@ def _submit(pool: ProcessPoolExecutor, function: Any, *arguments: Any) -> Future
     main.pop("__file__", None)
     try:
         # Of a process that is being started when a signal comes, the pool would not know.
-        with _blocked_signals():
+        with stop.blocked():
             return pool.submit(function, *arguments)
     except (EOFError, ConnectionError) as error:  # the process that forks them is gone
         raise BrokenProcessPool from error
@@ -120,23 +120,9 @@ def _processes() -> Any:
     context.set_forkserver_preload(["wash_bench.runner.perform", "timm"])
     resource_tracker.ensure_running()  # which ends with the signal let through
     # Signals are for this process, which ends the others; they inherit that these are blocked.
-    with _blocked_signals():
+    with stop.blocked():
         forkserver.ensure_running()
     return context
-
-
-@contextlib.contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Let a signal that would end this process wait until what is done inside is whole."""
-    if sys.platform == "win32":
-        yield
-        return
-    blocked = {signal.SIGINT, *stop.SIGNALS}
-    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
 
 
 # In a process of the pool.

@@ -58,9 +58,9 @@ class LocalConfig(ConfigModel):
     """Run folder; cells that are finished there are kept."""
     retry_failed: bool = _local(False, RECORD)
     """Train cells that failed before again."""
-    log: tuple[str, ...] = _local((), RECORD, "NAME", repeat=True)
-    """Write what is recorded while it trains elsewhere too: csv, tensorboard, wandb, mlflow, or a
-    logger of your own as path.py:Class; repeatable."""
+    log: tuple[str, ...] = _local((), RECORD, "LIST")
+    """Write what is recorded elsewhere too: csv, tensorboard, wandb, mlflow, or a logger of your
+    own as path.py:Class."""
     report: bool = _local(True, RECORD)
     """Write the report at the end."""
 

@@ -1,6 +1,7 @@
 """Settings from one source, and the reading of its list-valued ones."""
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,8 @@ def parse_list(layer: ConfigSource, key: str, kind: type) -> tuple[Any, ...]:
     read = None
     if not any(isinstance(item, no_items) for item in items):
         items = [item.strip() if isinstance(item, str) else item for item in items]
+        if kind is int:
+            items = [number for item in items for number in _range(item)]
         if not items or "" in items:
             raise UsageError(f"{label}: an item is missing; separate the items by single commas")
         with contextlib.suppress(ValueError):
@@ -50,6 +53,17 @@ def parse_list(layer: ConfigSource, key: str, kind: type) -> tuple[Any, ...]:
         if read.count(item) > 1:
             raise UsageError(f"{label}: {item} is given twice; leave one of them out")
     return tuple(read)
+
+
+_WIDEST = 10_000  # numbers of one range
+
+
+def _range(item: Any) -> list[Any]:
+    """Return the numbers of ``2-5``; anything else as it is."""
+    ends = re.fullmatch(r"(\d{1,9})-(\d{1,9})", item) if isinstance(item, str) else None
+    if not ends or not 0 <= int(ends[2]) - int(ends[1]) < _WIDEST:
+        return [item]
+    return [*range(int(ends[1]), int(ends[2]) + 1)]
 
 
 def merge_model_args(layers: Sequence[ConfigSource]) -> dict[str, Any]:

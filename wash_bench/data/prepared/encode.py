@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from wash_bench import stop
 from wash_bench.data.image import opened, rgb
 
 
@@ -30,7 +32,10 @@ class NotDecoded(Exception):
 
 
 def end_with_parent() -> None:
-    """End this process of a pool when the process that started it is gone, however it ended."""
+    """End this process of a pool at an interrupt, or when the process that started it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, *stop.SIGNALS})
 
     def wait() -> None:
         if parent := multiprocessing.parent_process():
