@@ -4,10 +4,11 @@
     python scripts/update_readme.py --check   exit 1 if one would change
 
 A marker is ``<!-- begin: FILE -->`` ... ``<!-- end: FILE -->``. Of a report's ``table.md`` the
-title and the line of options are left out. A ``.png`` becomes a picture whose text is the title of
-the table that was made with it: of the same name, or ``table.md`` beside it. ``methods/`` becomes
-the list of all methods, by kind, ``uses`` the tables of what they are for, ``settings`` those of
-all settings, ``faults`` those of what the tests try, and ``demo`` the demo's table in five columns.
+title and the line of options are left out. A ``.png`` becomes a picture whose text is what it
+shows and the title of the table that was made with it: of the same name, or ``table.md`` beside it.
+``methods/`` becomes the list of all methods, by kind, ``uses`` the tables of what they are for,
+``settings`` those of all settings, ``faults`` those of what the tests try, and ``demo`` the demo's
+table in five columns.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import settings_table
 
 from wash_bench.core.method import KINDS
 from wash_bench.plugins.registry import describe, find_method, method_names
+from wash_bench.report.figures.catalogue import FIGURES
 from wash_bench.report.tables import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +67,8 @@ def picture(path: Path, page: Path) -> str:
     table = table if table.exists() else path.with_name("table.md")
     title = table.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
     target = Path(os.path.relpath(path, page.parent)).as_posix()
-    return f"![{path.stem}: {title}]({target})\n"
+    about = FIGURES[path.stem].text if path.stem in FIGURES else path.stem
+    return f"![{about}: {title}]({target})\n"
 
 
 def demo() -> str:

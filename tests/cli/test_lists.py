@@ -56,6 +56,12 @@ def test_commas_and_repetition_are_one_list(key: str, data: st.DataObject) -> No
     assert taken(words)[key] == ",".join(values)
 
 
+def test_what_is_given_again_counts_once() -> None:
+    assert taken(["--seeds=0", "--seeds", "0,1", "--seeds=1,2"])["seeds"] == "0,1,2"
+    assert taken(["--methods=wash", "--methods=papa,wash"])["methods"] == "wash,papa"
+    assert taken(["--mean=0.5", "--mean=0.5,0.5"])["mean"] == "0.5,0.5,0.5"
+
+
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5)), min_size=1, max_size=4))
 def test_ranges_are_their_numbers(ends: list[tuple[int, int]]) -> None:
     text = ",".join(f"{low}-{low + more}" if more else str(low) for low, more in ends)

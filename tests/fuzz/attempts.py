@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,8 @@ from tests.fuzz.case import Case
 from tests.fuzz.kinds import KINDS
 
 LIMIT = 60  # seconds that an input may take
+CONTROLS = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"  # of terminals
+NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[+-]?inf")
 
 
 def make_base(base: Path) -> None:
@@ -42,7 +46,7 @@ def attempt(number: int, seed: int, base: Path) -> tuple[int, str, list[str], st
         before = _tree(case.given)
         (Path(work) / "here").mkdir()
         os.chdir(Path(work) / "here")
-        wrong = _carried_out(words, case.scores)
+        wrong = _carried_out(words, case.scores) or _formula(case.out)
         if _tree(case.given) != before:
             wrong = wrong or "changed what it was given"
         beside = {path.name for path in Path(work).iterdir()} - {"given", "out", "out.csv", "here"}
@@ -75,11 +79,23 @@ def _carried_out(words: list[str], scores: Mapping[str, float]) -> str:
     text = "".join(texts)
     if "internal error" in text or "Traceback" in text:
         return text[-600:]
+    if control := re.search(CONTROLS, text):
+        return f"printed {control[0]!r}: {text[-300:]!r}"
     if scores and code == 0:
         found = json.loads(texts[0])
         if any(abs(found[name] - value) > 1e-4 for name, value in scores.items()):
             return f"printed {found}, and {dict(scores)} is right"
     return "" if code in (0, 1, 2, 130) else f"ended with {code}"  # 130: where training begins
+
+
+def _formula(out: Path) -> str:
+    """A cell of a CSV file that a spreadsheet would execute, or ""."""
+    for path in (*out.rglob("*.csv"), *out.parent.glob("out.csv")):
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            for cell in (cell for row in csv.reader(file) for cell in row):
+                if cell.startswith(("=", "+", "@", "\t", "\r")) and not NUMBER.fullmatch(cell):
+                    return f"{path.name} holds the formula {cell[:80]!r}"
+    return ""
 
 
 class TooLong(BaseException):

@@ -100,13 +100,21 @@ class _Taken:
 
 
 def _joined(key: str, value: Any) -> Any:
-    """Return the value of a list's option, given once or several times, as one text with commas."""
+    """Return the value of a list's option, given once or several times, as one text with commas.
+
+    Names and whole numbers that are given again are left out, as in ``--seeds 0 --seeds 0,1``.
+    """
     from wash_bench.study.options import OPTIONS
 
     item = OPTIONS.get(key)
     if item is None or item.of("repeat") or not item.is_list or not isinstance(value, list):
         return value
-    return ",".join(value) if value else None
+    once = item.items is not float and key not in ("mean", "std")
+    words: list[str] = []
+    for at, text in enumerate(value):
+        known = [word.strip() for word in words]
+        words += [word for word in text.split(",") if not (at and once and word.strip() in known)]
+    return ",".join(words) if words else None
 
 
 def _with_default(item: Option, changed: Mapping[str, str]) -> str:

@@ -34,8 +34,11 @@ def draw(cells: pd.DataFrame) -> Figure | None:
             1.3 + 0.2 * len(rows), 1, 1, width=0.8 * style.paper().text
         )
         inside = [each for each in rows if each.accuracy.mean >= least]
-        visible = [each.accuracy for each in (*inside, *members.values(), *ensembles[:1])]
-        low, high = style.accuracy_limits(visible)
+        low, high = style.accuracy_limits([each.accuracy for each in inside])
+        for other in (*members.values(), *ensembles[:1]):  # drawn without their intervals
+            if other.accuracy.mean >= least:
+                low = min(low, other.accuracy.mean - 0.05 * (high - low))
+                high = max(high, other.accuracy.mean + 0.05 * (high - low))
         if len(inside) < len(rows):  # room for a number at the edge
             low -= 0.12 * (high - low)
         axes.set_xlim(low, high)
@@ -67,7 +70,7 @@ def _line(
     """Draw a member's square, the average's dot with its interval, and the way between them."""
     value = average.accuracy
     collapsed = value.mean < least
-    if member:
+    if member and member.accuracy.mean >= least:
         axes.plot(member.accuracy.mean, row, "s", color=MEMBER, markersize=4, zorder=2)
         if not collapsed:
             ends = (member.accuracy.mean, value.mean)
