@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # What makes a run short; stands last, so it wins over the README's own values.
 SHORT = ["--epochs=1", "--train-limit=150", "--val-share=0.1", "--barrier-points=3"]
-SHORT += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--seeds=0"]
+SHORT += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32"]
 SHORT += ["--jobs=1", "--threads=1"]
 
 
@@ -81,17 +81,27 @@ def _found(word: str) -> list[str]:
     return [str(path) for path in sorted(Path().glob(word))] if "*" in word else [word]
 
 
+def _without(arguments: list[str], flag: str) -> list[str]:
+    """The words without an option and its value: lists that are given twice are joined."""
+    if flag not in arguments:
+        return [word for word in arguments if not word.startswith(f"{flag}=")]
+    at = arguments.index(flag)
+    return arguments[:at] + arguments[at + 2 :]
+
+
 def _shortened(arguments: list[str]) -> list[str]:
     """A command with little to do; none where its data are not here."""
     arguments = [found for word in arguments for found in _found(word)]
     if arguments[0] in ("run", "plan", "tune"):
-        arguments += SHORT if arguments[0] != "tune" else [*SHORT, "--seeds=100"]
+        seeds = "100" if arguments[0] == "tune" else "0"
+        arguments = [*_without(arguments, "--seeds"), *SHORT, f"--seeds={seeds}"]
         arguments += ["--model=test_resnet"] if "cifar100-resnet18" in arguments else []
         if "folder:pets" in arguments:
             arguments += ["--model=test_resnet", "--image-size=32", "--batch-size=8", "--threads=1"]
         if "fashion-mnist" in arguments and not Path("/usr/share/datasets/fashion-mnist").exists():
             return []  # needs the files of the Debian package dataset-fashion-mnist
         if "fashion-mnist" in arguments:
+            arguments = _without(arguments, "--methods")
             arguments += ["--methods=wash", "--classes=0,1"]  # 2,000 test images of 10,000
         arguments += ["--no-report"] if arguments[0] == "run" else []  # the report command does
     if arguments[0] == "report" and "--out" in arguments:  # one with all figures is enough

@@ -14,6 +14,7 @@ import pytest
 from tests.support.images import class_folders
 from wash_bench.config import DEFAULT_METHODS, RunConfig, TrainingConfig
 from wash_bench.core.layout import Layout
+from wash_bench.distributed.process_group import local_device
 from wash_bench.distributed.world import LocalWorld
 from wash_bench.errors import WashBenchError
 from wash_bench.plugins.registry import find_method, load_method_file
@@ -58,7 +59,7 @@ def test_one_where_the_cores_are_not_what_trains_or_are_full(tmp_path: Path) -> 
     class Spread(LocalWorld):
         ranks = 2
 
-    assert jobs.jobs_for(tasks(device="cuda"), context()) == 1
+    assert jobs.jobs_for(tasks(device="mps"), context()) == 1
     assert (
         jobs.jobs_for(
             tasks(dataset=f"folder:{class_folders(tmp_path, 2, 8, 8)}", device="cpu"), context()
@@ -66,6 +67,53 @@ def test_one_where_the_cores_are_not_what_trains_or_are_full(tmp_path: Path) -> 
         == 1
     )
     assert jobs.jobs_for(tasks(), context().but(world=Spread())) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 8])
+def test_one_job_on_each_gpu(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
+    assert jobs.jobs_for(tasks(device="cuda"), context()) == max(1, min(count, 5))
+    assert jobs.jobs_for(tasks(device="cuda:1"), context()) == 1
+    for slot in range(count):
+        monkeypatch.setenv("LOCAL_RANK", str(slot))
+        assert local_device("cuda") == local_device("auto") == f"cuda:{slot}"
+        assert local_device("cuda:0") == "cuda:0" and local_device("cpu") == "cpu"
+
+
+SLOT = """
+import os
+from wash_bench.core.method import Method
+
+class Slot(Method):
+    name, rule, paper, sends = "slot", "none", "none", "nothing"
+
+    def start(self, population, exchange):
+        with open(os.environ["SLOTS"], "a") as file:
+            file.write(f"{os.getpid()} {os.environ['LOCAL_RANK']}\\n")
+
+    def after_step(self, population, exchange, clock):
+        pass
+
+    def charges(self, site, clock):
+        return ()
+"""
+
+
+@pytest.mark.slow
+def test_each_process_has_a_slot_of_its_own(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slot.py").write_text(SLOT)
+    monkeypatch.setenv("SLOTS", str(tmp_path / "slots.txt"))
+    config = tiny.model_copy(update={"seeds": (0, 1, 2, 3)})
+    entries = [load_method_file(f"{tmp_path / 'slot.py'}:Slot")]
+    run = RunContext.of(local_config({"jobs": "2", "out": str(tmp_path / "r")}))
+    assert not run_experiment(config, entries, run).failed
+    found = [line.split() for line in (tmp_path / "slots.txt").read_text().splitlines()]
+    slots = dict(found)
+    assert len(found) == 4 and set(slots.values()) <= {"0", "1"}
+    assert len(set(slots.values())) == len(slots)
 
 
 def test_memory_bounds_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ def under_torchrun() -> bool:
 
 
 def local_device(name: str) -> str:
-    """Return the device of this process: ``cuda`` is the GPU of its local rank."""
+    """Return the device of this process: ``cuda`` is the GPU of its local rank or its job."""
     import torch
 
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):

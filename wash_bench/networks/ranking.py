@@ -102,6 +102,7 @@ class Rows:
     def best(self) -> Row:
         """The best merge if it is better than the best member by the margin, else that member."""
         member, merge = (best_of(self.rows, kind) for kind in ("member", "merge"))
+        assert member is not None  # a merge has two at least
         images = len(self._merged.setting.data.split_labels["val"])
         if merge and merge.val_acc > member.val_acc + margin(member, merge, images):
             return merge

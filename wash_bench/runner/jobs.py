@@ -1,4 +1,4 @@
-"""``--jobs auto``: how many trainings side by side fill this machine. No torch.
+"""``--jobs auto``: how many trainings side by side fill this machine. No torch but to count GPUs.
 
 A core is filled best by a training of its own: threads of one training wait for one another at
 every operation, and the smaller the network the longer. The number follows from the run and the
@@ -26,9 +26,15 @@ _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of control groups, v
 
 
 def jobs_for(tasks: Sequence[TrainingTask], context: RunContext) -> int:
-    """How many of these tasks, all of one data set and network, the cores allow side by side."""
+    """Return how many of these tasks run side by side: one per GPU, else as the cores allow."""
     training = tasks[0].config.training
-    if context.world.ranks > 1 or device_type(training.device) != "cpu":
+    if context.world.ranks > 1:
+        return 1
+    if device_type(training.device) == "cuda" and training.device in ("auto", "cuda"):
+        import torch
+
+        return max(1, min(torch.cuda.device_count(), len(tasks)))
+    if device_type(training.device) != "cpu":
         return 1
     if spec_of(training.dataset).reader is None:
         return 1  # the processes that decode its images fill the cores already

@@ -53,7 +53,10 @@ def in_pool(
     # A process of the pool ends when nobody holds the other end: when this one closes it, or dies.
     lifeline, held = processes.Pipe(duplex=False)
     reports: SimpleQueue[Progress] = processes.SimpleQueue()
-    pool = ProcessPoolExecutor(most, processes, _begin, (lifeline, reports))
+    slots: SimpleQueue[int] = processes.SimpleQueue()
+    for slot in range(most):
+        slots.put(slot)
+    pool = ProcessPoolExecutor(most, processes, _begin, (lifeline, reports, slots))
     sent = context.but(observer=unobserved, world=LocalWorld())  # can be pickled
     ended = False
     try:
@@ -131,8 +134,14 @@ _setting: TrainingSetup | None = None
 _threads_are_set = False
 
 
-def _begin(lifeline: Connection, reports: SimpleQueue[Progress]) -> None:
-    """Set up a process of the pool: it ends with its parent, and leaves Ctrl-C to it."""
+def _begin(lifeline: Connection, reports: SimpleQueue[Progress], slots: SimpleQueue[int]) -> None:
+    """Set up a process of the pool: it ends with its parent, and leaves Ctrl-C to it.
+
+    Args:
+        lifeline: closed when the parent ends.
+        reports: takes the progress.
+        slots: has a number for each process; ``cuda`` is the GPU of that number, by turns.
+    """
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -140,6 +149,7 @@ def _begin(lifeline: Connection, reports: SimpleQueue[Progress]) -> None:
         signal.signal(each, stop.note_in_worker)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop.SIGNALS)
+    os.environ["LOCAL_RANK"] = str(slots.get())
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 
 

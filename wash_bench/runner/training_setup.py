@@ -52,6 +52,8 @@ class TrainingSetup:
     def of(cls, config: TrainingConfig, download: bool = False) -> TrainingSetup:
         assert config.init != PRETRAINED, "the settings' reader puts the file in its place"
         device = resolve_device(local_device(config.device))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where streams and graphs are made
         return cls(config, device, load_data(config, device, download=download))
 
     def for_seed(self, seed: int) -> TrainingSetup:

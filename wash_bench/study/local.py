@@ -39,7 +39,7 @@ class LocalConfig(ConfigModel):
     download: bool = _local(False, DATA)
     """Download missing data."""
     jobs: int | None = _local(None, WHAT, "J|auto", shown="auto", ge=1)
-    """Trainings in parallel (auto: as many as fit; on a GPU one)."""
+    """Trainings in parallel (auto: as many as fit; one per GPU)."""
     procs: int = _local(1, DISTRIBUTED, "R", ge=1)
     """Processes that share each population, at most N; use torchrun for several machines."""
     silence: int = _local(15, DISTRIBUTED, unit="seconds", ge=5)
