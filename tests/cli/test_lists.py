@@ -1,14 +1,17 @@
-"""Options that take a list: commas, repetition, ranges; and timm's names of options."""
+"""Options that take a list: commas, repetition, ranges; timm's names of options; --dry-run."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.command import command
 from wash_bench.cli import options as cli_options
 from wash_bench.cli.run import run
 from wash_bench.config.renamed import OF_TIMM
@@ -34,8 +37,8 @@ def taken(words: list[str]) -> dict[str, Any]:
     """What the command hands on of its options."""
     found: dict[str, Any] = {}
     own = cli_options._TAKEN[run]
-    command = replace(own, function=lambda **given: found.update(given)).command()
-    command(words, standalone_mode=False)
+    made = replace(own, function=lambda **given: found.update(given)).command()
+    made(words, standalone_mode=False)
     return {key: value for key, value in found.items() if value is not None and key in OPTIONS}
 
 
@@ -88,3 +91,14 @@ def test_timms_names_are_taken_for_ours() -> None:
     known = [option.flag for option in OPTIONS.values()] + ["--preset-file"]
     assert taken(from_arguments(words, known)) == expected
     assert {flag.partition("=")[0] for flag in OF_TIMM.values()} <= {*known}
+
+
+def test_a_dry_run_is_a_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["digits", "--methods=wash", "--seeds=0", "--train-limit=96", "--image-size=8"]
+    words += ["--model=resnet8", f"--out={tmp_path / 'r'}", "--json"]
+    found = []
+    for command_line in (["plan", *words], ["run", *words, "--dry-run"]):
+        code, told, _ = command(capsys, *command_line)
+        assert code == 0
+        found.append([cell["method"] for cell in json.loads(told)["cells"]])
+    assert found[0] == found[1] != [] and not (tmp_path / "r").exists()

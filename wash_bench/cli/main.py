@@ -36,7 +36,7 @@ def _carried_out(arguments: Sequence[str]) -> int:
     try:
         from wash_bench.cli.app import app
 
-        given = without_gone(arguments)
+        given = _planned(without_gone(arguments))
         _check_empty(given)
         result = app(args=given, prog_name="wash-bench", standalone_mode=False, obj=given)
         if result == Interrupted.exit_code:  # typer makes this of a KeyboardInterrupt
@@ -61,6 +61,13 @@ def _carried_out(arguments: Sequence[str]) -> int:
             return _tell(error, told(), getattr(error, "exit_code", 2), debug)
         text = f"internal error, {type(error).__name__}: {error} (--debug shows where)"
         return _tell(error, text, 1, debug)
+
+
+def _planned(arguments: Sequence[str]) -> list[str]:
+    """Return ``plan ...`` for ``run ... --dry-run``."""
+    if arguments[:1] == ["run"] and "--dry-run" in arguments:
+        return ["plan", *(word for word in arguments[1:] if word != "--dry-run")]
+    return list(arguments)
 
 
 def _check_empty(arguments: Sequence[str]) -> None:

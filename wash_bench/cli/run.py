@@ -71,6 +71,7 @@ def run(
     Examples:
         wash-bench run
         wash-bench run digits --methods wash,papa --set wash.p=0.1 --seeds 0,1
+        wash-bench run digits --methods wash,papa --dry-run  # as wash-bench plan
         wash-bench run digits --methods wash --set wash.p=0.03,0.1  # a sweep
         wash-bench run --methods wash,my.py:MyMethod --jobs 2 --out runs/mine
         wash-bench run --dataset folder:pets --image-size 64 --model resnet18
