@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -74,6 +75,25 @@ def test_wash_bench_commands_run(
             captured = capfd.readouterr()
             assert code == 0, f"{command}: {captured.err}"
             assert captured.out.strip()
+
+
+@pytest.mark.slow
+def test_averages_of_the_readmes_first_task_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    """At full length, with every default of its command, but on smaller images and one seed."""
+    shutil.copytree(folder / "pets", tmp_path / "pets")
+    monkeypatch.chdir(tmp_path)
+    (line,) = [c for c in _commands(README) if c.startswith("wash-bench run --dataset folder:")]
+    arguments = _without(shlex.split(line)[1:], "--seeds")
+    assert not {"--epochs", "--init", "--rescale-coupling"} & {*arguments}
+    assert run_command([*arguments, "--image-size=16", "--threads=1", "--no-report"]) == 0
+    records = [json.loads(path.read_text()) for path in Path("runs/cells").glob("*.json")]
+    assert {record["method"] for record in records} == {"wash", "papa"}
+    for record in records:
+        summary = record["summary"]
+        assert summary["member_acc_mean"] > 60  # of three classes, so that a collapse shows
+        assert summary["average_acc"] >= 0.7 * summary["member_acc_mean"]
 
 
 def _found(word: str) -> list[str]:
