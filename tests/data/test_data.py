@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data import catalog
+from wash_bench.data import catalog, memory
 from wash_bench.data.catalog import DatasetSpec, all_specs, spec_of
 from wash_bench.data.load import load_data
 from wash_bench.data.memory import resize_images
@@ -41,6 +41,23 @@ def digits():
 
 def same(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.sampled_from(["digits", "fashion-mini"]), st.integers(5, 40), st.integers(1, 70))
+def test_images_resized_when_used_are_those_resized_before(name: str, size: int, batch: int):
+    recipe, found = ALL_KNOBS, []
+    for most in (2**30, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(memory, "MOST_RESIZED", most)
+            source = load(name, image_size=size, train_limit=128)
+        assert (source._images.shape[1] == size) == (most > 0 or size == spec_of(name).size)
+        batches = [(b.images, b.targets) for b in source.epoch_batches(0, 0, 1, batch, recipe)]
+        again = list(source.reestimation_batches(0, [recipe], 20, 7))
+        found.append((batches, again, split_images(source, "val")))
+    (batches, again, val), (other, others, other_val) = found
+    assert len(batches) == len(other) and torch.equal(val, other_val) and same(again, others)
+    assert all(same(one, two) for one, two in zip(batches, other, strict=True))
 
 
 def fingerprints(images: torch.Tensor) -> set[bytes]:

@@ -20,6 +20,8 @@ from wash_bench.data.splits import SubsetRule
 from wash_bench.seeds import torch_stream
 
 _RESIZE_CHUNK = 1000  # images; bounds the float copy that a resize makes
+MOST_RESIZED = 2**30
+"""Bytes of resized images that are kept; of more, each batch is resized when it is used."""
 # Values of augmented images that a GPU makes at once: each of its kernels is launched for several
 # batches. On a CPU a batch that was just made is still in the cache when it is used.
 VALUES_AT_ONCE = {"cuda": 2**24}
@@ -48,7 +50,10 @@ class MemorySource(DataSource):
         )
         self.device = device
         self.values_at_once = VALUES_AT_ONCE.get(device.type, 0)
-        self._images = resize_images(torch.from_numpy(arrays.images), size).to(device)
+        images = torch.from_numpy(arrays.images)
+        if len(images) * size**2 * self.channels <= MOST_RESIZED:
+            images = resize_images(images, size)
+        self._images = images.to(device)
         self.hold_labels()
         self._mean, self._std = (torch.tensor(v, device=device) for v in (spec.mean, spec.std))
 
@@ -87,7 +92,7 @@ class MemorySource(DataSource):
         positions = self.indices[split][self.eval_positions(split, limit)]
         chosen = torch.from_numpy(positions).to(self.device)
         for part in chosen.split(batch_size):
-            yield normalize(self._images[part], self._mean, self._std), self._labels[part]
+            yield normalize(self._images_at(part), self._mean, self._std), self._labels[part]
 
     def reestimation_batches(
         self, seed: int, recipes: Sequence[Recipe], images: int, batch_size: int
@@ -101,6 +106,10 @@ class MemorySource(DataSource):
     def _train_images(self, positions: Tensor) -> Tensor:
         return to_device(torch.from_numpy(self.indices["train"])[positions], self.device)
 
+    def _images_at(self, positions: Tensor) -> Tensor:
+        """Return images (B, H, W, C) uint8 of the training's size."""
+        return resize_images(self._images[positions], self.size)
+
     def _batches(
         self,
         chosen: Tensor,
@@ -110,7 +119,7 @@ class MemorySource(DataSource):
     ) -> Iterator[Batch]:
         """Batches of so many images each, one after another among the images ``chosen``."""
         draws = Draws(streams, sizes)
-        images = augment(self._images[chosen], recipe, self._mean, self._std, draws)
+        images = augment(self._images_at(chosen), recipe, self._mean, self._std, draws)
         parts = zip(images.split(sizes), self._labels[chosen].split(sizes), streams, strict=True)
         for own, labels, stream in parts:
             yield Batch(*mix(own, labels, recipe, self.classes, stream))
