@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import wash_bench as wb
 from tests.report.test_report_tables import split_row
 from tests.support.command import command
+from tests.support.records import write_cell
 from wash_bench.report.style import PAPERS
 
 
@@ -74,3 +77,21 @@ def test_a_figure_is_as_wide_as_the_papers_text(recorded, tmp_path, capsys) -> N
         widths[paper] = float(found[1]) / 72
         assert (out / "training.pdf").read_bytes().startswith(b"%PDF")
     assert widths == pytest.approx({name: PAPERS[name].text for name in widths}, abs=0.01)
+
+
+def test_methods_are_the_rows_of_the_report(tmp_path: Path, capsys) -> None:
+    for method in ("wash", "papa", "naive-ensemble", "greedy-soup"):
+        write_cell(tmp_path / "runs", method, 0)
+    out = tmp_path / "report"
+    words = ("report", str(tmp_path / "runs"), f"--out={out}", "--figures=none")
+    assert command(capsys, *words, "--methods=papa,wash", "--methods", "greedy-soup")[0] == 0
+    frame = pd.read_csv(out / "summary.csv")
+    assert set(frame["method"]) == {"papa", "wash", "greedy-soup"}
+    assert set(pd.read_csv(out / "events.csv")["training_id"]) == set(frame["training_id"])
+    assert "naive-ensemble" not in (out / "table.md").read_text()
+    assert set(wb.table(tmp_path / "runs", methods=["wash"])["method"]) == {"wash"}
+    code, _, error = command(capsys, *words, "--methods=wsah")
+    assert code == 2 and "did you mean 'wash'" in error
+    assert set(pd.read_csv(out / "summary.csv")["method"]) == {"papa", "wash", "greedy-soup"}
+    assert command(capsys, *words)[0] == 0  # and all of them again
+    assert set(pd.read_csv(out / "summary.csv")["method"]) >= {"naive-ensemble"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from wash_bench.report.read.frames import Records
 
 
-def load(*runs: str | Path) -> Records:
-    """All records in run folders, or in folders of some.
+def load(*runs: str | Path, methods: Sequence[str] = ()) -> Records:
+    """All records in run folders, or in folders of some; with ``methods`` those of these.
 
     Returns:
         Frames: ``summary`` (a row a cell), ``events``, ``barrier``, ``simplex``, ``environments``;
@@ -22,15 +23,16 @@ def load(*runs: str | Path) -> Records:
     """
     from wash_bench.report.read.frames import load as load_frames
 
-    return load_frames([Path(folder) for folder in runs])
+    return load_frames([Path(folder) for folder in runs], methods)
 
 
-def table(*runs: str | Path, digits: int = 2) -> pd.DataFrame:
+def table(*runs: str | Path, digits: int = 2, methods: Sequence[str] = ()) -> pd.DataFrame:
     """The main table of run folders, as a report has it.
 
     Args:
         *runs: the folders.
         digits: decimals of the accuracies.
+        methods: of the rows; empty for all.
 
     Returns:
         A row a method, entries as text; with several experiments they stand in the first column.
@@ -39,7 +41,7 @@ def table(*runs: str | Path, digits: int = 2) -> pd.DataFrame:
 
     from wash_bench.report.tables.main_table import main_tables
 
-    tables = main_tables(load(*runs), digits=digits)
+    tables = main_tables(load(*runs, methods=methods), digits=digits)
     frames = [each.frame() for each in tables]
     if len(frames) == 1:
         return frames[0]

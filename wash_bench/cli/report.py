@@ -32,6 +32,12 @@ def report(
             "records allow, or none.",
         ),
     ] = "all",
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIST", help="Methods that the report is of.", show_default="all of the records"
+        ),
+    ] = None,
     baseline: Annotated[
         str,
         typer.Option(
@@ -118,6 +124,7 @@ def report(
         target=target,
         paper=check_paper(style),
         columns=keys,
+        methods=tuple(name.strip() for name in ",".join(methods or ()).split(",") if name.strip()),
         margin=margin,
         layout=layout,
     )

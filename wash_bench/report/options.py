@@ -19,6 +19,7 @@ class ReportOptions:
         baseline: the method, or variant of one, that the tables compare every row with; or empty.
         target: accuracy in per cent, of which a table says when it was reached; or None.
         columns: keys of ``metrics.METRICS`` that the main table has; empty for the usual ones.
+        methods: those that the report is of; empty for all that have records.
         margin: points of accuracy within which two networks count as equivalent; or None.
         layout: ``main``, or ``methods`` for the compact table of all methods besides.
         figures: names of ``figures.catalogue.FIGURES`` to draw; None for all.
@@ -30,6 +31,7 @@ class ReportOptions:
     baseline: str = ""
     target: float | None = None
     columns: Sequence[str] = ()
+    methods: Sequence[str] = ()
     margin: float | None = None
     layout: str = LAYOUTS[0]
     figures: Collection[str] | None = None

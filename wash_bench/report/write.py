@@ -109,7 +109,7 @@ def _make(roots: Sequence[Path], out: Path, source: str, options: ReportOptions)
     from wash_bench.report.read.frames import load
     from wash_bench.report.tables.main_table import check_baseline, check_columns
 
-    records = load(roots)
+    records = load(roots, options.methods)
     records.options = options
     check_baseline(records)
     check_columns(records)

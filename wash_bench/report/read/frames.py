@@ -1,6 +1,6 @@
 """Run folders in, pandas frames out: the one place where a report touches the records."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wash_bench.config import fingerprint
-from wash_bench.errors import UsageError, WashBenchError
+from wash_bench.errors import UsageError, WashBenchError, nearest
 from wash_bench.files import digest_of
 from wash_bench.record.folders import run_folders
 from wash_bench.report.options import ReportOptions
@@ -118,8 +118,27 @@ class Records:
         return rows[rows["training_id"].isin(cells["training_id"])]
 
 
-def load(roots: Sequence[Path]) -> Records:
-    """All records in run folders; what is broken becomes a warning, no record an error."""
+def _of_methods(
+    cells: Mapping[str, dict[str, Any]], methods: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the cells of these methods; a UsageError for a method without any."""
+    known = list(dict.fromkeys(cell["method"] for cell in cells.values()))
+    for name in methods:
+        if name not in known:
+            raise UsageError(f"--methods {name}: no record is of it: {nearest(name, known)}")
+    return {id_: cell for id_, cell in cells.items() if cell["method"] in methods}
+
+
+def load(roots: Sequence[Path], methods: Sequence[str] = ()) -> Records:
+    """Read all records of run folders, or those of some methods.
+
+    Returns:
+        The records; what is broken is among their warnings.
+
+    Raises:
+        UsageError: there is no folder, or no record of a method.
+        WashBenchError: there is no record at all.
+    """
     warnings: list[str] = []
     cells: dict[str, dict[str, Any]] = {}
     outcomes: dict[str, list[tuple[Path, str]]] = {}
@@ -153,8 +172,11 @@ def load(roots: Sequence[Path]) -> Records:
             )
         warnings += problems
 
+    of_all = {cell["training_id"] for cell in cells.values()}
+    if methods:
+        cells = _of_methods(cells, methods)
     summary = summary_frame(list(cells.values()))
-    for name in sorted(set(trainings) - set(summary["training_id"])):
+    for name in sorted(set(trainings) - of_all):
         warnings.append(f"{trainings[name]}: training without a cell (unfinished), left out")
     evaluations = {cell["experiment_id"]: cell["config"]["evaluation"] for cell in cells.values()}
     events, barriers = _Rows(EVENT_FIELDS), _Rows(BARRIER_FIELDS, _EXPERIMENT)
