@@ -304,7 +304,7 @@ def test_a_library_that_is_not_here_is_told_with_its_extra(name: str, monkeypatc
     ("given", "told"),
     [
         (["cvs"], "did you mean 'csv'?"),
-        (["csv", "csv"], "csv is given twice"),
+        (["csv,csv"], "csv is given twice"),
         (["absent.py:Mine"], "logger file"),
         (["OWN:Logs"], "has no class 'Logs' that is a subclass"),
         (["OWN:Logger"], "lacks the method(s) log"),

@@ -89,7 +89,7 @@ class Slot(Method):
     name, rule, paper, sends = "slot", "none", "none", "nothing"
 
     def start(self, population, exchange):
-        with open(os.environ["SLOTS"], "a") as file:
+        with open("SLOTS", "a") as file:
             file.write(f"{os.getpid()} {os.environ['LOCAL_RANK']}\\n")
 
     def after_step(self, population, exchange, clock):
@@ -101,11 +101,8 @@ class Slot(Method):
 
 
 @pytest.mark.slow
-def test_each_process_has_a_slot_of_its_own(
-    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "slot.py").write_text(SLOT)
-    monkeypatch.setenv("SLOTS", str(tmp_path / "slots.txt"))
+def test_each_process_has_a_slot_of_its_own(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "slot.py").write_text(SLOT.replace("SLOTS", str(tmp_path / "slots.txt")))
     config = tiny.model_copy(update={"seeds": (0, 1, 2, 3)})
     entries = [load_method_file(f"{tmp_path / 'slot.py'}:Slot")]
     run = RunContext.of(local_config({"jobs": "2", "out": str(tmp_path / "r")}))
