@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wash_bench.known_methods import INDEPENDENT
 from wash_bench.metrics import METRICS
@@ -89,12 +89,16 @@ def _line(
 
 def _sizes(axes: Axes, rows: list[ParetoPoint]) -> None:
     """Write at the right edge what a member sends."""
+    beside: Any = {"textcoords": "offset points", "fontsize": 7, "annotation_clip": False}
     heading = METRICS["sent_bytes_total"].heading
-    for row, text in enumerate([heading, *(f"{each.cost:.3g}" for each in rows)], -1):
+    axes.annotate(
+        heading, (1, 1), xycoords="axes fraction", xytext=(4, 3), va="bottom", color="#666666",
+        **beside,
+    )  # fmt: skip
+    for row, each in enumerate(rows):
         axes.annotate(
-            text, (1, row), xycoords=axes.get_yaxis_transform(), xytext=(4, 0),
-            textcoords="offset points", va="center", fontsize=7, annotation_clip=False,
-            color="#666666" if row < 0 else "#333333",
+            f"{each.cost:.3g}", (1, row), xycoords=axes.get_yaxis_transform(), xytext=(4, 0),
+            va="center", color="#333333", **beside,
         )  # fmt: skip
 
 
