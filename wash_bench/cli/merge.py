@@ -102,11 +102,11 @@ def _tell(done: MergedNetworks, held_out: bool) -> None:
         f"Best by {images:,} validation images (--val-share{aside}): "
         f"{done.best.network}, BatchNorm {done.best.batchnorm}"
     )
-    if text := _verdict(done.rows, images):
+    if text := _verdict(done.rows, done.best, images):
         typer.echo(text)
 
 
-def _verdict(rows: Sequence[Row], images: int) -> str:
+def _verdict(rows: Sequence[Row], best: Row, images: int) -> str:
     """Whether the best merge beats the best member on validation data; "" without a merge."""
     from wash_bench.networks.ranking import best_of, margin
 
@@ -114,7 +114,7 @@ def _verdict(rows: Sequence[Row], images: int) -> str:
     if member is None or merge is None:
         return ""
     lead, error = merge.val_acc - member.val_acc, margin(member, merge, images)
-    if lead > error:
+    if best.kind == "merge":
         return f"{merge.network} beats the best member, {member.network}, by {lead:.2f} points."
     return (
         f"No merge beats the best member by more than one standard error, {error:.2f} points: "

@@ -30,11 +30,12 @@ def jobs_for(tasks: Sequence[TrainingTask], context: RunContext) -> int:
     training = tasks[0].config.training
     if context.world.ranks > 1:
         return 1
-    if device_type(training.device) == "cuda" and training.device in ("auto", "cuda"):
+    kind = device_type(training.device)
+    if kind == "cuda" and training.device in ("auto", "cuda"):
         import torch
 
         return max(1, min(torch.cuda.device_count(), len(tasks)))
-    if device_type(training.device) != "cpu":
+    if kind != "cpu":
         return 1
     if spec_of(training.dataset).reader is None:
         return 1  # the processes that decode its images fill the cores already

@@ -300,18 +300,17 @@ def check_rules(tasks: Sequence[TrainingTask], setting: TrainingSetup) -> None:
     rules: dict[Hashable, tuple[TrainingSetup, dict[str, Method]]] = {}
     for task in tasks:
         own = setting.but(task.training)
-        key = own.architecture, own.config.common_start
-        _, methods = rules.setdefault(key, (own, {}))
+        _, methods = rules.setdefault(own.architecture, (own, {}))
         for method in task.methods:
+            if method.anchored and not own.config.common_start:
+                raise UsageError(
+                    f"method {method.name!r} needs members with a common start: run it with "
+                    "--init shared, or merge with --anchor FILE, the network that all began as"
+                )
             methods.setdefault(method.name, method)
     for own, methods in rules.values():  # one network at a time
         network = own.fresh(0)
         for name, method in methods.items():
-            if method.anchored and not own.config.common_start:
-                raise UsageError(
-                    f"method {name!r} needs members with a common start: run it with --init "
-                    "shared, or merge with --anchor FILE, the network that all began as"
-                )
             try:
                 method.check_network(network)
             except CellFailure as failure:
