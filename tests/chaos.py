@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 PROGRAM = [sys.executable, "-m", "wash_bench"]
 RUN = ["digits", "--train-limit=96", "--image-size=16", "--val-share=0.1", "--stem=keep"]
-RUN += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--seeds=0"]
-RUN += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--threads=1"]
+RUN += ["--batch-size=32", "--population=2", "--device=cpu", "--barrier-points=3", "--threads=1"]
+RUN += ["--barrier-images=20", "--bn-images=32", "--barrier-bn-images=32", "--seeds=0"]
 WHOLE = ("--methods=wash,greedy-soup,naive-ensemble,wash+ema", "--epochs=12", "--eval-every=3")
 WHOLE += ("--eval-average-every=5",)
 CODED = ("--methods=papa+topk,papa+int4,streaming-diloco", "--epochs=6", "--eval-every=3")
