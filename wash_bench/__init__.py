@@ -1,7 +1,8 @@
 """wash-bench: a benchmark suite for weight-averaging methods.
 
-``run``, ``plan``, ``load``, ``table``, ``figures``, ``merge`` and ``barrier`` are for programs and
-notebooks; they are imported when they are first asked for (``__init__.pyi`` has them for editors).
+``run``, ``plan``, ``load``, ``table``, ``figures``, ``merge``, ``barrier`` and ``Coupling`` are for
+programs and notebooks; they are imported when they are first asked for (``__init__.pyi`` has them
+for editors).
 """
 
 from importlib import import_module
@@ -13,6 +14,7 @@ _MODULES = {
     **dict.fromkeys(("run", "plan"), "runs"),
     **dict.fromkeys(("load", "table", "figures"), "reports"),
     **dict.fromkeys(("merge", "barrier"), "networks"),
+    "Coupling": "coupling",
 }
 
 
@@ -25,4 +27,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """What is offered, for completion."""
-    return sorted([*globals(), *_MODULES])
+    return sorted(["__version__", *_MODULES])

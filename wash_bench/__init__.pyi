@@ -1,3 +1,4 @@
+from wash_bench.api.coupling import Coupling as Coupling
 from wash_bench.api.networks import barrier as barrier
 from wash_bench.api.networks import merge as merge
 from wash_bench.api.reports import figures as figures

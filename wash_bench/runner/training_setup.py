@@ -274,14 +274,19 @@ RARE = 3.0
 MOST_STEPS = 100_000  # of a training whose communication is predicted before it, in a second
 
 
-def about_exchanges(name: str, ledger: CommLedger | None, size: int) -> str:
+def about_exchanges(
+    name: str,
+    ledger: CommLedger | None,
+    size: int,
+    remedy: str = "add --rescale-coupling, or couple them more often",
+) -> str:
     """Warn where a method's parameters, of ``size``, are hardly ever exchanged; else ""."""
     often, events = ledger.exchanges_of_parameter(size) if ledger else (0.0, 0)
     if not 0 < often < min(RARE, events / 2):  # a few averages of all weights are enough
         return ""
     return (
         f"{name}: a parameter is exchanged {often:.2g} times in the whole training, too rarely for "
-        "the members to stay in one loss basin; add --rescale-coupling, or couple them more often"
+        f"the members to stay in one loss basin; {remedy}"
     )
 
 
