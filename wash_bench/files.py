@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -14,17 +15,29 @@ from typing import Any, BinaryIO
 
 from wash_bench.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _HEADER = 100_000_000  # bytes that the header of a safetensors file may have at most
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file in the same folder, sync it and rename it to ``path``.
 
-    The old file stands until the new one is whole, also when the disk fills up meanwhile.
+    The old file stands until the new one is whole, also when the disk fills up meanwhile. What
+    killed processes left of the same file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            if _locked(file):  # or another process is writing it
+                left.unlink()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    temporary.touch(exist_ok=False)  # with the mode of any file of the user's
+    held = temporary.open("xb")  # with the mode of any file of the user's
+    if not _locked(held):
+        held.close()
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -33,7 +46,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        held.close()
     _sync_folder(path.parent)
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed, or its process has ended; False if that is not so."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system has no locks
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
