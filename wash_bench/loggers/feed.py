@@ -14,7 +14,7 @@ from typing import Any
 
 from wash_bench.errors import UsageError, nearest
 from wash_bench.loggers.contract import Event, LoggedTraining, Logger
-from wash_bench.plugins.entry import import_file, read_source
+from wash_bench.python_file import import_file, read_source
 from wash_bench.record.schema import read_summed, write_summed
 from wash_bench.record.store import TrainingFolder
 

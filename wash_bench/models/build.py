@@ -10,6 +10,7 @@ import torch
 from wash_bench.errors import UsageError
 from wash_bench.models import residual  # noqa: F401 (registers our networks with timm)
 from wash_bench.models.names import check_architecture, unknown_tag
+from wash_bench.models.sources import build_from, is_elsewhere
 from wash_bench.models.stems import STEMS, resolve_stem
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def build_model(
     """Build a network with fresh weights that depend on ``seed_value`` alone.
 
     Args:
-        name: any architecture that timm knows.
+        name: any architecture that timm knows, or one of ``models.sources``.
         classes: outputs of the network.
         channels: channels of the images.
         size: side of the square images in pixels. Networks that are built for one input size
@@ -61,7 +62,9 @@ def build_model(
         UsageError: unknown architecture, arguments that it does not take, or a stem it lacks.
     """
     name = check_architecture(name)
-    _check_tag(name)
+    elsewhere = is_elsewhere(name)
+    if not elsewhere:
+        _check_tag(name)
     model_args = dict(model_args or {})
     for argument in model_args:
         if argument in _RESERVED:
@@ -70,7 +73,9 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_value)
         try:
-            if create:
+            if elsewhere:
+                model = build_from(name, classes, channels, size, model_args)
+            elif create:
                 model = create(name, classes, channels, model_args)
             else:
                 model = _create(name, classes, channels, size, model_args)

@@ -1,4 +1,4 @@
-"""Which part of a network is its classifier, by timm's ``get_classifier``."""
+"""Which part of a network is its classifier."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ if TYPE_CHECKING:
 
 def head_modules(model: nn.Module) -> list[nn.Module]:
     """The modules with parameters that turn features into scores: one, or two if distilled."""
+    # timm's networks name them; of others it is the last linear layer.
     from torch import nn
 
-    get = getattr(model, "get_classifier", None)
-    found = get() if callable(get) else None
+    if callable(get := getattr(model, "get_classifier", None)):
+        found = get()
+    else:
+        found = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
     modules = found if isinstance(found, tuple | list | nn.ModuleList) else [found]
     return [
         module

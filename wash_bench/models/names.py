@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from wash_bench.errors import UsageError, WashBenchError, nearest
+from wash_bench.models.sources import check_source, is_elsewhere
 
 OWN_NETWORKS: dict[str, tuple[int, tuple[int, ...], bool]] = {
     "resnet8": (1, (16, 32, 64), False),
@@ -68,6 +69,9 @@ def check_architecture(name: str) -> str:
     # A tag of pretrained weights (resnet18.a1_in1k) may follow; networks are trained from scratch,
     # hence the tag decides at most such defaults as the pooling. Tags that timm makes by code, not
     # written in its sources, are left to build_model.
+    if is_elsewhere(name):
+        check_source(name)
+        return name
     renamed = _renamed().get(name)
     architecture, dot, tag = (renamed or name).partition(".")
     if architecture not in _names():

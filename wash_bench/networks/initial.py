@@ -12,6 +12,7 @@ from wash_bench.data.catalog import spec_of
 from wash_bench.data.paths import class_folders, nfc
 from wash_bench.errors import UsageError, note
 from wash_bench.models.names import check_architecture
+from wash_bench.models.sources import TRANSFORMERS, is_elsewhere, weights_url
 from wash_bench.networks.inspect import NetworkInfo, find, of_architecture
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def of_start(
     if training.init == PRETRAINED:
         path, called = weights_of(training.model, download)
         settings["init"] = f"{CHECKPOINT_PREFIX}{path}"
-        told.append(f"Starts from timm's weights {called} ({path}).")
+        owner = "" if is_elsewhere(called) else "timm's "
+        told.append(f"Starts from {owner}weights {called} ({path}).")
         training = training.model_copy(update=settings)
     pictures, origin = pictures_of_start(training, chosen)
     if pictures:
@@ -69,7 +71,8 @@ def pictures_of_start(
     told = {key: network.settings[key] for key in PICTURES if network.settings.get(key)}
     origin = network.origin
     if not told:
-        told, origin = of_architecture(training.model), f"timm's {training.model}"
+        owner = "" if is_elsewhere(training.model) else "timm's "
+        told, origin = of_architecture(training.model), f"{owner}{training.model}"
     taken = {key: value for key, value in told.items() if key in PICTURES and key not in chosen}
     return taken, origin
 
@@ -93,6 +96,8 @@ def weights_of(model: str, download: bool) -> tuple[Path, str]:
     from timm.models import get_pretrained_cfg
 
     name = check_architecture(model)
+    if is_elsewhere(name):
+        return _weights_elsewhere(name, download), name
     config = get_pretrained_cfg(name, allow_unregistered=True)
     if config is None or not config.has_weights:
         raise UsageError(
@@ -104,7 +109,21 @@ def weights_of(model: str, download: bool) -> tuple[Path, str]:
         return Path(config.file), called
     if config.hf_hub_id:
         return _from_hub(config, called, download), called
-    return _from_url(config, called, download), called
+    url = config.url if isinstance(config.url, str) else (config.url or ("",))[0]
+    return _from_url(url, f"timm's weights {called}", download), called
+
+
+def _weights_elsewhere(model: str, download: bool) -> Path:
+    """The weights of a network of torchvision, or in a folder of transformers."""
+    if url := weights_url(model):
+        return _from_url(url, f"the weights of {model}", download)
+    folder = Path(model.removeprefix(TRANSFORMERS)).expanduser()
+    for name in NAMES if model.startswith(TRANSFORMERS) else ():
+        if (folder / name).is_file():
+            return folder / name
+    raise UsageError(
+        f"--init pretrained: {model} has no weights here; give a file as --init checkpoint:PATH"
+    )
 
 
 def _from_hub(config: PretrainedCfg, called: str, download: bool) -> Path:
@@ -126,19 +145,16 @@ def _from_hub(config: PretrainedCfg, called: str, download: bool) -> Path:
     raise UsageError(f"--init pretrained: timm's weights {called}: {reason}")
 
 
-def _from_url(config: PretrainedCfg, called: str, download: bool) -> Path:
+def _from_url(url: str, called: str, download: bool) -> Path:
     import torch
 
     from wash_bench.models.build import one_line
 
-    url = config.url if isinstance(config.url, str) else (config.url or ("",))[0]
     file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if file.is_file():
         return file
     if not download:
-        raise UsageError(
-            f"--init pretrained: timm's weights {called} are not at {file}; --download fetches them"
-        )
+        raise UsageError(f"--init pretrained: {called} are not at {file}; --download fetches them")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), progress=False)

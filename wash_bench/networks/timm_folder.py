@@ -14,6 +14,7 @@ from wash_bench.data.catalog import spec_of
 from wash_bench.files import check_own, read_json, safetensors_header, write_text
 from wash_bench.metrics import METRICS
 from wash_bench.models.checkpoint_file import CHECKSUM
+from wash_bench.models.sources import is_elsewhere
 from wash_bench.models.stems import resolve_stem
 from wash_bench.networks.inspect import OF_DATA, OF_NETWORK, natural_key
 from wash_bench.report.tables.markdown import escape
@@ -97,6 +98,15 @@ def _loading(config: Mapping[str, Any], stem: str) -> str:
     args = {"num_classes": config["num_classes"]} | config.get("model_args", {})
     given = "".join(f", {key}={value!r}" for key, value in args.items())
     name = config["architecture"]
+    if is_elsewhere(name):
+        channels, size, _ = config["pretrained_cfg"]["input_size"]
+        return (
+            "from safetensors.torch import load_file\n"
+            "from wash_bench.models.build import build_model\n\n"
+            f"model = build_model({name!r}, classes={args.pop('num_classes')}, "
+            f"channels={channels}, size={size}, model_args={args!r}, seed_value=0)\n"
+            'model.load_state_dict(load_file("model.safetensors"))\nmodel.eval()'
+        )
     if stem:
         return (
             "# timm has no name for this stem: its own network is changed, and then filled.\n"
@@ -193,12 +203,17 @@ def config_of(export: Export) -> dict[str, Any]:
     from timm.models import get_pretrained_cfg
 
     training, data = export.setting.config, export.setting.data
-    architecture = training.model.partition(".")[0]  # a tag would name other weights
-    known = get_pretrained_cfg(training.model, allow_unregistered=True)
+    if elsewhere := is_elsewhere(training.model):
+        architecture, known = training.model, None
+    else:
+        architecture = training.model.partition(".")[0]  # a tag would name other weights
+        known = get_pretrained_cfg(training.model, allow_unregistered=True)
     fixed = bool(known and known.fixed_input_size)
     if small_stem(export.setting) and architecture.startswith("vgg"):
         architecture = architecture.removesuffix("_bn") + "_bn"
-    args = dict(training.model_args) | ({"in_chans": data.channels} if data.channels != 3 else {})
+    args = dict(training.model_args) | (
+        {"in_chans": data.channels} if data.channels != 3 and not elsewhere else {}
+    )
     if fixed:
         args = {"img_size": data.size} | args
     pictures: dict[str, Any] = {

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import re
-import sys
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wash_bench.errors import UsageError, WashBenchError
 from wash_bench.plugins.names import parts
+from wash_bench.python_file import import_failure, import_file, read_source, source_hash
 
 if TYPE_CHECKING:
     from wash_bench.core.method import Method, MethodKind
@@ -98,73 +95,12 @@ def _only_merges(cls: type[Method]) -> bool:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*$")
 
 
-def source_hash(source: bytes) -> str:
-    """First eight hex digits of the SHA-256."""
-    return hashlib.sha256(source).hexdigest()[:8]
-
-
-def read_source(path: Path, what: str = "method file") -> bytes:
-    """A file's bytes; a UsageError, which calls it ``what``, where there are none to read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{what} {path} does not exist") from None
-    except OSError as error:
-        raise UsageError(f"{what} {path} cannot be read: {error.strerror}") from None
-
-
 def import_module(module: str, name: str) -> ModuleType:
     """Import the module of the installed method ``name``; UsageError if it fails."""
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         raise UsageError(import_failure(f"method {name!r}", module, error)) from error
-
-
-def import_file(path: Path, source: bytes, what: str = "method file") -> ModuleType:
-    """Run a file as a module, named by path and content.
-
-    Args:
-        path: the file.
-        source: its content.
-        what: what an error line calls it.
-
-    Returns:
-        The module.
-
-    Raises:
-        UsageError: it does not import.
-    """
-    key = source_hash(str(path).encode() + b"\0" + source)
-    name = f"wash_bench_file_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # there is a loader for .py
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look their module up while it runs
-    try:
-        # Not spec.loader.exec_module: the bytes run must be the bytes hashed, no cached bytecode.
-        exec(compile(source, str(path), "exec"), module.__dict__)
-    except BaseException as error:
-        del sys.modules[name]
-        if isinstance(error, (Exception, SystemExit)):
-            raise UsageError(import_failure(what, str(path), error)) from error
-        raise
-    return module
-
-
-def import_failure(what: str, place: str, error: BaseException) -> str:
-    """``what`` does not import: the exception, and the line of the file that raised it."""
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    message = " ".join(message.split())
-    if isinstance(error, SyntaxError):
-        where = f"{error.filename}, line {error.lineno}"
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        frames = [frame for frame in frames if frame.filename == place] or frames
-        where = f"{frames[-1].filename}, line {frames[-1].lineno}"
-    return f"{what} {place} does not import: {type(error).__name__}: {message} ({where})"
 
 
 def method_class(module: ModuleType, name: str, place: str) -> type[Method]:

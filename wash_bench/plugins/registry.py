@@ -19,16 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, nearest
-from wash_bench.plugins.entry import (
-    MethodEntry,
-    import_failure,
-    import_file,
-    method_class,
-    read_source,
-    source_hash,
-)
+from wash_bench.plugins.entry import MethodEntry, method_class
 from wash_bench.plugins.names import parts
 from wash_bench.plugins.options import MethodDescription, describe_class, make
+from wash_bench.python_file import import_failure, import_file, read_source, source_hash
 
 if TYPE_CHECKING:
     from wash_bench.core.method import Method, MethodKind

@@ -79,6 +79,7 @@ def train_or_resume(
         The trainer with the trained population.
     """
     world = context.world
+    task.cells[0].inputs.check_unchanged()
     while True:
         trainer = Trainer(task, setting, folder, context)
         state = world.broadcast_object(checkpoint.pointer(folder.path))

@@ -18,7 +18,9 @@ from wash_bench.config import CHECKPOINT_PREFIX, RunConfig, TrainingConfig, fing
 from wash_bench.core.method import TRAINING_HOOKS, Method
 from wash_bench.data.catalog import FOLDER_PREFIX
 from wash_bench.data.paths import content_of, earlier_content_of
+from wash_bench.errors import WashBenchError
 from wash_bench.models.init_checkpoint import content_of_checkpoint
+from wash_bench.models.sources import identity_of, is_elsewhere, short_name
 from wash_bench.plugins.registry import MethodEntry, known_method, make_method
 from wash_bench.record.store import read_manifest
 from wash_bench.study.device import device_type
@@ -81,12 +83,22 @@ class Inputs:
             about["init"] = CHECKPOINT_PREFIX + content_of_checkpoint(training.checkpoint)
         if training.members:
             about["members"] = [content_of_checkpoint(Path(path)) for path in training.members]
+        if is_elsewhere(training.model):  # wherever its file lies
+            about["model"] = identity_of(training.model)
         if training.dataset.startswith(FOLDER_PREFIX):  # wherever its images lie
             path = Path(training.dataset.removeprefix(FOLDER_PREFIX)).expanduser()
             about["dataset"] = FOLDER_PREFIX + (str(path.resolve()) if self._earlier else "")
             # Images may have been added since the last run.
             about["content"] = earlier_content_of(path) if self._earlier else content_of(path)
         return about
+
+    def check_unchanged(self) -> None:
+        """Refuse, as a WashBenchError, a network file that has changed since ids were computed."""
+        model = self._training.model
+        if is_elsewhere(model) and identity_of(model) != self.about["model"]:
+            raise WashBenchError(
+                f"the file of model {model} has changed since the run began; start the run again"
+            )
 
 
 @dataclass(frozen=True)
@@ -222,7 +234,7 @@ def identify(config: RunConfig, spec: MethodSpec, seed: int, about: Mapping[str,
     cell = training | {"evaluation": evaluation, "method": method.name, "options": options}
     cell["source"] = spec.entry.identity
 
-    where = f"{config.training.model}-{name}-n{config.training.population}"
+    where = f"{short_name(config.training.model)}-{name}-n{config.training.population}"
     tail = _file_name(f"{where}-s{seed}")
     return CellIds(
         f"{method.name}-{tail}-{fingerprint(cell)}",

@@ -1,0 +1,101 @@
+"""Python files of the user's: read, hashed, and imported by path and content."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from wash_bench.errors import UsageError
+
+
+def source_hash(source: bytes) -> str:
+    """First eight hex digits of the SHA-256."""
+    return hashlib.sha256(source).hexdigest()[:8]
+
+
+def read_source(path: Path, what: str = "method file") -> bytes:
+    """A file's bytes; a UsageError, which calls it ``what``, where there are none to read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{what} {path} does not exist") from None
+    except OSError as error:
+        raise UsageError(f"{what} {path} cannot be read: {error.strerror}") from None
+
+
+def import_file(path: Path, source: bytes, what: str = "method file") -> ModuleType:
+    """Run a file as a module, named by path and content.
+
+    Args:
+        path: the file.
+        source: its content.
+        what: what an error line calls it.
+
+    Returns:
+        The module.
+
+    Raises:
+        UsageError: it does not import.
+    """
+    key = source_hash(str(path).encode() + b"\0" + source)
+    name = f"wash_bench_file_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # there is a loader for .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look their module up while it runs
+    try:
+        # Not spec.loader.exec_module: the bytes run must be the bytes hashed, no cached bytecode.
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, (Exception, SystemExit)):
+            raise UsageError(import_failure(what, str(path), error)) from error
+        raise
+    return module
+
+
+def import_failure(what: str, place: str, error: BaseException) -> str:
+    """``what`` does not import: the exception, and the line of the file that raised it."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = " ".join(message.split())
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        frames = [frame for frame in frames if frame.filename == place] or frames
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}"
+    return f"{what} {place} does not import: {type(error).__name__}: {message} ({where})"
+
+
+def is_in_file(name: str) -> bool:
+    """Whether a name is ``path/to/file.py:NAME``."""
+    place, _, function = name.rpartition(":")
+    return place.endswith(".py") and function.isidentifier()
+
+
+def digest_in_file(name: str, what: str) -> str:
+    """Return what identifies ``FILE.py:NAME`` wherever the file lies: its name and content."""
+    place, _, function = name.rpartition(":")
+    path = Path(place).expanduser()
+    return f"{path.name}:{function}@{source_hash(read_source(path, what))}"
+
+
+def function_in_file(name: str, what: str) -> Callable[..., Any]:
+    """Import ``FILE.py:NAME``; a UsageError, which calls it ``what``, if it is no function."""
+    place, _, called = name.rpartition(":")
+    path = Path(place).expanduser().resolve()
+    module = import_file(path, read_source(path, what), what)
+    function = getattr(module, called, None)
+    if not callable(function):
+        own = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise UsageError(f"{what} {place} has no function {called!r}; it has {', '.join(own)}")
+    return function
