@@ -58,6 +58,15 @@ def inform(text: str) -> None:
     sys.stdout.flush()
 
 
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line, shortened, with its type where the message is bare."""
+    text = " ".join(str(error).split())
+    if len(text) > 200:
+        text = text[:197] + "..."
+    bare = not text or isinstance(error, KeyError)
+    return f"{type(error).__name__} {text}".strip() if bare else text.rstrip(".")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line: the names nearest to ``name``, or all of them if they are few.
 

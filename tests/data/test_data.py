@@ -80,6 +80,7 @@ def test_catalogue_imports_neither_torch_nor_numpy():
 def test_names_and_their_errors():
     assert {spec.name for spec in all_specs()} == {
         "digits", "fashion-mnist", "fashion-mini", "cifar10", "cifar100", "imagenet", "folder:PATH",
+        "tar:PATH", "hfds/NAME", "hfds//PATH", "torch/NAME", "FILE.py:FUNCTION",
     }  # fmt: skip
     assert isinstance(spec_of("cifar10"), DatasetSpec)
     assert spec_of("folder:/data/birds").name == "folder:/data/birds"

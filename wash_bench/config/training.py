@@ -43,7 +43,8 @@ class TrainingConfig(ConfigModel):
     """
 
     dataset: str = setting("digits", WHAT, "NAME")
-    """Data set (see wash-bench datasets), or folder:PATH."""
+    """Data set (see wash-bench datasets), folder:PATH, tar:PATH, hfds/NAME, torch/NAME, or
+    FILE.py:FUNCTION."""
     data_dir: str | None = setting(None, DATA, "DIR", shown="the user's cache", identity="never")
     """Folder that holds, or receives, the data."""
     classes: str = setting("all", DATA, "LIST", identity="later")
@@ -74,7 +75,8 @@ class TrainingConfig(ConfigModel):
     """Draw the validation images and the subset of --train-limit for each seed (seed), once for all
     seeds as in the papers (fixed), or once from this number."""
     model: str = setting("test_resnet", WHAT, "NAME")
-    """Any architecture of timm (see wash-bench models)."""
+    """Any architecture of timm (see wash-bench models), torchvision:NAME, transformers:PATH, or
+    FILE.py:FUNCTION."""
     model_args: dict[str, Any] = setting({}, NETWORK, "KEY=VALUE", option="model_arg", repeat=True)
     """A further argument of timm.create_model; repeatable."""
     stem: Literal["auto", "keep", "cifar"] = setting("auto", NETWORK)

@@ -14,8 +14,11 @@ from wash_bench.data.readers import (
 )
 from wash_bench.data.recipe import CIFAR_GRID, IMAGENET_GRID, Recipe
 from wash_bench.errors import UsageError, nearest
+from wash_bench.python_file import is_in_file
 
 FOLDER_PREFIX = "folder:"
+TAR_PREFIXES = ("tar:", "wds:")
+HUB, TORCHVISION = "hfds/", "torch/"
 Reader = Callable[[Path | None, bool], Arrays]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -63,7 +66,7 @@ class DatasetSpec:
 
     def root(self, data_dir: str | None) -> str | None:
         """The folder with train/ and val/, if the images lie in class folders and it was named."""
-        if self.reader:
+        if self.reader or is_external(self.name):
             return None
         own = self.name.startswith(FOLDER_PREFIX)
         return self.name.removeprefix(FOLDER_PREFIX) if own else data_dir
@@ -77,9 +80,9 @@ _DIGITS = DatasetSpec(
     size=8,
     train_images=1400,
     test_images=397,
-    description="handwritten digits, 8x8 grey; comes with scikit-learn, nothing to download",
-    licence="BSD-3-Clause (scikit-learn); data: UCI repository",
-    source="sklearn.datasets.load_digits",
+    description="handwritten digits, 8x8 grey; comes with wash-bench, nothing to download",
+    licence="CC BY 4.0 (UCI repository)",
+    source="UCI, Optical Recognition of Handwritten Digits, the test set, as in scikit-learn",
     recipe=Recipe(crop_padding=1),
     grid=CIFAR_GRID,
     mean=(0.3053,),
@@ -186,18 +189,43 @@ _IMAGENET = replace(
 )
 
 _SPECS = (_DIGITS, _FASHION_MINI, _FASHION, _CIFAR10, _CIFAR100, _IMAGENET, _FOLDER)
+_EXTERNAL = tuple(
+    replace(_FOLDER, name=name, description=description, source=source)
+    for name, description, source in (
+        (
+            "tar:PATH",
+            "tar files: train.tar and val.tar, or shards; CLASS/NAME, or WebDataset's KEY.cls",
+            "your files",
+        ),
+        ("hfds/NAME", "a data set of the Hugging Face hub", "its cache, or --download"),
+        ("hfds//PATH", "one on the disk: parquet, arrow, an image folder", "your files"),
+        ("torch/NAME", "a data set of torchvision, as timm calls it", "--data-dir, or --download"),
+        (
+            "FILE.py:FUNCTION",
+            "FUNCTION(split) gives a torch.utils.data.Dataset of (image, label)",
+            "your code",
+        ),
+    )
+)
+
+
+def is_external(dataset: str) -> bool:
+    """Whether the images lie in no class folders and belong to no data set that is listed here."""
+    return dataset.startswith((*TAR_PREFIXES, HUB, TORCHVISION)) or is_in_file(dataset)
 
 
 def all_specs() -> tuple[DatasetSpec, ...]:
-    """Every data set, the template ``folder:PATH`` last."""
-    return _SPECS
+    """Every data set, the templates last."""
+    return _SPECS + _EXTERNAL
 
 
 def spec_of(name: str) -> DatasetSpec:
-    """The data set of a name, or of ``folder:PATH``; a UsageError gives the nearest names."""
+    """The data set of a name, a folder or a file; a UsageError gives the nearest names."""
     if name.startswith(FOLDER_PREFIX):
         if not name.removeprefix(FOLDER_PREFIX).strip():
             raise UsageError("data set 'folder:' lacks its path; write folder:PATH")
+        return replace(_FOLDER, name=name)
+    if is_external(name):
         return replace(_FOLDER, name=name)
     known = {spec.name: spec for spec in _SPECS if spec is not _FOLDER}
     if name not in known:

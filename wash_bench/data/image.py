@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -15,8 +16,8 @@ RANGES = (255, 1023, 4095, 16383, 65535)
 READ_FOR_RANGE = 2_000  # pictures that tell the range of all
 
 
-def opened(path: str) -> Image.Image:
-    """Open a picture file; an exception of many kinds if it is none."""
+def opened(path: str | IO[bytes]) -> Image.Image:
+    """Open a picture file, or its bytes; an exception of many kinds if it is none."""
     return Image.open(path, formats=_formats())
 
 

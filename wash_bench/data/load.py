@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data.catalog import DatasetSpec, check_classes, spec_of
+from wash_bench.data.adapters import read_external
+from wash_bench.data.catalog import DatasetSpec, check_classes, is_external, spec_of
 from wash_bench.data.folder import FolderSource
 from wash_bench.data.memory import MemorySource
 from wash_bench.data.scan import scan
@@ -43,10 +44,13 @@ def load_data(
         names = spec.class_names
         source.class_names = tuple(names[i] for i in chosen) if chosen and names else names
         return source
-    root = spec.root(config.data_dir)
-    if not root:
+    if is_external(spec.name):
+        root = spec.name
+        folders = read_external(spec.name, config.data_dir, download=download)
+    elif root := spec.root(config.data_dir):
+        folders = scan(Path(root).expanduser())
+    else:
         raise UsageError(f"{spec.name} needs --data-dir, the folder with its train/ and val/")
-    folders = scan(Path(root).expanduser())
     if spec.classes and len(folders.classes) != spec.classes:
         raise WashBenchError(
             f"{root} has {len(folders.classes)} class folders, {spec.name} has {spec.classes}; "

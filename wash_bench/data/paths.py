@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from wash_bench.config import fingerprint
-from wash_bench.data.catalog import FOLDER_PREFIX, spec_of
+from wash_bench.data.catalog import FOLDER_PREFIX, TAR_PREFIXES, spec_of
 from wash_bench.data.prepared.index import is_prepared, read_index
 from wash_bench.errors import UsageError, WashBenchError, note
 
@@ -107,11 +107,12 @@ def dataset_near(dataset: str, place: Path) -> str:
     It is looked for from the working directory, then from the folders above ``place``, below which
     the record is: the one in which the command was given is most likely among them.
     """
-    path = Path(dataset.removeprefix(FOLDER_PREFIX)).expanduser()
-    if not dataset.startswith(FOLDER_PREFIX) or path.is_absolute() or path.is_dir():
+    prefix = next((p for p in (FOLDER_PREFIX, *TAR_PREFIXES) if dataset.startswith(p)), None)
+    path = Path(dataset.removeprefix(prefix or "")).expanduser()
+    if prefix is None or path.is_absolute() or path.is_dir():
         return dataset
     above = (folder / path for folder in place.resolve().parents)
-    return FOLDER_PREFIX + str(next((found for found in above if found.is_dir()), path))
+    return prefix + str(next((found for found in above if found.is_dir()), path))
 
 
 def check_place(dataset: str, data_dir: str | None) -> None:

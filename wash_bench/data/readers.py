@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import os
 import zlib
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import WashBenchError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,32 +42,19 @@ def default_data_dir() -> Path:
 
 
 def read_digits(folder: Path | None, download: bool) -> Arrays:
-    """scikit-learn's 1,797 digits, 1,400 to train and 397 to test, stratified and fixed."""
+    """The 1,797 digits, 1,400 to train and 397 to test, stratified and fixed."""
     import numpy as np
 
     from wash_bench.data.splits import DIGITS_TEST, spread
 
-    table = _digits_table()
+    # (1797, 65): the 64 pixels, 0 to 16, and the digit.
+    with as_file(files("wash_bench") / "data" / "files" / "digits.csv.gz") as path:
+        table = np.loadtxt(path, delimiter=",")
     pixels, labels = table[:, :-1], table[:, -1].astype(np.int64)
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     test = spread(labels, DIGITS_TEST_IMAGES, DIGITS_TEST)
     train = np.setdiff1d(np.arange(len(images)), test)
     return Arrays((images[train], labels[train]), (images[test], labels[test]))
-
-
-def _digits_table() -> np.ndarray:
-    """(1797, 65): the 64 pixels, 0 to 16, and the digit, float64."""
-    import numpy as np
-
-    found = importlib.util.find_spec("sklearn")
-    for folder in (found and found.submodule_search_locations) or ():
-        path = Path(folder, "datasets", "data", "digits.csv.gz")
-        if path.is_file():  # its own function takes a second and a half, most of it imports
-            return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits
-
-    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    return np.column_stack([pixels, labels])
 
 
 def read_fashion_mini(folder: Path | None, download: bool) -> Arrays:
@@ -183,11 +169,6 @@ def read_idx(path: Path) -> np.ndarray:
     if not axes or len(shape) != axes or len(raw) - start != int(np.prod(shape)):
         raise WashBenchError(f"{path} is damaged or no idx file of bytes; fetch it again")
     return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)
-
-
-def one_line(error: BaseException) -> str:
-    """The error's first line, or its kind if it has no text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _below(root: Path) -> list[Path]:

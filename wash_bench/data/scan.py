@@ -15,8 +15,7 @@ from wash_bench.data.image import opened, rgb, top_of
 from wash_bench.data.paths import ENDINGS, TEST_PARTS, Part, nfc, parts_of
 from wash_bench.data.prepared.index import PARTS, is_prepared
 from wash_bench.data.prepared.shards import Shards
-from wash_bench.data.readers import one_line
-from wash_bench.errors import WashBenchError
+from wash_bench.errors import WashBenchError, one_line
 
 # Opening every file costs about 0.1 ms each; larger sets are only checked as they are read.
 HEADER_CHECK_LIMIT = 20_000

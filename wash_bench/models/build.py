@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wash_bench.errors import UsageError
+from wash_bench.errors import UsageError, one_line
 from wash_bench.models import residual  # noqa: F401 (registers our networks with timm)
 from wash_bench.models.names import check_architecture, unknown_tag
-from wash_bench.models.sources import build_from, is_elsewhere
+from wash_bench.models.sources import build_from, is_external
 from wash_bench.models.stems import STEMS, resolve_stem
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def build_model(
         UsageError: unknown architecture, arguments that it does not take, or a stem it lacks.
     """
     name = check_architecture(name)
-    elsewhere = is_elsewhere(name)
-    if not elsewhere:
+    external = is_external(name)
+    if not external:
         _check_tag(name)
     model_args = dict(model_args or {})
     for argument in model_args:
@@ -73,7 +73,7 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_value)
         try:
-            if elsewhere:
+            if external:
                 model = build_from(name, classes, channels, size, model_args)
             elif create:
                 model = create(name, classes, channels, model_args)
@@ -128,12 +128,3 @@ def _explain(name: str, size: int, model_args: dict[str, Any], error: Exception)
         f"model {name!r} cannot be built for {size}x{size} images"
         f"{given if model_args else ''}: {reason}; change --model-arg, --image-size or --model"
     )
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message on one line, shortened, with its type where the message is bare."""
-    text = " ".join(str(error).split())
-    if len(text) > 200:
-        text = text[:197] + "..."
-    bare = not text or isinstance(error, KeyError)
-    return f"{type(error).__name__} {text}".strip() if bare else text.rstrip(".")

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wash_bench.core.layout import Layout, layout_of
-from wash_bench.errors import UsageError
-from wash_bench.models.build import one_line
+from wash_bench.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from torch import nn

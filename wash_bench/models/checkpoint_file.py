@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wash_bench.errors import UsageError
+from wash_bench.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +47,6 @@ def read_file(path: Path, label: str) -> tuple[dict[str, Tensor], dict[str, Any]
         UsageError: the file is damaged, would run code, or holds no tensors by name.
     """
     from timm.models import clean_state_dict
-
-    from wash_bench.models.build import one_line
 
     _check_form(path, label)
     try:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from wash_bench.errors import UsageError, WashBenchError, nearest
-from wash_bench.models.sources import check_source, is_elsewhere
+from wash_bench.models.sources import check_source, is_external
 
 OWN_NETWORKS: dict[str, tuple[int, tuple[int, ...], bool]] = {
     "resnet8": (1, (16, 32, 64), False),
@@ -69,7 +69,7 @@ def check_architecture(name: str) -> str:
     # A tag of pretrained weights (resnet18.a1_in1k) may follow; networks are trained from scratch,
     # hence the tag decides at most such defaults as the pooling. Tags that timm makes by code, not
     # written in its sources, are left to build_model.
-    if is_elsewhere(name):
+    if is_external(name):
         check_source(name)
         return name
     renamed = _renamed().get(name)

@@ -23,7 +23,7 @@ WHAT = "network file"
 _NO_FORM = "write torchvision:NAME, transformers:PATH_OR_ID or FILE.py:FUNCTION"
 
 
-def is_elsewhere(model: str) -> bool:
+def is_external(model: str) -> bool:
     """Whether a model is none of timm's registry, as ``torchvision:resnet18``."""
     return ":" in model
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError
 from wash_bench.models.names import OWN_NETWORKS
-from wash_bench.models.sources import is_elsewhere
+from wash_bench.models.sources import is_external
 
 if TYPE_CHECKING:
     from timm.models.resnet import ResNet
@@ -34,7 +34,7 @@ def resolve_stem(stem: str, name: str, size: int) -> str:
     if stem != "auto":
         return stem
     architecture = name.partition(".")[0]
-    if architecture in OWN_NETWORKS or is_elsewhere(name):  # the user's choice
+    if architecture in OWN_NETWORKS or is_external(name):  # the user's choice
         return "keep"
     plain = _PLAIN_RESNET.match(architecture) or _VGG.match(architecture)
     return "cifar" if plain and size <= SMALL_IMAGE else "keep"
@@ -66,7 +66,7 @@ def create_cifar(name: str, classes: int, channels: int, model_args: dict[str, A
         model = _vgg(name, classes, channels, model_args)
     else:
         # Only ResNet's own module makes ResNet; asking first spares building a big network.
-        if is_elsewhere(name) or not _may_be_resnet(architecture):
+        if is_external(name) or not _may_be_resnet(architecture):
             raise UsageError(_no_such_form(name))
         model_args = {"zero_init_last": False} | model_args
         model = timm.create_model(

@@ -10,9 +10,9 @@ from wash_bench.config import TrainingConfig
 from wash_bench.config.values import CHECKPOINT_PREFIX, PRETRAINED
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.paths import class_folders, nfc
-from wash_bench.errors import UsageError, note
+from wash_bench.errors import UsageError, note, one_line
 from wash_bench.models.names import check_architecture
-from wash_bench.models.sources import TRANSFORMERS, is_elsewhere, weights_url
+from wash_bench.models.sources import TRANSFORMERS, is_external, weights_url
 from wash_bench.networks.inspect import NetworkInfo, find, of_architecture
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def of_start(
     if training.init == PRETRAINED:
         path, called = weights_of(training.model, download)
         settings["init"] = f"{CHECKPOINT_PREFIX}{path}"
-        owner = "" if is_elsewhere(called) else "timm's "
+        owner = "" if is_external(called) else "timm's "
         told.append(f"Starts from {owner}weights {called} ({path}).")
         training = training.model_copy(update=settings)
     pictures, origin = pictures_of_start(training, chosen)
@@ -71,7 +71,7 @@ def pictures_of_start(
     told = {key: network.settings[key] for key in PICTURES if network.settings.get(key)}
     origin = network.origin
     if not told:
-        owner = "" if is_elsewhere(training.model) else "timm's "
+        owner = "" if is_external(training.model) else "timm's "
         told, origin = of_architecture(training.model), f"{owner}{training.model}"
     taken = {key: value for key, value in told.items() if key in PICTURES and key not in chosen}
     return taken, origin
@@ -96,8 +96,8 @@ def weights_of(model: str, download: bool) -> tuple[Path, str]:
     from timm.models import get_pretrained_cfg
 
     name = check_architecture(model)
-    if is_elsewhere(name):
-        return _weights_elsewhere(name, download), name
+    if is_external(name):
+        return _external_weights(name, download), name
     config = get_pretrained_cfg(name, allow_unregistered=True)
     if config is None or not config.has_weights:
         raise UsageError(
@@ -113,7 +113,7 @@ def weights_of(model: str, download: bool) -> tuple[Path, str]:
     return _from_url(url, f"timm's weights {called}", download), called
 
 
-def _weights_elsewhere(model: str, download: bool) -> Path:
+def _external_weights(model: str, download: bool) -> Path:
     """The weights of a network of torchvision, or in a folder of transformers."""
     if url := weights_url(model):
         return _from_url(url, f"the weights of {model}", download)
@@ -130,8 +130,6 @@ def _from_hub(config: PretrainedCfg, called: str, download: bool) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    from wash_bench.models.build import one_line
-
     repository = str(config.hf_hub_id).partition("@")[0]
     reason = "they are in no cache of the Hugging Face hub here; --download fetches them"
     for name in (config.hf_hub_filename,) if config.hf_hub_filename else NAMES:
@@ -147,8 +145,6 @@ def _from_hub(config: PretrainedCfg, called: str, download: bool) -> Path:
 
 def _from_url(url: str, called: str, download: bool) -> Path:
     import torch
-
-    from wash_bench.models.build import one_line
 
     file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if file.is_file():

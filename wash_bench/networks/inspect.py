@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.data.catalog import spec_of
 from wash_bench.data.paths import dataset_near, nfc
-from wash_bench.data.readers import one_line
-from wash_bench.errors import UsageError, note
+from wash_bench.errors import UsageError, note, one_line
 from wash_bench.models.checkpoint_file import INDEX
-from wash_bench.models.sources import is_elsewhere, pictures_of
+from wash_bench.models.sources import is_external, pictures_of
 from wash_bench.models.stems import resolve_stem
 from wash_bench.record.schema import Changed, unchanged
 from wash_bench.study.resolve import Resolved, given, resolve
@@ -247,7 +246,7 @@ def recorded_in(folder: Path) -> Mapping[str, float]:
 
 def of_architecture(name: str) -> dict[str, Any]:
     """The preprocessing of an architecture's own weights (and tag's), by key of settings."""
-    if is_elsewhere(name):
+    if is_external(name):
         return _pictures(pictures_of(name), name)
     from timm.data.config import resolve_data_config
     from timm.models import get_pretrained_cfg

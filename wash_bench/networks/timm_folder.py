@@ -14,7 +14,7 @@ from wash_bench.data.catalog import spec_of
 from wash_bench.files import check_own, read_json, safetensors_header, write_text
 from wash_bench.metrics import METRICS
 from wash_bench.models.checkpoint_file import CHECKSUM
-from wash_bench.models.sources import is_elsewhere
+from wash_bench.models.sources import is_external
 from wash_bench.models.stems import resolve_stem
 from wash_bench.networks.inspect import OF_DATA, OF_NETWORK, natural_key
 from wash_bench.report.tables.markdown import escape
@@ -98,7 +98,7 @@ def _loading(config: Mapping[str, Any], stem: str) -> str:
     args = {"num_classes": config["num_classes"]} | config.get("model_args", {})
     given = "".join(f", {key}={value!r}" for key, value in args.items())
     name = config["architecture"]
-    if is_elsewhere(name):
+    if is_external(name):
         channels, size, _ = config["pretrained_cfg"]["input_size"]
         return (
             "from safetensors.torch import load_file\n"
@@ -203,7 +203,7 @@ def config_of(export: Export) -> dict[str, Any]:
     from timm.models import get_pretrained_cfg
 
     training, data = export.setting.config, export.setting.data
-    if elsewhere := is_elsewhere(training.model):
+    if external := is_external(training.model):
         architecture, known = training.model, None
     else:
         architecture = training.model.partition(".")[0]  # a tag would name other weights
@@ -212,7 +212,7 @@ def config_of(export: Export) -> dict[str, Any]:
     if small_stem(export.setting) and architecture.startswith("vgg"):
         architecture = architecture.removesuffix("_bn") + "_bn"
     args = dict(training.model_args) | (
-        {"in_chans": data.channels} if data.channels != 3 and not elsewhere else {}
+        {"in_chans": data.channels} if data.channels != 3 and not external else {}
     )
     if fixed:
         args = {"img_size": data.size} | args

@@ -16,11 +16,13 @@ from typing import Any
 
 from wash_bench.config import CHECKPOINT_PREFIX, RunConfig, TrainingConfig, fingerprint
 from wash_bench.core.method import TRAINING_HOOKS, Method
+from wash_bench.data import catalog
 from wash_bench.data.catalog import FOLDER_PREFIX
+from wash_bench.data.external import external_content
 from wash_bench.data.paths import content_of, earlier_content_of
 from wash_bench.errors import WashBenchError
 from wash_bench.models.init_checkpoint import content_of_checkpoint
-from wash_bench.models.sources import identity_of, is_elsewhere, short_name
+from wash_bench.models.sources import identity_of, is_external, short_name
 from wash_bench.plugins.registry import MethodEntry, known_method, make_method
 from wash_bench.record.store import read_manifest
 from wash_bench.study.device import device_type
@@ -83,19 +85,21 @@ class Inputs:
             about["init"] = CHECKPOINT_PREFIX + content_of_checkpoint(training.checkpoint)
         if training.members:
             about["members"] = [content_of_checkpoint(Path(path)) for path in training.members]
-        if is_elsewhere(training.model):  # wherever its file lies
+        if is_external(training.model):  # wherever its file lies
             about["model"] = identity_of(training.model)
         if training.dataset.startswith(FOLDER_PREFIX):  # wherever its images lie
             path = Path(training.dataset.removeprefix(FOLDER_PREFIX)).expanduser()
             about["dataset"] = FOLDER_PREFIX + (str(path.resolve()) if self._earlier else "")
             # Images may have been added since the last run.
             about["content"] = earlier_content_of(path) if self._earlier else content_of(path)
+        elif catalog.is_external(training.dataset):
+            about["dataset"], about["content"] = external_content(training.dataset)
         return about
 
     def check_unchanged(self) -> None:
         """Refuse, as a WashBenchError, a network file that has changed since ids were computed."""
         model = self._training.model
-        if is_elsewhere(model) and identity_of(model) != self.about["model"]:
+        if is_external(model) and identity_of(model) != self.about["model"]:
             raise WashBenchError(
                 f"the file of model {model} has changed since the run began; start the run again"
             )
@@ -223,6 +227,8 @@ def identify(config: RunConfig, spec: MethodSpec, seed: int, about: Mapping[str,
     if name.startswith(FOLDER_PREFIX):
         folder = Path(about["dataset"].removeprefix(FOLDER_PREFIX))
         name = f"{FOLDER_PREFIX}{folder.name or about['content']}"
+    elif catalog.is_external(name):
+        name = about["dataset"] + about["content"]
     shared = config.training.identity() | config.identity() | dict(about)
     changed = method.training_config(config.training).identity() | config.identity() | dict(about)
     evaluation = config.evaluation.identity()

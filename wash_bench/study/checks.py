@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from wash_bench.config import TrainingConfig
-from wash_bench.data.catalog import check_classes, spec_of
+from wash_bench.data.catalog import check_classes, is_external, spec_of
+from wash_bench.data.external import check_external
 from wash_bench.data.paths import check_place
 from wash_bench.errors import UsageError, nearest
 from wash_bench.models.init_checkpoint import check_checkpoint
@@ -21,6 +22,8 @@ def check_names(training: TrainingConfig) -> None:
     """A UsageError if network, data set or device is unknown, or the data too few."""
     check_architecture(training.model)
     spec = spec_of(training.dataset)
+    if is_external(training.dataset):
+        check_external(training.dataset)
     check_place(training.dataset, training.data_dir)
     if not _DEVICE.fullmatch(training.device):
         hint = nearest(training.device, ["auto", "cpu", "cuda", "cuda:0", "mps"])

@@ -18,8 +18,7 @@ from torch import Tensor
 from wash_bench.core.population import view_of
 from wash_bench.core.step_info import StepInfo
 from wash_bench.data.source import Batch
-from wash_bench.errors import UsageError
-from wash_bench.models.build import one_line
+from wash_bench.errors import UsageError, one_line
 from wash_bench.train.engine import Engine
 from wash_bench.train.loss import MemberLoss
 

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 
 from wash_bench.core.precision import autocast
 from wash_bench.data.source import Batch
-from wash_bench.errors import CellFailure
+from wash_bench.errors import CellFailure, one_line
 from wash_bench.models.batchnorm import freeze
-from wash_bench.models.build import one_line
 
 if TYPE_CHECKING:
     from wash_bench.core.population import Population
