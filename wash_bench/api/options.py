@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from numbers import Number
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from wash_bench.config.renamed import from_file
 from wash_bench.errors import UsageError, nearest
+from wash_bench.python_file import define
 from wash_bench.study.options import OPTIONS
 
 
@@ -21,6 +23,22 @@ def _no_value(value: Any) -> str | None:
     elif not isinstance(value, list | tuple | set | range):
         return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     return next((kind for item in value if (kind := _no_value(item))), None)
+
+
+def _defined(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Give functions and classes names; a UsageError where other processes would need them."""
+    named = dict(given)
+    for key in ("model", "dataset"):
+        if inspect.isroutine(named.get(key)) or inspect.isclass(named.get(key)):
+            named[key] = define(named[key])
+    if isinstance(methods := named.get("methods"), list | tuple):
+        named["methods"] = [define(m) if inspect.isclass(m) else m for m in methods]
+    elif inspect.isclass(methods):
+        named["methods"] = [define(methods)]
+    jobs = given.get("jobs", defaults.get("jobs"))
+    if jobs not in (None, 1, "1") and named != dict(given):
+        raise UsageError(f"jobs={jobs}: other processes do not have an object of this one: jobs=1")
+    return named
 
 
 def as_options(given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
@@ -36,7 +54,7 @@ def as_options(given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     Raises:
         UsageError: one is no setting, or has an object for its value.
     """
-    given = from_file(given, "the call")
+    given = from_file(_defined(given, defaults), "the call")
     for key in given:
         if key not in OPTIONS:
             raise UsageError(f"{key}: no such setting; {nearest(key, OPTIONS)}")

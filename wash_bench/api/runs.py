@@ -57,8 +57,10 @@ def run(
         observer: is told the progress; None for a table in a notebook and nothing elsewhere.
         debug: print tracebacks of failing cells.
         **options: settings by key, as ``methods="wash,papa"``, ``seeds=[0, 1]``,
-            ``set={"wash": {"p": 0.1}}`` or ``out="runs"``. Other than on the command line trainings
-            go one after another in this process (``jobs=1``), and no report is written.
+            ``set={"wash": {"p": 0.1}}`` or ``out="runs"``. ``model`` and ``dataset`` take a
+            function, and ``methods`` a list with classes; their sources identify them. Other than
+            on the command line trainings go one after another in this process (``jobs=1``), and
+            no report is written.
 
     Returns:
         The run folder and what became of the cells; what is wrong with a setting is a UsageError.
