@@ -188,6 +188,27 @@ def test_members_of_two_processes_are_one_population(name: str) -> None:
             torch.testing.assert_close(tensor, average[key], rtol=1e-4, atol=1e-6)
 
 
+def _replicas() -> list[torch.Tensor]:
+    import torch.distributed as dist
+
+    models = regression()
+    replicas = [nn.parallel.DistributedDataParallel(model) for model in models]
+    optimizers = [torch.optim.Adam(model.parameters(), lr=1e-2) for model in models]
+    coupling = wb.Coupling(replicas, optimizers, "wash-opt", p=0.5, total_steps=5)
+    torch.manual_seed(dist.get_rank())  # other inputs, whose gradients are averaged
+    for _ in range(5):
+        train_step(replicas, optimizers)
+        coupling.step()
+    return [coupling.population.weights, *coupling.population.optimizer_state.values()]
+
+
+@pytest.mark.slow
+def test_replicas_of_all_members_stay_equal_on_all_ranks() -> None:
+    first, second = in_ranks(2, _replicas)
+    assert all(map(torch.equal, first, second))
+    assert len({tuple(row.tolist()) for row in first[0]}) == N  # members differ
+
+
 @pytest.mark.parametrize("name", ["wash-opt", "papa+ema", "diloco", "dart"])
 def test_a_resumed_loop_has_the_same_bits(name: str, tmp_path: Path) -> None:
     setup = settings()

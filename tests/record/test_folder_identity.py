@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.images import class_folders
 from wash_bench.config import RunConfig, TrainingConfig
-from wash_bench.data.paths import content_of, dataset_near, earlier_content_of
+from wash_bench.data.paths import content_of, earlier_content_of, near
 from wash_bench.plugins.registry import find_method
 from wash_bench.record.store import Store, write_manifest
 from wash_bench.runner.experiment import manifest_of, side_by_side
@@ -85,13 +85,29 @@ def test_an_experiment_keeps_the_ids_under_which_it_was_begun(
     assert ids(pets, store.root) == ids(pets)
 
 
-def test_a_relative_folder_is_found_from_elsewhere(
-    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        *(("folder:", ""), ("tar:", ""), ("wds:", ""), ("hfds/./", ""), ("transformers:", "")),
+        *(("", ".py:build"), ("./", ".py:make")),
+    ],
+)
+def test_a_relative_path_is_found_from_elsewhere(
+    before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = tmp_path / "sub" / "runs" / "cells" / "x.json"
+    path = tmp_path / f"pets{after.partition(':')[0]}"
+    path.touch()
+    named = f"{before}pets{after}"
     monkeypatch.chdir(tmp_path)
-    assert dataset_near("folder:pets", cell) == "folder:pets"
+    assert near(named, cell) == named
     monkeypatch.chdir("/")
-    assert dataset_near("folder:pets", cell) == f"folder:{pets}"
-    assert dataset_near("folder:gone", cell) == "folder:gone"
-    assert dataset_near("digits", cell) == "digits"
+    assert near(named, cell) == f"{before.removesuffix('./')}{tmp_path}/pets{after}"
+    path.unlink()
+    assert near(named, cell) == named
+
+
+@pytest.mark.parametrize("name", ["digits", "hfds/org/name", "torch/cifar10", "resnet18.a1_in1k"])
+def test_a_name_without_a_path_stays(name: str, tmp_path: Path) -> None:
+    (tmp_path / "org").mkdir()
+    assert near(name, tmp_path / "cells" / "x.json") == name

@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from wash_bench.config import fingerprint
-from wash_bench.data.catalog import FOLDER_PREFIX, TAR_PREFIXES, spec_of
+from wash_bench.data.catalog import FOLDER_PREFIX, HUB, TAR_PREFIXES, spec_of
 from wash_bench.data.prepared.index import is_prepared, read_index
 from wash_bench.errors import UsageError, WashBenchError, note
+from wash_bench.python_file import is_in_file
 
 TEST_PARTS = ("val", "valid", "validation", "test", "eval")
 """What the folder of the test images may be called; the first that is there is used."""
@@ -101,18 +102,26 @@ def _folders_below(folder: Path, *, hidden: bool = False) -> Iterator[tuple[str,
         yield place, [name for name in names if hidden or not name.startswith(".")]
 
 
-def dataset_near(dataset: str, place: Path) -> str:
-    """Return an image folder as it is named from here, where a relative path was recorded.
+def near(name: str, place: Path) -> str:
+    """Return a data set or a network as it is named from here, where a relative path was recorded.
 
     It is looked for from the working directory, then from the folders above ``place``, below which
     the record is: the one in which the command was given is most likely among them.
     """
-    prefix = next((p for p in (FOLDER_PREFIX, *TAR_PREFIXES) if dataset.startswith(p)), None)
-    path = Path(dataset.removeprefix(prefix or "")).expanduser()
-    if prefix is None or path.is_absolute() or path.is_dir():
-        return dataset
+    prefixes = (FOLDER_PREFIX, *TAR_PREFIXES, f"{HUB}.", "transformers:")
+    before = next((prefix for prefix in prefixes if name.startswith(prefix)), "").rstrip(".")
+    text, after = name.removeprefix(before), ""
+    if is_in_file(name):
+        text, colon, function = name.rpartition(":")
+        after = colon + function
+    elif not before:
+        return name
+    path = Path(text).expanduser()
+    if path.is_absolute() or path.exists():
+        return name
     above = (folder / path for folder in place.resolve().parents)
-    return prefix + str(next((found for found in above if found.is_dir()), path))
+    found = next((path for path in above if path.exists()), None)
+    return f"{before}{found}{after}" if found else name
 
 
 def check_place(dataset: str, data_dir: str | None) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wash_bench.data.catalog import spec_of
-from wash_bench.data.paths import dataset_near, nfc
+from wash_bench.data.paths import near, nfc
 from wash_bench.errors import UsageError, note, one_line
 from wash_bench.models.checkpoint_file import INDEX
 from wash_bench.models.sources import is_external, pictures_of
@@ -300,8 +300,8 @@ def pinned(training: Mapping[str, Any], file: Path | None = None) -> dict[str, A
     kept = {key: value for key, value in known.items() if value is not None}
     if "model_args" in kept:
         kept["model_arg"] = kept.pop("model_args")
-    if file and "dataset" in kept:
-        kept["dataset"] = dataset_near(str(kept["dataset"]), file)
+    if file:
+        kept |= {k: near(str(kept[k]), file) for k in ("dataset", "model") if k in kept}
     try:
         spec = spec_of(str(kept.get("dataset")))
     except UsageError:  # of a newer version

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wash_bench.config import RunConfig
-from wash_bench.data.paths import dataset_near
+from wash_bench.data.paths import near
 from wash_bench.errors import UsageError, nearest
 from wash_bench.plugins.registry import find_method
 from wash_bench.record.folders import run_folders
@@ -62,8 +62,8 @@ def cell_at(path: Path) -> CellRecord:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"{path}: its config.{where}: {first['msg']}") from None
-    dataset = dataset_near(config.training.dataset, path)
-    training = config.training.model_copy(update={"dataset": dataset})
+    paths = {key: near(getattr(config.training, key), path) for key in ("dataset", "model")}
+    training = config.training.model_copy(update=paths)
     return CellRecord(path.parents[1], data, config.model_copy(update={"training": training}))
 
 
