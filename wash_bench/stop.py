@@ -8,6 +8,8 @@ command. A second signal, or one while nothing trains, ends it at once.
 import contextlib
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -73,6 +75,16 @@ def work_of_worker() -> Iterator[None]:
         _working = False
 
 
+def _send_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Repeat a signal whose exception Python dropped in a destructor or a weakref callback."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(0.1, os.kill, (os.getpid(), _noted or signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
     """Handle the signals inside, unless the program has handlers of its own; main thread only."""
@@ -80,10 +92,12 @@ def noted() -> Iterator[None]:
     free = [each for each in SIGNALS if signal.getsignal(each) is signal.SIG_DFL]
     for each in free:
         signal.signal(each, note_signal)
+    hook, sys.unraisablehook = sys.unraisablehook, _send_again
     try:
         yield
     finally:
         _noted = 0
+        sys.unraisablehook = hook
         for each in free:
             signal.signal(each, signal.SIG_DFL)
 
