@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from wash_bench.api.modules import ModuleContext, Score, module_of, offered_state
 from wash_bench.core.ledger import CommLedger
-from wash_bench.core.merge_context import Predictor, StudentLoss, StudentStart
 from wash_bench.core.method import CommShape, Method, predict_comm
 from wash_bench.core.module_population import ModulePopulation, check_modules
-from wash_bench.core.population import ModelState, Population, bind
+from wash_bench.core.population import ModelState, Population
 from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import MergeRule, Wrapper
 from wash_bench.distributed.world import LocalWorld, World
-from wash_bench.errors import CellFailure, UsageError, nearest
-from wash_bench.evaluate.greedy import greedy_choice
-from wash_bench.models.batchnorm import batchnorms
+from wash_bench.errors import CellFailure, UsageError
 from wash_bench.plugins.options import make
 from wash_bench.plugins.registry import find_method, load_method_file, make_method
 from wash_bench.runner.training_setup import MOST_STEPS, about_exchanges
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
-
-Score = Callable[[nn.Module], float]
-_Value = TypeVar("_Value")
 
 
 class Coupling:
@@ -162,29 +157,14 @@ class Coupling:
             batches: training inputs, for rules that re-estimate BatchNorm statistics themselves.
 
         Returns:
-            The network; ``.state_dict()`` has its weights under the module's own names.
-
-        Raises:
-            UsageError: the method offers no such network, or needs an argument that is missing.
+            The network; ``.state_dict()`` has its weights under the module's own names. A
+            UsageError says which argument is missing, or what the method offers.
         """
         whole = self._whole()
         if name == "average":
-            return self.module(ModelState.mean(whole.states()))
-        context = _LoopContext(whole, self, score, batches)
-        offered = self.method.predictors(whole, context)
-        if name is None:
-            name = next(iter(offered))
-        if name not in offered:
-            raise UsageError(f"{self.method.name} offers no {name!r}: {nearest(name, offered)}")
-        states = offered[name].states
-        if not states:
-            raise UsageError(f"{name!r} needs score=, the merit of a network on held-out data")
-        if len(states) > 1:
-            raise UsageError(
-                f"{name!r} predicts with several networks: average the outputs of the members, or "
-                "ask for 'average'"
-            )
-        return self.module(states[0])
+            return module_of(whole, ModelState.mean(whole.states()))
+        context = ModuleContext(whole, self.seed, self.start, score, batches)
+        return module_of(whole, offered_state(self.method, whole, context, name))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs beside the networks and optimizers.
@@ -254,15 +234,6 @@ class Coupling:
         whole = here.with_rows(*map(gather, (here.weights, here.buffers, here.counters)))
         whole.member_state = {name: gather(rows) for name, rows in here.member_state.items()}
         return self.method.evaluated(whole)
-
-    def module(self, state: ModelState) -> nn.Module:
-        """A network of its own with a state's values."""
-        here = self.population
-        module = here.shell()
-        bind(module, here.layout, state.clone(), None, here.channels_last)
-        for ours, theirs in zip(module.parameters(), here.modules[0].parameters(), strict=True):
-            ours.requires_grad_(theirs.requires_grad)
-        return module.eval()
 
     def _warn(self) -> None:
         """Warn where parameters are hardly ever exchanged, and where a rule has its own images."""
@@ -334,85 +305,3 @@ def _world(distributed: bool) -> World:
     from wash_bench.distributed.ranks import DistributedWorld
 
     return DistributedWorld()
-
-
-class _LoopContext:
-    """Implements ``MergeContext`` for a loop of the user's, who scores networks and has the data.
-
-    Args:
-        whole: the population as it is measured.
-        coupling: what it is coupled by.
-        score: as of ``Coupling.predict``.
-        batches: the same.
-    """
-
-    def __init__(
-        self,
-        whole: Population,
-        coupling: Coupling,
-        score: Score | None,
-        batches: Iterable[Any] | None,
-    ) -> None:
-        self.members = whole.states()
-        self.layout = whole.layout
-        self.seed = coupling.seed
-        self._coupling = coupling
-        self._score = score
-        self._batches = batches
-
-    def validation_accuracy(self, state: ModelState) -> float:
-        return float(_given(self._score, "score")(self._coupling.module(state)))
-
-    def validation_loss(self, state: ModelState) -> float:
-        return -self.validation_accuracy(state)
-
-    def training_batches(
-        self, images: int = 0, batch_size: int = 250
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        raise UsageError("this network needs labelled images: merge the members' files instead")
-
-    def validation_batches(self, batch_size: int = 250) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.training_batches()
-
-    def network(self, state: ModelState, gradients: bool = False) -> nn.Module:
-        return self._coupling.module(state).requires_grad_(gradients)
-
-    def reestimated(self, state: ModelState, images: int = 0) -> ModelState:
-        if not batchnorms(self._coupling.models[0]):
-            return state
-        module = self._coupling.module(state)
-        torch.optim.swa_utils.update_bn(
-            _given(self._batches, "batches"), module, state.weights.device
-        )
-        return self._coupling.population.state_of(module)
-
-    def initial(self) -> ModelState | None:
-        return self._coupling.start
-
-    def trained(self, loss: StudentLoss, start: StudentStart, epochs: float = 1.0) -> ModelState:
-        raise UsageError("this network is trained by the suite's loop: use wash_bench.run for it")
-
-    def ensemble(self) -> Predictor:
-        return Predictor(self.members, tuple(range(len(self.members))))
-
-    def average(self) -> Predictor:
-        return Predictor([ModelState.mean(self.members)], tuple(range(len(self.members))))
-
-    def greedy(self) -> Predictor:
-        if self._score is None:
-            return Predictor([], ())  # whoever asks for it is told what is missing
-        means: dict[tuple[int, ...], ModelState] = {}
-
-        def merit(chosen: Sequence[int]) -> float:
-            states = [self.members[member] for member in chosen]
-            means[tuple(chosen)] = ModelState.mean(states)
-            return self.validation_accuracy(means[tuple(chosen)])
-
-        chosen = tuple(greedy_choice([merit([m]) for m in range(len(self.members))], merit))
-        return Predictor([means[chosen]], chosen)
-
-
-def _given(value: _Value | None, name: str) -> _Value:
-    if value is None:
-        raise UsageError(f"this network needs {name}=: see Coupling.predict")
-    return value

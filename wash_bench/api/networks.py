@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from wash_bench.config import RunConfig
     from wash_bench.networks.inspect import NetworkInfo
@@ -97,6 +98,7 @@ class Barrier:
     points: pd.DataFrame
 
 
+@overload
 def merge(
     networks: Sequence[str | Path],
     dataset: str | None = None,
@@ -108,11 +110,41 @@ def merge(
     observer: Observer | None = None,
     debug: bool = False,
     **options: Any,
-) -> MergedNetworks:
+) -> MergedNetworks: ...
+
+
+@overload
+def merge(
+    networks: Sequence[nn.Module],
+    *,
+    methods: str | Sequence[str] = "uniform-soup",
+    anchor: nn.Module | None = None,
+    score: Callable[[nn.Module], float] | None = None,
+    batches: Iterable[Any] | None = None,
+    set: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, nn.Module]: ...
+
+
+def merge(
+    networks: Any,
+    dataset: str | None = None,
+    *,
+    model: str | None = None,
+    methods: str | Sequence[str] = RULES,
+    anchor: Any = None,
+    out: str | Path = OUT,
+    observer: Observer | None = None,
+    debug: bool = False,
+    **options: Any,
+) -> Any:
     """Merge networks that were trained elsewhere, and export the best one to ``out``/best.
 
+    Modules are merged in memory instead: ``merge(models, methods="ties", score=accuracy)`` gives
+    a network by each rule (``wash_bench.api.modules.merge_modules``).
+
     Args:
-        networks: files of weights, or folders of timm's training script or of an export.
+        networks: files of weights, or folders of timm's training script or of an export; or
+            modules of one architecture.
         dataset: the images, as ``folder:PATH``; None where the networks' files say it.
         model: the architecture; None where the files say it.
         methods: merge rules.
@@ -125,6 +157,11 @@ def merge(
     Returns:
         What was measured; a UsageError names what does not fit.
     """
+    if _are_modules(networks):
+        from wash_bench.api.modules import merge_modules
+
+        chosen = options.pop("set", None)
+        return merge_modules(networks, methods, anchor=anchor, options=chosen, **options)
     from wash_bench.api.display import display_for_program
     from wash_bench.api.options import as_options
 
@@ -132,6 +169,10 @@ def merge(
     these = to_merge(networks, as_options(options | given), anchor)
     with display_for_program(observer) as told:
         return merged(these, told, debug=debug)
+
+
+def _are_modules(networks: Sequence[Any]) -> bool:
+    return bool(networks) and all(callable(getattr(n, "state_dict", None)) for n in networks)
 
 
 def to_merge(
@@ -193,6 +234,7 @@ def merged(
     )
 
 
+@overload
 def barrier(
     first: str | Path,
     second: str | Path,
@@ -200,11 +242,35 @@ def barrier(
     *,
     model: str | None = None,
     **options: Any,
+) -> Barrier: ...
+
+
+@overload
+def barrier(
+    first: nn.Module,
+    second: nn.Module,
+    *,
+    loss: Callable[[nn.Module], float],
+    points: int = 11,
+    batches: Iterable[Any] | None = None,
+) -> Barrier: ...
+
+
+def barrier(
+    first: Any,
+    second: Any,
+    dataset: str | None = None,
+    *,
+    model: str | None = None,
+    **options: Any,
 ) -> Barrier:
     """Measure the straight segment between two networks; nothing is recorded.
 
+    Two modules are measured by a function: ``barrier(one, other, loss=mean_squared_error)``
+    (``wash_bench.api.modules.barrier_points``).
+
     Args:
-        first: a file or a folder, as of ``merge``.
+        first: a file or a folder, as of ``merge``; or a module.
         second: the other one.
         dataset: the images, as of ``merge``.
         model: the architecture, as of ``merge``.
@@ -215,6 +281,13 @@ def barrier(
     """
     import pandas as pd
 
+    if _are_modules([first, second]):
+        from wash_bench.api.modules import barrier_points as points_between
+        from wash_bench.evaluate.barrier import pair_barriers as highest
+
+        rows = points_between(first, second, **options)
+        again = highest(rows, "reestimated").get(("0", "1"))
+        return Barrier(highest(rows)["0", "1"], again, pd.DataFrame(rows).drop(columns="kind"))
     from wash_bench.api.options import as_options
     from wash_bench.core.population import Population
     from wash_bench.evaluate.barrier import barrier_points, pair_barriers

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wash_bench.core.layout import Slice, layout_of
-from wash_bench.core.population import ModelState, Population, bind, named_views, view_of, zero_rows
+from wash_bench.core.population import Population, bind, view_of, zero_rows
 from wash_bench.errors import UsageError
 
 # Optimizers of torch make their state at their first step and change it in place from then on. So
@@ -40,7 +40,7 @@ class ModulePopulation(Population):
         first = modules[0]
         layout = layout_of(first)
         self.device = next(first.parameters()).device
-        self.channels_last = _is_channels_last(first)
+        self.channels_last = is_channels_last(first)
         self.members = tuple(members)
         self.modules = list(modules)
         self._optimizers = optimizers
@@ -59,18 +59,6 @@ class ModulePopulation(Population):
         for row, module in enumerate(modules):
             self.fill(row, {**dict(module.named_parameters()), **dict(module.named_buffers())})
             bind(module, layout, self.state(row), None, self.channels_last)
-
-    @torch.no_grad()
-    def state_of(self, module: nn.Module) -> ModelState:
-        """Return the values of a network of the architecture, in vectors of their own."""
-        state = ModelState(*(torch.zeros_like(rows[0]) for rows in self._all_rows()))
-        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        for name, view in named_views(self.layout, state, self.channels_last):
-            view.copy_(tensors[name])
-        return state
-
-    def _all_rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.weights, self.buffers, self.counters
 
     def check_bound(self) -> None:
         """Refuse, as a UsageError, networks whose parameters are no longer views of the rows."""
@@ -227,7 +215,7 @@ def check_modules(
         raise UsageError("the networks have no parameters")
 
 
-def _is_channels_last(module: nn.Module) -> bool:
+def is_channels_last(module: nn.Module) -> bool:
     """Whether a network's convolutions are stored channels-last."""
     return any(
         parameter.ndim == 4

@@ -301,7 +301,7 @@ def pinned(training: Mapping[str, Any], file: Path | None = None) -> dict[str, A
     if "model_args" in kept:
         kept["model_arg"] = kept.pop("model_args")
     if file:
-        kept |= {k: near(str(kept[k]), file) for k in ("dataset", "model") if k in kept}
+        kept.update({k: near(str(kept[k]), file) for k in ("dataset", "model") if k in kept})
     try:
         spec = spec_of(str(kept.get("dataset")))
     except UsageError:  # of a newer version
