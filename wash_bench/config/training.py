@@ -75,8 +75,8 @@ class TrainingConfig(ConfigModel):
     """Draw the validation images and the subset of --train-limit for each seed (seed), once for all
     seeds as in the papers (fixed), or once from this number."""
     model: str = setting("test_resnet", WHAT, "NAME")
-    """Any architecture of timm (see wash-bench models), torchvision:NAME, transformers:PATH, or
-    FILE.py:FUNCTION."""
+    """Any architecture of timm, torchvision:NAME, transformers:PATH, or FILE.py:FUNCTION
+    (see wash-bench models)."""
     model_args: dict[str, Any] = setting({}, NETWORK, "KEY=VALUE", option="model_arg", repeat=True)
     """A further argument of timm.create_model; repeatable."""
     stem: Literal["auto", "keep", "cifar"] = setting("auto", NETWORK)
