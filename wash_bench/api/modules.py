@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wash_bench.core.layout import layout_of
 from wash_bench.core.merge_context import Predictor, StudentLoss, StudentStart
 from wash_bench.core.method import Method
-from wash_bench.core.module_population import is_channels_last
-from wash_bench.core.population import ModelState, Population, bind, named_views
+from wash_bench.core.module_population import check_alike, is_channels_last
+from wash_bench.core.population import ModelState, Population, bind
 from wash_bench.errors import UsageError, nearest
-from wash_bench.evaluate.greedy import greedy_choice
+from wash_bench.evaluate.population_context import UsualMerges
 from wash_bench.models.batchnorm import batchnorms
 from wash_bench.plugins.registry import find_method, make_method
 
@@ -52,7 +51,7 @@ def merge_modules(
         UsageError: the networks differ, or a rule needs what is missing.
     """
     population = _population(models)
-    initial = state_of(population, anchor) if anchor else None
+    initial = _population([models[0], anchor]).state(1) if anchor else None
     context = ModuleContext(population, seed, initial, score, batches)
     merged = {}
     for name in methods.split(",") if isinstance(methods, str) else methods:
@@ -109,15 +108,7 @@ def barrier_points(
 
 def _population(models: Sequence[nn.Module]) -> Population:
     """Copies of the networks as the rows of a population."""
-    if not models:
-        raise UsageError("give at least one network")
-    layout = layout_of(models[0])
-    for member, model in enumerate(models):
-        if layout_of(model) != layout:
-            raise UsageError(f"network {member} has other parameters than network 0")
-        for name, parameter in model.named_parameters():
-            if parameter.dtype != torch.float32:
-                raise UsageError(f"parameter {name!r} of network {member} is {parameter.dtype}")
+    check_alike(models)
     return Population(
         lambda member: copy.deepcopy(models[member]),
         len(models),
@@ -127,29 +118,18 @@ def _population(models: Sequence[nn.Module]) -> Population:
 
 
 def module_of(population: Population, state: ModelState) -> nn.Module:
-    """Return a network of its own with a state's values, in eval mode."""
+    """Return a network in eval mode whose tensors are views of a state's."""
     module = population.shell()
-    bind(module, population.layout, state.clone(), None, population.channels_last)
+    bind(module, population.layout, state, None, population.channels_last)
     for ours, theirs in zip(module.parameters(), population.modules[0].parameters(), strict=True):
         ours.requires_grad_(theirs.requires_grad)
     return module.eval()
 
 
-@torch.no_grad()
-def state_of(population: Population, module: nn.Module) -> ModelState:
-    """Return the values of a network of the architecture, in vectors of their own."""
-    rows = (population.weights, population.buffers, population.counters)
-    state = ModelState(*(torch.zeros_like(each[0]) for each in rows))
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name, view in named_views(population.layout, state, population.channels_last):
-        view.copy_(tensors[name])
-    return state
-
-
 def offered_state(
     method: Method, population: Population, context: ModuleContext, name: str | None
 ) -> ModelState:
-    """Return the network that a method offers under a name; None for its main one.
+    """Return a copy of the network that a method offers under a name; None for its main one.
 
     Raises:
         UsageError: it offers no such network, or needs what is missing.
@@ -166,10 +146,10 @@ def offered_state(
             f"{name!r} predicts with several networks: average the outputs of the members, or ask "
             "for 'average'"
         )
-    return states[0]
+    return states[0].clone()
 
 
-class ModuleContext:
+class ModuleContext(UsualMerges):
     """Implements ``MergeContext`` for networks of the user's, who scores them and has the data.
 
     Args:
@@ -197,7 +177,8 @@ class ModuleContext:
         self._batches = batches
 
     def validation_accuracy(self, state: ModelState) -> float:
-        return float(_given(self._score, "score")(module_of(self._population, state)))
+        network = module_of(self._population, state.clone())  # the user's code may change it
+        return float(_given(self._score, "score")(network))
 
     def validation_loss(self, state: ModelState) -> float:
         return -self.validation_accuracy(state)
@@ -216,11 +197,10 @@ class ModuleContext:
     def reestimated(self, state: ModelState, images: int = 0) -> ModelState:
         if not batchnorms(self._population.modules[0]):
             return state
-        module = module_of(self._population, state)
-        torch.optim.swa_utils.update_bn(
-            _given(self._batches, "batches"), module, state.weights.device
-        )
-        return state_of(self._population, module)
+        batches, own = _given(self._batches, "batches"), state.clone()
+        module = module_of(self._population, own)  # whose statistics are views of its state's
+        torch.optim.swa_utils.update_bn(batches, module, state.weights.device)
+        return own
 
     def initial(self) -> ModelState | None:
         return self._initial
@@ -228,24 +208,9 @@ class ModuleContext:
     def trained(self, loss: StudentLoss, start: StudentStart, epochs: float = 1.0) -> ModelState:
         raise UsageError("this network is trained by the suite's loop: use wash_bench.run for it")
 
-    def ensemble(self) -> Predictor:
-        return Predictor(self.members, tuple(range(len(self.members))))
-
-    def average(self) -> Predictor:
-        return Predictor([ModelState.mean(self.members)], tuple(range(len(self.members))))
-
     def greedy(self) -> Predictor:
-        if self._score is None:
-            return Predictor([], ())  # whoever asks for it is told what is missing
-        means: dict[tuple[int, ...], ModelState] = {}
-
-        def merit(chosen: Sequence[int]) -> float:
-            states = [self.members[member] for member in chosen]
-            means[tuple(chosen)] = ModelState.mean(states)
-            return self.validation_accuracy(means[tuple(chosen)])
-
-        chosen = tuple(greedy_choice([merit([m]) for m in range(len(self.members))], merit))
-        return Predictor([means[chosen]], chosen)
+        # Methods offer it beside others: who asks for it is told that the score is missing.
+        return super().greedy() if self._score else Predictor([], ())
 
 
 def _given(value: _Value | None, name: str) -> _Value:

@@ -183,20 +183,15 @@ class ModulePopulation(Population):
                 )
 
 
-def check_modules(
-    modules: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
-) -> None:
-    """Refuse, as a UsageError, networks and optimizers that are no population."""
-    if not modules or len(modules) != len(optimizers):
-        raise UsageError(f"{len(modules)} networks and {len(optimizers)} optimizers: give one each")
-    if len({id(module) for module in modules}) < len(modules):
-        raise UsageError("one network is given twice: make each with a copy.deepcopy of its own")
+def check_alike(modules: Sequence[nn.Module]) -> None:
+    """Refuse, as a UsageError, networks that cannot be the rows of one tensor."""
+    if not modules:
+        raise UsageError("give at least one network")
     layout = layout_of(modules[0])
-    device = next(modules[0].parameters()).device if layout.slices else None
-    owner: dict[int, int] = {}
-    for member, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True)):
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise UsageError(f"optimizer {member} is a {type(optimizer).__name__}, not torch's")
+    if not layout.slices:
+        raise UsageError("the networks have no parameters")
+    device = next(modules[0].parameters()).device
+    for member, module in enumerate(modules):
         if layout_of(module) != layout:
             raise UsageError(f"network {member} has other parameters than network 0")
         for name, parameter in module.named_parameters():
@@ -206,13 +201,27 @@ def check_modules(
                     f"{parameter.device}: all are to be float32 on one device (mixed precision by "
                     "autocast)"
                 )
+
+
+def check_modules(
+    modules: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
+    """Refuse, as a UsageError, networks and optimizers that are no population."""
+    if not modules or len(modules) != len(optimizers):
+        raise UsageError(f"{len(modules)} networks and {len(optimizers)} optimizers: give one each")
+    if len({id(module) for module in modules}) < len(modules):
+        raise UsageError("one network is given twice: make each with a copy.deepcopy of its own")
+    check_alike(modules)
+    owner: dict[int, int] = {}
+    for member, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True)):
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise UsageError(f"optimizer {member} is a {type(optimizer).__name__}, not torch's")
+        for name, parameter in module.named_parameters():
             if owner.setdefault(id(parameter), member) != member:
                 raise UsageError(f"networks {owner[id(parameter)]} and {member} share {name!r}")
         held = [id(p) for group in optimizer.param_groups for p in group["params"]]
         if any(owner.get(parameter) != member for parameter in held):
             raise UsageError(f"optimizer {member} updates parameters of another network")
-    if not layout.slices:
-        raise UsageError("the networks have no parameters")
 
 
 def is_channels_last(module: nn.Module) -> bool:

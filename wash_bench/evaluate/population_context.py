@@ -1,6 +1,7 @@
 """The judge: the usual merges of one trained population, selected on validation data only."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +25,49 @@ class Student:
     seconds: float
 
 
-class PopulationJudge:
-    """Implements ``MergeContext``; every usual merge is made once.
+class UsualMerges(ABC):
+    """The usual merges of a ``MergeContext``, each made once.
+
+    Attributes:
+        members: the members' states.
+    """
+
+    members: list[ModelState]
+
+    @abstractmethod
+    def validation_accuracy(self, state: ModelState) -> float:
+        """What the greedy soup selects by, higher is better."""
+
+    def ensemble(self) -> Predictor:
+        return Predictor(self.members, tuple(range(len(self.members))))
+
+    def average(self) -> Predictor:
+        return self._average
+
+    def greedy(self) -> Predictor:
+        return self._greedy
+
+    @cached_property
+    def _average(self) -> Predictor:
+        return Predictor([ModelState.mean(self.members)], tuple(range(len(self.members))))
+
+    @cached_property
+    def _greedy(self) -> Predictor:
+        soups: dict[tuple[int, ...], ModelState] = {}
+
+        def evaluate(chosen: list[int]) -> float:
+            key = tuple(chosen)
+            soups[key] = ModelState.mean([self.members[member] for member in chosen])
+            return self.validation_accuracy(soups[key])
+
+        accuracies = [self.validation_accuracy(member) for member in self.members]
+        chosen = tuple(greedy_choice(accuracies, evaluate))
+        state = soups.get(chosen) or ModelState.mean([self.members[m] for m in chosen])
+        return Predictor([state], chosen)
+
+
+class PopulationJudge(UsualMerges):
+    """Implements ``MergeContext``.
 
     Args:
         evaluator: runs states of the population.
@@ -90,30 +132,3 @@ class PopulationJudge:
         for name, value in (("steps", student.steps), ("seconds", student.seconds)):
             self.spent[f"student_{name}"] = self.spent.get(f"student_{name}", 0) + value
         return student.state
-
-    def ensemble(self) -> Predictor:
-        return Predictor(self.members, tuple(range(len(self.members))))
-
-    def average(self) -> Predictor:
-        return self._average
-
-    def greedy(self) -> Predictor:
-        return self._greedy
-
-    @cached_property
-    def _average(self) -> Predictor:
-        return Predictor([ModelState.mean(self.members)], tuple(range(len(self.members))))
-
-    @cached_property
-    def _greedy(self) -> Predictor:
-        soups: dict[tuple[int, ...], ModelState] = {}
-
-        def evaluate(chosen: list[int]) -> float:
-            key = tuple(chosen)
-            soups[key] = ModelState.mean([self.members[member] for member in chosen])
-            return self.validation_accuracy(soups[key])
-
-        accuracies = [self.validation_accuracy(member) for member in self.members]
-        chosen = tuple(greedy_choice(accuracies, evaluate))
-        state = soups.get(chosen) or ModelState.mean([self.members[m] for m in chosen])
-        return Predictor([state], chosen)
