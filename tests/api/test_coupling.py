@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import runpy
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import wash_bench as wb
-from tests.support.images import class_folders
 from tests.support.ranks import in_ranks
 from wash_bench.config import TrainingConfig
 from wash_bench.core.branches import recipe_of
@@ -30,7 +26,6 @@ from wash_bench.train.loop import Loop
 from wash_bench.train.optim import optimizer_slots
 
 N, SEED, EPOCHS = 3, 7, 4
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 OPTIONS = {"wash": {"p": 0.3}, "wash-opt": {"p": 0.3}, "dart": {"every": 1}, "diloco": {"every": 4}}
 WRAPPED = ("wash+overlap", "papa+ema", "wash+int8")
 RULES = [name for name in method_names("training") if name != "single"]
@@ -337,6 +332,23 @@ def test_the_rate_is_the_schedulers_whichever_step_comes_first() -> None:
         torch.testing.assert_close(coupling.population.weights, expected)
 
 
+def test_a_rule_of_a_file_takes_wrappers(tmp_path) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(
+        "from wash_bench.core.method import Method\n\n\nclass Half(Method):\n"
+        '    name, paper, rule, sends = "half", "a test", "a test", "all"\n\n'
+        "    def after_step(self, population, exchange, clock):\n"
+        "        population.weights.lerp_(exchange.mean(population.weights), 0.5)\n"
+    )
+    models = regression()
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in models]
+    coupling = wb.Coupling(models, optimizers, f"{file}:Half+ema", total_steps=3)
+    for _ in range(3):
+        train_step(models, optimizers)
+        coupling.step()
+    assert coupling.method.name == "half+ema" and coupling.population.member_state
+
+
 def test_what_comes_out() -> None:
     models = regression()
     optimizers = [torch.optim.Adam(model.parameters(), lr=1e-2) for model in models]
@@ -447,38 +459,3 @@ def test_a_rule_that_does_less_here_than_in_the_suite_says_so() -> None:
         fresh = regression()
         own = [torch.optim.SGD(model.parameters(), lr=0.1) for model in fresh]
         wb.Coupling(fresh, own, "wash", total_steps=1000)
-
-
-def test_the_plain_example_runs(capsys) -> None:
-    runpy.run_path(str(EXAMPLES / "plain_loop.py"), run_name="__main__")
-    members, average = (
-        float(part.split()[-1]) for part in capsys.readouterr().out.splitlines()[0].split(",")
-    )
-    assert average < 1.2 * members
-
-
-@pytest.mark.slow
-def test_the_timm_example_runs(tmp_path, monkeypatch, capsys) -> None:
-    class_folders(tmp_path / "images", 40, 70, 66)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["timm_loop.py", str(tmp_path / "images" / "train"), "1"])
-    runpy.run_path(str(EXAMPLES / "timm_loop.py"), run_name="__main__")
-    assert "MB a member" in capsys.readouterr().out
-    assert torch.load(tmp_path / "average.pth", weights_only=True)
-
-
-@pytest.mark.slow
-def test_the_lightning_example_runs(tmp_path, monkeypatch, capsys) -> None:
-    pytest.importorskip("lightning", reason="pip install lightning")
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(EXAMPLES / "lightning_callback.py"), run_name="__main__")
-    assert "average 0." in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_torchrun_example_runs() -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(EXAMPLES / "torchrun_loop.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "average 0." in done.stdout

@@ -19,8 +19,8 @@ from wash_bench.core.step_info import StepInfo
 from wash_bench.core.wrapper import MergeRule, Wrapper
 from wash_bench.distributed.world import LocalWorld, World
 from wash_bench.errors import CellFailure, UsageError
-from wash_bench.plugins.options import make
-from wash_bench.plugins.registry import find_method, load_method_file, make_method
+from wash_bench.plugins.options import describe_class, make
+from wash_bench.plugins.registry import make_method, named_method
 from wash_bench.runner.training_setup import MOST_STEPS, about_exchanges
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Coupling:
         self.population.remember(self.method.member_slots())
         self.seed = seed
         self._exchange = self._world.exchange(self.n, seed)
-        self._optimizer = optimizers[0]  # whose learning rate is that of the clock
+        self._optimizer = optimizers[0]  # its learning rate goes into each StepInfo
         self._base_rate = self._rate = self._current_rate
         self._optimizer.register_step_post_hook(self._take_rate)
         self.start = self._common_start() if self.method.anchored else None
@@ -266,8 +266,7 @@ def _method_of(method: str | type[Method] | Method, options: Mapping[str, Any]) 
             raise UsageError(f"{', '.join(options)}: the method has its options already")
         return method
     if isinstance(method, str):
-        entry = load_method_file(method) if ".py:" in method else find_method(method)
-        return make_method(entry, options)
+        return make_method(named_method(method), options)
     if not (inspect.isclass(method) and issubclass(method, Method)):
         raise UsageError(f"method: takes a name or a subclass of Method, not {method!r}")
     return make(method.name, method, options)
@@ -288,8 +287,9 @@ def _check_rule(method: Method, steps_per_epoch: int | None) -> None:
     rule = _layers(method)[-1]
     if type(rule).training_config is not Method.training_config:
         raise UsageError(f"{rule.name} trains other networks than a population: name another rule")
-    fields = [f for part in _layers(method) for f in type(part.options).model_fields.values()]
-    if steps_per_epoch is None and any("epochs'" in str(f.json_schema_extra) for f in fields):
+    described = [describe_class(part.name, "", type(part)) for part in _layers(method)]
+    units = [option.unit for each in described for option in each.options]
+    if steps_per_epoch is None and any("epochs" in unit for unit in units):
         raise UsageError(f"{method.name} counts epochs: give steps_per_epoch")
 
 

@@ -52,7 +52,7 @@ def methods(
 
     from wash_bench.cli.printing import print_json, print_rows
     from wash_bench.plugins.options import as_typed
-    from wash_bench.plugins.registry import describe, find_method, load_method_file
+    from wash_bench.plugins.registry import describe, find_method, named_method
 
     if name is None:
         known = _names_of(kind)
@@ -69,8 +69,7 @@ def methods(
         return
     if kind or names:
         raise UsageError("--kind and --names list methods: leave out NAME")
-    entry = load_method_file(name) if ".py:" in name else find_method(name)
-    method = describe(entry)
+    method = describe(named_method(name))
     if as_json:
         print_json(asdict(method))
         return

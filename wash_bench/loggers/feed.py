@@ -14,7 +14,7 @@ from typing import Any
 
 from wash_bench.errors import UsageError, nearest
 from wash_bench.loggers.contract import Event, LoggedTraining, Logger
-from wash_bench.python_file import import_file, read_source
+from wash_bench.python_file import import_file, is_in_file, read_source
 from wash_bench.record.schema import read_summed, write_summed
 from wash_bench.record.store import TrainingFolder
 
@@ -242,11 +242,11 @@ def logger_class(spec: str) -> type[Logger]:
     """
     if spec in LOGGERS:
         return pkgutil.resolve_name(LOGGERS[spec].target)
-    place, _, name = spec.rpartition(":")
-    if not place.endswith(".py") or not name.isidentifier():
+    if not is_in_file(spec):
         raise UsageError(
             f"--log {spec}: {nearest(spec, LOGGERS)} (one of your own: path/to/file.py:Class)"
         )
+    place, _, name = spec.rpartition(":")
     path = Path(place).expanduser().resolve()
     module = import_file(path, read_source(path, "logger file"), "logger file")
     cls = getattr(module, name, None)

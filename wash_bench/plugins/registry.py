@@ -20,9 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from wash_bench.errors import UsageError, nearest
 from wash_bench.plugins.entry import MethodEntry, method_class
-from wash_bench.plugins.names import parts
+from wash_bench.plugins.names import WRAP, parts
 from wash_bench.plugins.options import MethodDescription, describe_class, make
-from wash_bench.python_file import import_failure, import_file, read_source, source_hash
+from wash_bench.python_file import (
+    import_failure,
+    import_file,
+    is_in_file,
+    read_source,
+    source_hash,
+)
 
 if TYPE_CHECKING:
     from wash_bench.core.method import Method, MethodKind
@@ -98,11 +104,21 @@ def _own_target(name: str) -> str:
     return f"{GROUP}.{path.stem}:{classes[0]}"
 
 
+def named_method(spec: str) -> MethodEntry:
+    """Return the method of ``NAME`` or ``path/to/file.py:Class``, with or without ``+WRAPPER``."""
+    if ".py:" not in spec:
+        return find_method(spec)
+    place, _, rest = spec.rpartition(":")
+    cls, *around = parts(rest)
+    entry = load_method_file(f"{place}:{cls}")
+    return find_method(WRAP.join([entry.name, *around]), {entry.name: entry}) if around else entry
+
+
 def load_method_file(spec: str) -> MethodEntry:
     """The method of ``path/to/file.py:Class``; a UsageError if it is none, or its name is taken."""
-    place, _, name = spec.rpartition(":")
-    if not place.endswith(".py") or not name.isidentifier():
+    if not is_in_file(spec):
         raise UsageError(f"{spec}: write path/to/file.py:Class")
+    place, _, name = spec.rpartition(":")
     path = Path(place).expanduser().resolve()
     source = read_source(path)
     cls = method_class(import_file(path, source), name, place)

@@ -12,6 +12,7 @@ from wash_bench.plugins.registry import (
     known_method,
     load_method_file,
     method_names,
+    named_method,
     place_options,
 )
 from wash_bench.study.coupling import of_coupling
@@ -34,7 +35,7 @@ def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry
         UsageError: one is not known, or two have one name.
     """
     loaded = [load_method_file(spec) for spec in files]
-    named = {name: _of_file(name) for name in names if ".py:" in name}
+    named = {name: named_method(name) for name in names if ".py:" in name}
     own = {e.name: e for e in (*loaded, *named.values()) if not e.wrappers}
     entries = [named[name] if name in named else find_method(name, own) for name in names]
     used = {part for name in names if ".py:" not in name for part in parts(name)}
@@ -44,13 +45,6 @@ def find_methods(names: Sequence[str], files: Sequence[str]) -> list[MethodEntry
         if found.count(name) > 1:
             raise UsageError(f"two methods are called {name!r}: rename one of them")
     return entries
-
-
-def _of_file(spec: str) -> MethodEntry:
-    place, _, rest = spec.rpartition(":")
-    cls, *around = parts(rest)
-    entry = load_method_file(f"{place}:{cls}")
-    return find_method(WRAP.join([entry.name, *around]), {entry.name: entry}) if around else entry
 
 
 def merge_options(
