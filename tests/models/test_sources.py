@@ -130,9 +130,10 @@ def test_a_file_is_known_by_its_content_and_not_by_its_place(tmp_path: Path) -> 
     assert about("one") != about("two")
 
 
-def test_a_file_that_changes_while_a_run_trains_stops_it(tmp_path: Path) -> None:
-    inputs = Inputs(TrainingConfig(dataset="digits", model=own_file(tmp_path)))
-    assert inputs.about["model"].startswith("mine.py:build@")
+@pytest.mark.parametrize("key", ["model", "dataset"])
+def test_a_file_that_changes_while_a_run_trains_stops_it(key: str, tmp_path: Path) -> None:
+    inputs = Inputs(TrainingConfig(**({"dataset": "digits"} | {key: own_file(tmp_path)})))
+    assert "mine.py:build@" in str(inputs.about)
     inputs.check_unchanged()
     Path(tmp_path, "mine.py").write_text(NETWORK + "\n")
     with pytest.raises(WashBenchError, match="has changed since the run began"):

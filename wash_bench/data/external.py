@@ -14,6 +14,7 @@ import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from wash_bench.config import fingerprint
@@ -92,34 +93,43 @@ def _tar_files(root: Path, *names: str) -> list[Path]:
 
 def tar_members(root: Path, names: Sequence[str]) -> list[Member]:
     """The images of a part, in the order of a class folder's."""
-    found: list[Member] = []
-    for file in _tar_files(root, *names):
-        images: dict[str, tarfile.TarInfo] = {}
-        classes: dict[str, str] = {}
-        try:
-            with tarfile.open(file, "r:") as tar:
-                for item in tar:
-                    path = PurePosixPath(item.name)
-                    key = str(path.with_suffix(""))
-                    if item.isfile() and path.suffix.lower() in ENDINGS:
-                        images[key] = item
-                    elif item.isfile() and path.suffix == ".cls":
-                        text = tar.extractfile(item)
-                        classes[key] = text.read().decode().strip() if text else ""
-        except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
-            raise WashBenchError(f"cannot read {file}: {one_line(error)}; write it anew") from None
-        for key, item in images.items():
-            if item.offset_data + item.size > file.stat().st_size:
-                raise WashBenchError(f"{file} ends within {item.name}; write it anew")
-            name = item.name.removeprefix("./")
-            label, _, below = name.partition("/")
-            if classes:
-                label, below = classes.get(key, ""), name
-            if not label or not below:
-                wanted = "file KEY.cls beside it" if classes else "folder of its class above it"
-                raise WashBenchError(f"{file}: {item.name} has no {wanted}")
-            found.append(Member(label, below, str(file), item.offset_data, item.size))
+    files = [(file, file.stat()) for file in _tar_files(root, *names)]
+    found = [
+        item for file, about in files for item in _read(file, about.st_size, about.st_mtime_ns)
+    ]
     return sorted(found, key=lambda item: (item.label, *os.path.split(item.name)))
+
+
+@cache  # ids and the loader both ask, and to read a large file's headers takes minutes
+def _read(file: Path, size: int, written: int) -> tuple[Member, ...]:
+    """The images of a tar file of ``size`` bytes, ``written`` at a time."""
+    images: dict[str, tarfile.TarInfo] = {}
+    classes: dict[str, str] = {}
+    try:
+        with tarfile.open(file, "r:") as tar:
+            for item in tar:
+                path = PurePosixPath(item.name)
+                key = str(path.with_suffix(""))
+                if item.isfile() and path.suffix.lower() in ENDINGS:
+                    images[key] = item
+                elif item.isfile() and path.suffix == ".cls":
+                    text = tar.extractfile(item)
+                    classes[key] = text.read().decode().strip() if text else ""
+    except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
+        raise WashBenchError(f"cannot read {file}: {one_line(error)}; write it anew") from None
+    found = []
+    for key, item in images.items():
+        if item.offset_data + item.size > size:
+            raise WashBenchError(f"{file} ends within {item.name}; write it anew")
+        name = item.name.removeprefix("./")
+        label, _, below = name.partition("/")
+        if classes:
+            label, below = classes.get(key, ""), name
+        if not label or not below:
+            wanted = "file KEY.cls beside it" if classes else "folder of its class above it"
+            raise WashBenchError(f"{file}: {item.name} has no {wanted}")
+        found.append(Member(label, below, str(file), item.offset_data, item.size))
+    return tuple(found)
 
 
 def local_hub(dataset: str) -> Path | None:

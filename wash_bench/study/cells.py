@@ -24,6 +24,7 @@ from wash_bench.errors import WashBenchError
 from wash_bench.models.init_checkpoint import content_of_checkpoint
 from wash_bench.models.sources import identity_of, is_external, short_name
 from wash_bench.plugins.registry import MethodEntry, known_method, make_method
+from wash_bench.python_file import digest_in_file, is_in_file
 from wash_bench.record.store import read_manifest
 from wash_bench.study.device import device_type
 from wash_bench.study.sweep import differing, told
@@ -97,12 +98,13 @@ class Inputs:
         return about
 
     def check_unchanged(self) -> None:
-        """Refuse, as a WashBenchError, a network file that has changed since ids were computed."""
-        model = self._training.model
-        if is_external(model) and identity_of(model) != self.about["model"]:
-            raise WashBenchError(
-                f"the file of model {model} has changed since the run began; start the run again"
-            )
+        """Refuse, as a WashBenchError, a user's file that has changed since ids were computed."""
+        for key, place in (("model", "model"), ("dataset", "content")):
+            name = getattr(self._training, key)
+            if is_in_file(name) and digest_in_file(name, f"{key} file") != self.about[place]:
+                raise WashBenchError(
+                    f"the file of {key} {name} has changed since the run began; start the run again"
+                )
 
 
 @dataclass(frozen=True)
