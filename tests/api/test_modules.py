@@ -42,6 +42,7 @@ def states(models: list[nn.Module]) -> list[dict[str, torch.Tensor]]:
 def test_means_and_medians_against_plain_loops() -> None:
     models = networks(5)
     before = states(models)
+    assert list(wb.merge(models)) == ["uniform-soup"]
     merged = wb.merge(models, methods=["uniform-soup", "median"])
     for name in before[0]:
         rows = torch.stack([state[name] for state in before])

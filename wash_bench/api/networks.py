@@ -130,7 +130,7 @@ def merge(
     dataset: str | None = None,
     *,
     model: str | None = None,
-    methods: str | Sequence[str] = RULES,
+    methods: str | Sequence[str] | None = None,
     anchor: Any = None,
     out: str | Path = OUT,
     observer: Observer | None = None,
@@ -161,7 +161,8 @@ def merge(
         from wash_bench.api.modules import merge_modules
 
         chosen = options.pop("set", None)
-        return merge_modules(networks, methods, anchor=anchor, options=chosen, **options)
+        rules = methods or "uniform-soup"
+        return merge_modules(networks, rules, anchor=anchor, options=chosen, **options)
     from wash_bench.api.display import display_for_program
     from wash_bench.api.options import as_options
 
